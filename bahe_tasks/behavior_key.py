@@ -1,0 +1,36 @@
+"""The one rule that turns a text into the key of an atomic behavior.
+
+The same text must get the same key wherever it is met: in the Spark job, in the encoder, when a pair is scored.
+So there is one Python function; Spark calls this very function.
+
+Unusual: white space is folded, but invisible control characters are dropped *before* Unicode composition, so that
+the rule is idempotent (a control character between a letter and its accent cannot keep the two apart).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+CANONICALISATION_RULE = "canonical-text/1"
+"""Name of the rule below. It is part of encoder_version: change the rule, change the name."""
+
+
+def canonical_text(text: str | None) -> str:
+    """Return `text` in its canonical form: NFC, no control characters, single spaces, stripped, case kept.
+
+    Tabs, line breaks and every other Unicode white space count as white space, not as control characters.
+    Lone surrogates, which UTF-8 cannot express, are dropped as control characters are. `None` becomes "".
+    """
+    if not text:
+        return ""
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
+        text = unicodedata.normalize("NFC", text)
+    return " ".join(text.split())
+
+
+def behavior_key(text: str | None) -> str | None:
+    """Return the sha256 (64 hex digits) of the canonical text, or `None` when nothing is left of it."""
+    canonical = canonical_text(text)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest() if canonical else None
