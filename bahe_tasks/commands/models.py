@@ -1,0 +1,38 @@
+"""Verbs about models: score pairs with the champion, take the champion back to an earlier version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, show
+
+
+def score(
+    pairs: Annotated[
+        Path, typer.Argument(metavar="FILE", help="csv, jsonl or parquet: user_id, item_id, [title], [cat_*], [num_*].")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; its ending names the format.")],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Write the champion's click probability for each (user_id, item_id) pair, from the published embeddings."""
+    from bahe_tasks.stages.score_pairs import score_file
+
+    show(score_file(pairs, out, read_config(home)), as_json=as_json)
+
+
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept with every version withdrawn.")] = "rolled back by hand",
+    to: Annotated[
+        int | None, typer.Option("--to", metavar="VERSION", help="Eligible version; default: the one before.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier passed version the champion again and withdraw every later one."""
+    from bahe_tasks.stages.roll_back import roll_back
+
+    show(roll_back(read_config(home), to=to, reason=reason), as_json=as_json)

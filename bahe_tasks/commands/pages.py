@@ -1,0 +1,51 @@
+"""Verbs for the eye: report, ui, doctor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bahe_tasks.commands.console import DEFAULT_HOME, EXIT_FAILED, AsJson, Home, log, read_config, show
+
+
+def report(
+    out: Annotated[Path | None, typer.Option(help="File to write; default HOME/report/index.html.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML file that opens offline: the days, the progressive AUC, the gate's results."""
+    from bahe_tasks.report.html import write_report
+    from bahe_tasks.stages.read_status import read_report
+
+    config = read_config(home)
+    target = out or config.home / "report" / "index.html"
+    write_report(target, **read_report(config))
+    show({"report": str(target)}, as_json=as_json)
+
+
+def ui(home: Home = DEFAULT_HOME) -> None:
+    """Serve the Airflow and MLflow pages on this machine until Ctrl-C."""
+    from bahe_tasks.engines.airflow_server import serve_pages
+
+    serve_pages(read_config(home))
+
+
+def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Say what is missing on this machine and the command that mends it."""
+    from bahe_tasks.doctor import run_checks
+
+    checks = run_checks(read_config(home) if (home / "bahe.yaml").is_file() else None)
+    if as_json:
+        show({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}, as_json=True)
+    else:
+        for check in checks:
+            log.print(
+                f"{'ok     ' if check.ok else 'MISSING'}  {check.name}: {check.sentence}", highlight=False, markup=False
+            )
+            if not check.ok and check.command:
+                log.print(f"         mend it with: {check.command}", highlight=False, markup=False)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(EXIT_FAILED)

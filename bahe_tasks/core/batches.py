@@ -1,0 +1,218 @@
+"""Training rows in memory, and the tensors of one batch of them.
+
+A history is a slice of the arrays its user's impressions share: it is never copied per impression. Non-empty
+(impression, text feature) sequences are stacked for the deep layers ("feature parallel", paper section 2); an empty one
+takes no part and gets a learned vector in the model.
+
+Unusual: sequences are grouped by length, each group padded right to its longest, which is under twice its shortest. With
+one group for all, most positions would be padding: histories are mostly short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bahe_tasks.core.model_spec import ModelSpec, hashed_rows, normalised_numbers
+
+MICROSECONDS_PER_SECOND = 1_000_000
+
+
+class MissingEmbeddingError(LookupError):
+    """A behavior or title that has no row in the embedding matrix."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """One text feature's histories of R impressions: row r reads positions [starts[r], ends[r]), oldest first."""
+
+    behavior_rows: np.ndarray  # (E,) int64, row in the embedding matrix
+    occurred_at: np.ndarray  # (E,) int64, microseconds since 1970 UTC
+    values: np.ndarray  # (E,) float32, NaN = absent
+    starts: np.ndarray  # (R,) int64, already clipped to the newest S
+    ends: np.ndarray  # (R,) int64, exclusive
+
+
+@dataclass(frozen=True)
+class ImpressionRows:
+    """R impressions in training order: by shown_at, then impression_id."""
+
+    impression_ids: np.ndarray  # (R,) object
+    user_ids: np.ndarray  # (R,) object
+    item_ids: np.ndarray  # (R,) object
+    shown_at: np.ndarray  # (R,) int64, microseconds since 1970 UTC
+    labels: np.ndarray  # (R,) float32, 0 or 1
+    title_rows: np.ndarray  # (R,) int64, row in the embedding matrix, -1 = no title known
+    histories: dict[str, Histories]  # by text feature
+    cat: dict[str, np.ndarray]  # (R,) object, None = absent
+    num: dict[str, np.ndarray]  # (R,) float64, NaN = absent
+
+    def __len__(self) -> int:
+        return len(self.impression_ids)
+
+
+@dataclass(frozen=True)
+class SequenceGroup:
+    """Q behavior sequences of similar length, padded right."""
+
+    behaviors: torch.Tensor  # (Q, S, H) float32
+    mask: torch.Tensor  # (Q, S) bool
+    ages_s: torch.Tensor  # (Q, S) float32, seconds from the behavior to the time of the impression
+    slots: torch.Tensor  # (Q,) int64, b * N + n for row b and text feature n
+
+
+@dataclass(frozen=True)
+class UserBatch:
+    """Histories of B users, each as of its own time."""
+
+    num_rows: int
+    groups: tuple[SequenceGroup, ...]
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """Titles of B items."""
+
+    titles: torch.Tensor  # (B, H) float32, zero where not known
+    known: torch.Tensor  # (B,) bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B impressions."""
+
+    users: UserBatch
+    items: ItemBatch
+    cat: torch.Tensor  # (B, C) int64
+    num: torch.Tensor  # (B, K) float32, NaN = absent
+    labels: torch.Tensor  # (B,) float32
+
+
+@dataclass(frozen=True)
+class HeadColumns:
+    """Columns of R impressions as the head reads them, computed once for all batches."""
+
+    cat: np.ndarray  # (R, C) int64
+    num: np.ndarray  # (R, K) float32
+
+
+def head_columns(rows: ImpressionRows, spec: ModelSpec) -> HeadColumns:
+    """Hash the categorical columns in force and normalise the numeric ones."""
+    return HeadColumns(
+        cat=hashed_rows(spec, user_ids=rows.user_ids, item_ids=rows.item_ids, cat=rows.cat),
+        num=normalised_numbers(spec, rows.num, num_rows=len(rows)),
+    )
+
+
+def collate(
+    rows: ImpressionRows,
+    embeddings: np.ndarray,
+    index: np.ndarray,
+    *,
+    columns: HeadColumns,
+    features: tuple[str, ...],
+    device: torch.device,
+) -> Batch:
+    """Return the batch of the rows at `index` (B,) int64. `embeddings` is (M, H) float16."""
+    return Batch(
+        users=collate_users(rows.histories, rows.shown_at, embeddings, index, features=features, device=device),
+        items=collate_items(rows.title_rows[index], embeddings, device=device),
+        cat=torch.from_numpy(columns.cat[index]).to(device),
+        num=torch.from_numpy(columns.num[index]).to(device),
+        labels=torch.from_numpy(rows.labels[index].astype(np.float32)).to(device),
+    )
+
+
+def collate_items(title_rows: np.ndarray, embeddings: np.ndarray, *, device: torch.device) -> ItemBatch:
+    """Return the titles at `title_rows` (B,) int64, -1 = not known. Raises `MissingEmbeddingError`."""
+    if len(title_rows) and not -1 <= title_rows.min() <= title_rows.max() < len(embeddings):
+        raise MissingEmbeddingError(
+            f"title rows {title_rows.min()} to {title_rows.max()}, but the embedding matrix has {len(embeddings)} rows: "
+            "encode the missing titles first"
+        )
+    known = title_rows >= 0
+    titles = np.zeros((len(title_rows), embeddings.shape[1]), np.float32)
+    titles[known] = embeddings[title_rows[known]]
+    return ItemBatch(torch.from_numpy(titles).to(device), torch.from_numpy(known).to(device))
+
+
+def collate_users(
+    histories: dict[str, Histories],
+    as_of: np.ndarray,
+    embeddings: np.ndarray,
+    index: np.ndarray,
+    *,
+    features: tuple[str, ...],
+    device: torch.device,
+) -> UserBatch:
+    """Return the non-empty sequences of the rows at `index` (B,) int64, ages relative to `as_of` (R,) microseconds.
+
+    A text feature in force that the log no longer has is empty for every row.
+    """
+    starts, lengths, slots = [], [], []
+    behavior_rows, ages = [], []
+    offset = 0
+    for n, feature in enumerate(features):
+        if feature not in histories:
+            continue
+        history = histories[feature]
+        length = history.ends[index] - history.starts[index]
+        filled = np.flatnonzero(length > 0)
+        length = length[filled]
+        first = np.cumsum(length) - length
+        position = np.repeat(history.starts[index][filled] - first, length) + np.arange(length.sum())
+        starts.append(first + offset)
+        lengths.append(length)
+        slots.append(filled * len(features) + n)
+        behavior_rows.append(history.behavior_rows[position])
+        ages.append((np.repeat(as_of[index][filled], length) - history.occurred_at[position]) / MICROSECONDS_PER_SECOND)
+        offset += len(position)
+    if offset == 0:
+        return UserBatch(len(index), ())
+    return UserBatch(
+        len(index),
+        _grouped(
+            np.concatenate(starts),
+            np.concatenate(lengths),
+            np.concatenate(slots),
+            behavior_rows=np.concatenate(behavior_rows),
+            ages_s=np.concatenate(ages).astype(np.float32),
+            embeddings=embeddings,
+            device=device,
+        ),
+    )
+
+
+def _grouped(
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    slots: np.ndarray,
+    *,
+    behavior_rows: np.ndarray,
+    ages_s: np.ndarray,
+    embeddings: np.ndarray,
+    device: torch.device,
+) -> tuple[SequenceGroup, ...]:
+    if not 0 <= behavior_rows.min() <= behavior_rows.max() < len(embeddings):
+        raise MissingEmbeddingError(
+            f"behavior rows {behavior_rows.min()} to {behavior_rows.max()}, but the embedding matrix has "
+            f"{len(embeddings)} rows: encode the missing behaviors first"
+        )
+    groups = []
+    power_of_two = np.ceil(np.log2(lengths)).astype(int)
+    for power in np.unique(power_of_two):
+        chosen = np.flatnonzero(power_of_two == power)
+        steps = np.arange(lengths[chosen].max())
+        mask = steps < lengths[chosen][:, None]
+        position = np.where(mask, starts[chosen][:, None] + steps, starts[chosen][:, None])
+        groups.append(
+            SequenceGroup(
+                behaviors=torch.from_numpy(embeddings[behavior_rows[position]]).to(device).float(),
+                mask=torch.from_numpy(mask).to(device),
+                ages_s=torch.from_numpy(ages_s[position]).to(device),
+                slots=torch.from_numpy(slots[chosen]).to(device),
+            )
+        )
+    return tuple(groups)

@@ -1,0 +1,128 @@
+"""Click probabilities of impressions, and the user and item embeddings they can be computed from.
+
+The user embedding does not depend on the item, so `score` equals `score_pairs` over `user_embeddings` and
+`item_embeddings`, within float tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from bahe_tasks.core.batches import (
+    Histories,
+    ImpressionRows,
+    collate,
+    collate_items,
+    collate_users,
+    head_columns,
+)
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.model_spec import hashed_rows, normalised_numbers
+
+
+class NonFiniteScoreError(ArithmeticError):
+    """A model output that is not a number."""
+
+
+def score(
+    model: BaheCtrModel, rows: ImpressionRows, embeddings: np.ndarray, *, batch_size: int, device: torch.device
+) -> np.ndarray:
+    """Return the click probability of each row, (R,) float64. Raises `NonFiniteScoreError`."""
+    model.to(device).eval()
+    columns = head_columns(rows, model.spec)
+    logits = np.zeros(len(rows))
+    with torch.inference_mode():
+        for index in _batches(len(rows), batch_size):
+            batch = collate(rows, embeddings, index, columns=columns, features=model.features, device=device)
+            logits[index] = model(batch).double().cpu().numpy()
+    return _probabilities(logits)
+
+
+def user_embeddings(
+    model: BaheCtrModel,
+    histories: dict[str, Histories],
+    as_of: np.ndarray,
+    embeddings: np.ndarray,
+    *,
+    batch_size: int,
+    device: torch.device,
+) -> np.ndarray:
+    """Return the user embedding of each history row, (P, N·H) float32, text features in sorted order.
+
+    `as_of` (P,) int64 microseconds is the time the age of each behavior is counted to.
+    """
+    model.to(device).eval()
+    found = np.zeros((len(as_of), len(model.features) * model.deep.width), np.float32)
+    with torch.inference_mode():
+        for index in _batches(len(as_of), batch_size):
+            users = collate_users(histories, as_of, embeddings, index, features=model.features, device=device)
+            found[index] = model.user_embedding(users).cpu().numpy()
+    return _finite(found)
+
+
+def item_embeddings(
+    model: BaheCtrModel, title_rows: np.ndarray, embeddings: np.ndarray, *, batch_size: int, device: torch.device
+) -> np.ndarray:
+    """Return the item embedding of each title row (P,) int64, -1 = title not known: (P, H) float32."""
+    model.to(device).eval()
+    found = np.zeros((len(title_rows), model.deep.width), np.float32)
+    with torch.inference_mode():
+        for index in _batches(len(title_rows), batch_size):
+            items = collate_items(title_rows[index], embeddings, device=device)
+            found[index] = model.item_embedding(items).cpu().numpy()
+    return _finite(found)
+
+
+def score_pairs(
+    model: BaheCtrModel,
+    user_embedding: np.ndarray,
+    item_embedding: np.ndarray,
+    *,
+    user_ids: np.ndarray,
+    item_ids: np.ndarray,
+    cat: dict[str, np.ndarray],
+    num: dict[str, np.ndarray],
+    batch_size: int = 4096,
+    device: torch.device,
+) -> np.ndarray:
+    """Return the click probability of P pairs from cached embeddings (P, N·H) and (P, H): (P,) float64.
+
+    `user_ids`, `item_ids` and the columns in `cat` are (P,) object, None = absent; those in `num` (P,) float64, NaN = absent.
+    """
+    model.to(device).eval()
+    hashed = torch.from_numpy(hashed_rows(model.spec, user_ids=user_ids, item_ids=item_ids, cat=cat))
+    numbers = torch.from_numpy(normalised_numbers(model.spec, num, num_rows=len(user_ids)))
+    logits = np.zeros(len(user_ids))
+    with torch.inference_mode():
+        for index in _batches(len(user_ids), batch_size):
+            part = slice(index[0], index[-1] + 1)
+            inputs = (
+                torch.from_numpy(user_embedding[part]),
+                torch.from_numpy(item_embedding[part]),
+                hashed[part],
+                numbers[part],
+            )
+            logits[part] = model.click_logit(*(tensor.to(device) for tensor in inputs)).double().cpu().numpy()
+    return _probabilities(logits)
+
+
+def _batches(num_rows: int, batch_size: int) -> Iterator[np.ndarray]:
+    for start in range(0, num_rows, batch_size):
+        yield np.arange(start, min(start + batch_size, num_rows))
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    _finite(logits)
+    return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise NonFiniteScoreError(
+            f"{int(bad.sum())} of {values.size} model outputs are not numbers: the model version is broken"
+        )
+    return values

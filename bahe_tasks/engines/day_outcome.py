@@ -1,0 +1,39 @@
+"""What running one day came to, whichever engine ran it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+Progress = Callable[[date, str, int, int], None]
+"""Called with day, task, units done and units in all; a task starts with (0, 0)."""
+
+TASK_ORDER = (
+    "dedup_behaviors",
+    "validate_inputs",
+    "encode_behaviors",
+    "fine_tune",
+    "register_challenger",
+    "validate_challenger",
+    "promote_champion",
+    "publish_embeddings",
+)
+
+
+@dataclass(frozen=True)
+class DayOutcome:
+    """One day: how it ended, and per task its state, its seconds and the small JSON document it returned.
+
+    `state` is "done", "no_impressions", "no_training_rows", "refused" (by a gate) or "failed"; `message` says why
+    a day was refused or failed.
+    """
+
+    day: date
+    state: Literal["done", "no_impressions", "no_training_rows", "refused", "failed"]
+    seconds: float
+    task_states: dict[str, str] = field(default_factory=dict)
+    task_seconds: dict[str, float] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    message: str = ""

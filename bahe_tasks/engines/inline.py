@@ -1,0 +1,85 @@
+"""The day and the days without Airflow: the same stage functions, in one process, with one Spark session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any
+
+from bahe_tasks.config import Config
+from bahe_tasks.data_interval import days_between
+from bahe_tasks.engines.day_outcome import DayOutcome, Progress
+from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
+from bahe_tasks.stages.encode_behaviors import encode_behaviors
+from bahe_tasks.stages.errors import GateRefused
+from bahe_tasks.stages.fine_tune import fine_tune
+from bahe_tasks.stages.promote_champion import promote_champion
+from bahe_tasks.stages.publish_embeddings import publish_embeddings
+from bahe_tasks.stages.register_challenger import register_challenger
+from bahe_tasks.stages.validate_challenger import validate_challenger
+from bahe_tasks.stages.validate_inputs import validate_inputs
+
+
+def run_day(
+    day: date,
+    config: Config,
+    *,
+    force: bool = False,
+    accept_reason: str | None = None,
+    progress: Progress | None = None,
+) -> DayOutcome:
+    """Run the day's tasks in order. A refused gate is an outcome; any other error is raised."""
+    task_seconds: dict[str, float] = {}
+    states: dict[str, str] = {}
+    results: dict[str, dict[str, Any]] = {}
+
+    def run(task: Callable[..., dict[str, Any]], **arguments: Any) -> dict[str, Any]:
+        name = task.__name__
+        if progress is not None:
+            progress(day, name, 0, 0)
+        started, states[name] = time.monotonic(), "failed"
+        try:
+            results[name] = task(day, config, **arguments)
+            states[name] = "success"
+        finally:
+            task_seconds[name] = time.monotonic() - started
+        return results[name]
+
+    def steps(name: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else lambda done, total: progress(day, name, done, total)
+
+    def outcome(state: Any, message: str = "") -> DayOutcome:
+        return DayOutcome(day, state, sum(task_seconds.values()), states, task_seconds, results, message)
+
+    try:
+        run(dedup_behaviors, force=force)
+        run(validate_inputs, force=force, accept_reason=accept_reason)
+        run(encode_behaviors, force=force, progress=steps("encode_behaviors"))
+        tuned = run(fine_tune, force=force, progress=steps("fine_tune"))
+        if tuned["state"] != "trained":
+            return outcome(tuned["state"])
+        version = run(register_challenger, run_id=tuned["run_id"])["version"]
+        run(validate_challenger, version=version, force=force)
+        run(promote_champion, version=version)
+        run(publish_embeddings, version=version)
+    except GateRefused as refused:
+        return outcome("refused", str(refused))
+    return outcome("done")
+
+
+def run_backfill(
+    first: date,
+    last: date,
+    config: Config,
+    *,
+    force: bool = False,
+    accept_reason: str | None = None,
+    progress: Progress | None = None,
+) -> Iterator[DayOutcome]:
+    """Run the days oldest first, both ends included, and go on after a day that was refused or failed."""
+    for day in days_between(first, last):
+        try:
+            yield run_day(day, config, force=force, accept_reason=accept_reason, progress=progress)
+        except Exception as error:
+            yield DayOutcome(day, "failed", 0.0, message=f"{type(error).__name__}: {error}")

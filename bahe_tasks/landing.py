@@ -1,0 +1,46 @@
+"""What stands in the landing folder: which days of which source, and a fingerprint of each day's files."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+from bahe_tasks.fingerprint import file_sha256, fingerprint
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+_PARTITION = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
+
+
+class LandingNotFoundError(FileNotFoundError):
+    """The landing folder does not exist."""
+
+
+def landed_files(landing_dir: Path, source: str, day: date) -> list[Path]:
+    """Return the files of one source and day, sorted by name; none when its folder is missing or empty."""
+    folder = landing_dir / source / f"dt={day}"
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith((".", "_")))
+
+
+def landed_days(landing_dir: Path, source: str) -> list[date]:
+    """Return the days of a source that have at least one file, in order.
+
+    Raises `LandingNotFoundError` when the landing folder itself is missing.
+    """
+    if not landing_dir.is_dir():
+        raise LandingNotFoundError(
+            f"the landing folder {landing_dir} does not exist; set landing.folder in bahe.yaml or BAHE_LANDING, "
+            "or fill it with `bahe import` or `bahe synthesize`"
+        )
+    folder = landing_dir / source
+    matches = (_PARTITION.fullmatch(p.name) for p in folder.iterdir()) if folder.is_dir() else ()
+    days = sorted(date.fromisoformat(match[1]) for match in matches if match)
+    return [day for day in days if landed_files(landing_dir, source, day)]
+
+
+def landing_fingerprint(landing_dir: Path, source: str, day: date) -> str:
+    """Return the fingerprint of a source's files of one day: names and checksums."""
+    files = landed_files(landing_dir, source, day)
+    return fingerprint(files={path.name: file_sha256(path) for path in files})

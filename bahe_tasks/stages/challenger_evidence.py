@@ -1,0 +1,84 @@
+"""The evidence of the gate: the challenger and its reference over the held-out rows of the last gate_days days.
+
+Neither model was trained on one of these rows: a held-out row is trained on gate_days after it was judged by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+
+from bahe_tasks.checkpoint import encoder_version
+from bahe_tasks.config import Config
+from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.metrics import (
+    auc,
+    calibration_interval,
+    logloss,
+    logloss_excess_interval,
+    paired_auc_difference_interval,
+)
+from bahe_tasks.core.score import NonFiniteScoreError, score
+from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
+from bahe_tasks.stores.gate_frames import ChallengerMetrics
+
+
+def challenger_metrics(
+    day: date, config: Config, challenger: BaheCtrModel, reference: BaheCtrModel | None
+) -> ChallengerMetrics:
+    """Return the metrics the challenger is judged by; those that do not exist (no rows, one class) are None.
+
+    A model whose scores are not numbers gets no metrics but the count of its rows as non-finite.
+    """
+    window = read_window(day, config)
+    mask = window.gate(config.gate.gate_days)
+    index = read_embeddings(config, window_keys(window, mask), encoder_version=encoder_version(config.encoder))
+    rows = impression_rows(window, mask, index, max_behaviors_per_sequence=config.sequences.max_behaviors_per_sequence)
+    labels = rows.labels.astype(np.float64)
+    unjudged = ChallengerMetrics(
+        rows=len(labels), positives=int(labels.sum()), has_reference=reference is not None, non_finite_scores=0
+    )
+    try:
+        scores = _scores(challenger, rows, index.vectors, config)
+    except NonFiniteScoreError:
+        return replace(unjudged, non_finite_scores=len(labels))
+    if not 0 < labels.sum() < len(labels):
+        return unjudged
+
+    users = rows.user_ids
+    samples, seed = config.gate.bootstrap_samples, config.training.seed
+    ratio = calibration_interval(labels, scores, users, samples=samples, seed=seed, level=0.99)
+    excess = logloss_excess_interval(labels, scores, users, samples=samples, seed=seed, level=0.95)
+    loss = logloss(labels, scores)
+    metrics = replace(
+        unjudged,
+        score_std=float(scores.std()),
+        auc=auc(labels, scores),
+        calibration=ratio.estimate,
+        calibration_low=ratio.low,
+        calibration_high=ratio.high,
+        logloss=loss,
+        base_rate_logloss=loss - excess.estimate,
+        logloss_excess_low=excess.low,
+    )
+    if reference is None:
+        return metrics
+    others = _scores(reference, rows, index.vectors, config)
+    difference = paired_auc_difference_interval(labels, scores, others, users, samples=samples, seed=seed, level=0.95)
+    return replace(
+        metrics,
+        reference_auc=auc(labels, others),
+        auc_difference=difference.estimate,
+        auc_difference_low=difference.low,
+        auc_difference_high=difference.high,
+    )
+
+
+def _scores(model: BaheCtrModel, rows: ImpressionRows, vectors: np.ndarray, config: Config) -> np.ndarray:
+    return score(
+        model, rows, vectors, batch_size=config.training.batch_size * 8, device=pick_device(config.encoder.device)
+    )

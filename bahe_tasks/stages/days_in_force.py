@@ -1,0 +1,58 @@
+"""Which days a run of D may read, and how far back its windows reach (DESIGN: Tables; Which model, when).
+
+A day whose inputs were refused is not read by any other day until it passes or is accepted.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pyarrow.compute as pc
+
+from bahe_tasks.config import Config
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stores.delta_tables import partition_records, read_table
+
+
+def refused_days(config: Config) -> frozenset[date]:
+    """Return the days whose inputs were refused and not accepted by hand."""
+    results = read_table(
+        config.tables_dir, "gate_results", columns=["dt", "outcome"], filters=pc.field("stage") == "validate_inputs"
+    )
+    outcomes: dict[date, set[str]] = {}
+    for row in results.to_pylist():
+        outcomes.setdefault(row["dt"], set()).add(row["outcome"])
+    return frozenset(day for day, seen in outcomes.items() if seen & {"failed", "errored"} and "accepted" not in seen)
+
+
+def first_impression_day(day: date, config: Config) -> date:
+    """Return the earliest dt whose impressions a run of `day` may train on or judge by.
+
+    A row trained on at `day` landed at most window − 1 days earlier, plus gate.gate_days if it was held out, plus the days
+    until its label was known.
+    """
+    reach = config.training.window_days - 1 + config.gate.gate_days + config.landing.label_horizon_days
+    return day - timedelta(days=reach)
+
+
+def window_fingerprints(day: date, config: Config) -> dict[str, str]:
+    """Return dt → fingerprint of every partition of impressions that a run of `day` reads."""
+    first, refused = first_impression_day(day, config), refused_days(config)
+    records = partition_records(config.tables_dir, "impressions")
+    days = [d for d in sorted(map(date.fromisoformat, records)) if first <= d <= day and (d == day or d not in refused)]
+    return {str(d): records[str(d)].input_fingerprint for d in days}
+
+
+def training_fingerprint(day: date, config: Config, *, encoder_version: str, parent_fingerprint: str | None) -> str:
+    """Return the input fingerprint of fine_tune: rows of the windows, settings that decide the model, and the parent."""
+    return fingerprint(
+        stage="fine_tune",
+        day=day,
+        impressions=window_fingerprints(day, config),
+        encoder_version=encoder_version,
+        parent=parent_fingerprint,
+        model=config.model,
+        training=config.training,
+        held_out=[config.gate.gate_days, config.gate.held_out_share, config.landing.label_horizon_days],
+        max_behaviors_per_sequence=config.sequences.max_behaviors_per_sequence,
+    )

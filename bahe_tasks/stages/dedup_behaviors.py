@@ -1,0 +1,97 @@
+"""Stage 1: the day's landing becomes tables, and the day learns which atomic behaviors are new (PAPER.md, step 4).
+
+Spark does the work (`spark_jobs.dedup_behaviors`); this file decides what it reads. Besides the day itself those are
+landed partitions of the two change logs (events, items) that no run has taken in yet, so that a backfill that starts
+late still has histories and titles.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+from spark_jobs.dedup_behaviors import DedupPlan
+from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
+
+from bahe_tasks.checkpoint import encoder_version
+from bahe_tasks.config import Config
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint
+from bahe_tasks.schemas import SOURCES
+from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
+from bahe_tasks.stages.errors import NothingLandedError
+from bahe_tasks.stores.delta_tables import partition_records
+from spark_jobs.session import spark_session
+
+
+def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Write the day's rows, histories and new atomic behaviors; return their counts.
+
+    Raises `NothingLandedError` when the day has neither events nor impressions.
+    """
+    landing_dir, tables_dir = config.landing_dir, config.tables_dir
+    ingest, history = _partitions_to_read(day, config)
+    if not any(landed_files(landing_dir, source, day) for source in ("behavior_events", "impressions")):
+        raise NothingLandedError(_nothing_landed(day, config, "has no files"))
+    excluded = frozenset(d for d in refused_days(config) if d < day)
+    version = encoder_version(config.encoder)
+    stage_fingerprint = fingerprint(
+        stage="dedup_behaviors",
+        landed={source: ingest[source][day] for source in SOURCES},
+        history=history,
+        excluded=excluded,
+        encoder_version=version,
+        rules=[config.landing.late_days, config.landing.label_delay_s, config.sequences],
+        needed_from=first_impression_day(day, config),
+    )
+    record = partition_records(tables_dir, "impressions").get(str(day))
+    if record is not None and record.input_fingerprint == stage_fingerprint and not force:
+        counts = record.counts
+    else:
+        plan = DedupPlan(
+            day=day,
+            tables_dir=tables_dir,
+            landing_dir=str(landing_dir),
+            ingest=ingest,
+            excluded_days=excluded,
+            encoder_version=version,
+            needed_from=first_impression_day(day, config),
+            landing=config.landing,
+            sequences=config.sequences,
+            input_fingerprint=stage_fingerprint,
+        )
+        counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
+    if not any(counts[source]["landed"] for source in ("behavior_events", "impressions")):
+        raise NothingLandedError(_nothing_landed(day, config, "has files without a row"))
+    return counts
+
+
+def _partitions_to_read(day: date, config: Config) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]]]:
+    """Return the landed partitions to take in (source → dt → fingerprint) and those of the whole history.
+
+    The history counts a partition by the fingerprint it was taken in with, so that a second run of the same day, which
+    finds everything taken in, has the same inputs.
+    """
+    ingest: dict[str, dict[date, str]] = {}
+    history: dict[str, dict[str, str]] = {}
+    oldest_event = day - timedelta(days=config.sequences.history_days - 1)
+    for source in SOURCES:
+        ingest[source] = {day: landing_fingerprint(config.landing_dir, source, day)}
+        if source == "impressions":
+            continue
+        taken = partition_records(config.tables_dir, source)
+        known = {date.fromisoformat(dt): record.input_fingerprint for dt, record in taken.items()}
+        for landed in landed_days(config.landing_dir, source):
+            if landed < day and landed not in known and (source == "items" or landed >= oldest_event):
+                ingest[source][landed] = known[landed] = landing_fingerprint(config.landing_dir, source, landed)
+        first = date.min if source == "items" else oldest_event
+        history[source] = {str(d): known[d] for d in sorted(known) if first <= d < day}
+    return ingest, history
+
+
+def _nothing_landed(day: date, config: Config, what: str) -> str:
+    days = sorted(
+        {*landed_days(config.landing_dir, "impressions"), *landed_days(config.landing_dir, "behavior_events")}
+    )
+    span = f"landed days are {days[0]} to {days[-1]}" if days else "no day has landed at all"
+    return f"{day} {what} in behavior_events/dt={day} or impressions/dt={day} of {config.landing_dir}; {span}"

@@ -1,0 +1,90 @@
+"""Stage 3: the shallow layers over the day's new atomic behaviors only (PAPER.md, steps 1 and 4).
+
+One text under one encoder_version is encoded once, ever: a key that has a vector is left alone, whichever run wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.checkpoint import checkpoint_dir, encoder_version
+from bahe_tasks.config import Config
+from bahe_tasks.core.encoder import encode_texts
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
+
+_TABLE = "behavior_embeddings"
+
+
+def encode_behaviors(
+    day: date, config: Config, *, force: bool = False, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Write an embedding for each new behavior of the day that has none; return what was new and the reuse rate.
+
+    A second run computes nothing and reports the same. `force` changes nothing here: a vector is a pure function of
+    text and encoder_version.
+    """
+    version = encoder_version(config.encoder)
+    new = read_table(
+        config.tables_dir,
+        "new_behaviors",
+        columns=["behavior_key", "text"],
+        filters=(pc.field("dt") == day) & (pc.field("encoder_version") == version),
+    )
+    encode_missing(day, config, new, progress=progress)
+    dedup = partition_records(config.tables_dir, "impressions")[str(day)].counts
+    return {"new_behaviors": new.num_rows, "reuse_rate": dedup["reuse_rate"], "encoder_version": version}
+
+
+def encode_missing(
+    day: date, config: Config, behaviors: pa.Table, *, progress: Callable[[int, int], None] | None = None
+) -> int:
+    """Encode the behaviors (behavior_key, text) that have no embedding yet, into the partition of `day`.
+
+    Returns how many there were. The partition is written whole in one commit: a killed run leaves it as it was.
+    """
+    tables_dir, version = config.tables_dir, encoder_version(config.encoder)
+    of_version = pc.field("encoder_version") == version
+    keys = behaviors["behavior_key"]
+    known = read_table(
+        tables_dir, _TABLE, columns=["behavior_key"], filters=of_version & pc.field("behavior_key").isin(keys)
+    )["behavior_key"]
+    missing = behaviors.filter(pc.invert(pc.is_in(keys, value_set=known.combine_chunks()))).sort_by("behavior_key")
+    if not missing.num_rows:
+        return 0
+    vectors = encode_texts(
+        missing["text"].to_pylist(),
+        checkpoint_dir=checkpoint_dir(config.encoder.checkpoint),
+        encoder=config.encoder,
+        progress=progress,
+    )
+    rows = pa.table(
+        {
+            "encoder_version": pa.repeat(version, missing.num_rows),
+            "dt": pa.repeat(pa.scalar(day), missing.num_rows),
+            "behavior_key": missing["behavior_key"],
+            "embedding": pa.array([vector.tobytes() for vector in vectors], pa.binary()),
+        },
+        schema=arrow_schema(_TABLE),
+    )
+    stored = read_table(tables_dir, _TABLE, filters=of_version & (pc.field("dt") == day))
+    partition = pa.concat_tables([stored, rows]).sort_by("behavior_key")
+    replace_partitions(
+        tables_dir,
+        _TABLE,
+        partition,
+        predicate=f"encoder_version = '{version}' AND dt = '{day}'",
+        partitions={
+            f"{version}/{day}": {
+                "input_fingerprint": fingerprint(keys=partition["behavior_key"].to_pylist()),
+                "counts": {"rows": partition.num_rows},
+            }
+        },
+    )
+    return missing.num_rows

@@ -1,0 +1,124 @@
+"""Stage 4: score the day with the parent, then train deep layers and CTR head from it (PAPER.md, steps 3 and 4).
+
+Unusual: a day is always scored by a model that has not seen it before it is trained on (progressive validation). The
+parent is resolved from the registry, never from the alias `champion`, which may already have seen the day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bahe_tasks.checkpoint import encoder_version
+from bahe_tasks.config import Config
+from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.model_files import load_model, save_model
+from bahe_tasks.core.train import train
+from bahe_tasks.stages.days_in_force import training_fingerprint
+from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
+from bahe_tasks.stages.lineage import code_revision, table_versions
+from bahe_tasks.stages.model_of_day import model_to_train
+from bahe_tasks.stages.progressive import score_day
+from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
+from bahe_tasks.stores.model_registry import connect, local_model_folder, versions
+from bahe_tasks.stores.promotion_rules import parent_for
+
+_DECIDING_SECTIONS = ("landing", "sequences", "encoder", "model", "training", "gate")
+
+
+def fine_tune(
+    day: date, config: Config, *, force: bool = False, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Return {"state", "run_id", "rows", "parent_version", ...}; `state` is "trained", "no_impressions" or "no_training_rows".
+
+    "no_impressions": the day has none; "no_training_rows": all it has is held out or has no usable label yet.
+    A finished MLflow run of the same inputs is returned as it is.
+    """
+    registry, version = connect(config), encoder_version(config.encoder)
+    parent = parent_for(versions(registry), day)
+    stage_fingerprint = training_fingerprint(
+        day, config, encoder_version=version, parent_fingerprint=parent.fingerprint if parent else None
+    )
+    window = read_window(day, config)
+    if not (np.asarray(window.impressions["dt"], dtype="datetime64[D]") == np.datetime64(day)).any():
+        return {"state": "no_impressions"}
+    training_mask, day_mask = window.training(config.training.window_days), window.of_day()
+    index = read_embeddings(config, window_keys(window, training_mask | day_mask), encoder_version=version)
+
+    def rows_of(mask: np.ndarray) -> ImpressionRows:
+        return impression_rows(
+            window, mask, index, max_behaviors_per_sequence=config.sequences.max_behaviors_per_sequence
+        )
+
+    summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
+    parent_model = load_model(local_model_folder(registry, parent.version)) if parent else None
+    progressive = score_day(
+        day, config, rows_of(day_mask), index, parent, parent_model, input_fingerprint=stage_fingerprint, force=force
+    )
+    if not training_mask.any():
+        return {"state": "no_training_rows", **summary, **progressive}
+    finished = None if force else find_finished_run(registry, day=day, input_fingerprint=stage_fingerprint)
+    if finished:
+        return {"state": "trained", "run_id": finished, **summary, **progressive}
+
+    rows = rows_of(training_mask)
+    seed = _seed_of_day(config.training.seed, day)
+    model, spec = model_to_train(rows, config, parent_model, encoder_version=version, seed=seed)
+    curve = train(
+        model,
+        rows,
+        index.vectors,
+        training=config.training,
+        seed=seed,
+        device=pick_device(config.encoder.device),
+        progress=progress,
+    )
+    with tempfile.TemporaryDirectory(prefix="bahe-model-") as folder:
+        save_model(model, spec, Path(folder))
+        run_id = log_fine_tune_run(
+            registry,
+            day=day,
+            input_fingerprint=stage_fingerprint,
+            model_dir=Path(folder),
+            cat_columns=spec.cat_columns,
+            num_columns=spec.num_columns,
+            params=_params(
+                config, parameters=sum(p.numel() for p in model.parameters()), seed=seed, rows=len(rows.labels)
+            ),
+            metrics={
+                **{f"progressive_{k}": v for k, v in progressive.items() if isinstance(v, float)},
+                "training_loss": float(np.mean(curve.losses)),
+                "training_rows": float(len(rows.labels)),
+            },
+            curves={"loss": list(curve.losses), "gradient_norm": list(curve.gradient_norms)},
+            tags={
+                "encoder_version": version,
+                "parent_version": str(parent.version) if parent else "",
+                "parent_fingerprint": parent.fingerprint if parent else "",
+                "seed": str(seed),
+                "configuration": json.dumps({name: asdict(getattr(config, name)) for name in _DECIDING_SECTIONS}),
+                "code_revision": code_revision(),
+                **{f"table_version.{name}": str(v) for name, v in table_versions(config).items()},
+            },
+        )
+    return {"state": "trained", "run_id": run_id, **summary, **progressive}
+
+
+def _seed_of_day(seed: int, day: date) -> int:
+    """Return the day's own seed, so that two days do not draw the same numbers."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\x00{day}".encode()).digest()[:4], "big")
+
+
+def _params(config: Config, *, parameters: int, seed: int, rows: int) -> dict[str, Any]:
+    sections = {"model": config.model, "training": config.training, "encoder": config.encoder}
+    settings = {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}
+    return {**settings, "parameters": parameters, "seed_of_day": seed, "training_rows": rows}

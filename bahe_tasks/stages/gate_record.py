@@ -1,0 +1,56 @@
+"""What each expectation of a gate said, written once per (day, stage), and whether it adds up to a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Literal
+
+from bahe_tasks.config import Config
+from bahe_tasks.stores.delta_tables import partition_records, replace_partitions
+from bahe_tasks.stores.expectations import ExpectationResult
+from bahe_tasks.stores.gate_results import gate_results_rows
+
+Stage = Literal["validate_inputs", "validate_challenger"]
+
+
+def record_results(
+    config: Config,
+    day: date,
+    stage: Stage,
+    results: Sequence[ExpectationResult],
+    *,
+    model_version: int | None,
+    input_fingerprint: str,
+) -> dict[str, str]:
+    """Replace the stage's results of the day in gate_results; return expectation → outcome."""
+    outcomes = {result.expectation: result.outcome for result in results}
+    replace_partitions(
+        config.tables_dir,
+        "gate_results",
+        gate_results_rows(results, day=day, stage=stage, model_version=model_version),
+        predicate=f"dt = '{day}' AND stage = '{stage}'",
+        partitions={record_key(day, stage): {"input_fingerprint": input_fingerprint, "counts": outcomes}},
+    )
+    return dict(outcomes)
+
+
+def recorded_outcomes(config: Config, day: date, stage: Stage, input_fingerprint: str) -> dict[str, str] | None:
+    """Return expectation → outcome as recorded for exactly these inputs, or None."""
+    record = partition_records(config.tables_dir, "gate_results").get(record_key(day, stage))
+    return record.counts if record is not None and record.input_fingerprint == input_fingerprint else None
+
+
+def record_key(day: date | str, stage: Stage) -> str:
+    """Return the key under which a commit of gate_results names the day and stage."""
+    return f"{day}/{stage}"
+
+
+def is_refused(outcomes: Mapping[str, str]) -> bool:
+    """Return whether something failed or errored and nobody accepted it by hand."""
+    return bool(refusal(outcomes)) and "accepted" not in outcomes.values()
+
+
+def refusal(outcomes: Mapping[str, str]) -> str:
+    """Return the expectations that failed or errored as one phrase, "" when there is none."""
+    return "; ".join(f"{name} {outcome}" for name, outcome in outcomes.items() if outcome in ("failed", "errored"))

@@ -1,0 +1,97 @@
+"""Users' histories and items as they stand at the end of a day: what a published embedding is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.config import Config
+from bahe_tasks.core.batches import Histories
+from bahe_tasks.stages.days_in_force import refused_days
+from bahe_tasks.stages.impression_rows import EmbeddingIndex
+from bahe_tasks.stores.delta_tables import read_table
+
+
+@dataclass(frozen=True)
+class HistoriesAsOf:
+    """The newest S behaviors of P users per text feature, oldest first, ties by behavior_key.
+
+    `events` is sorted by (feature, user, time, key) and holds those behaviors alone; `texts` is (behavior_key, text).
+    """
+
+    users: pd.Index
+    events: pd.DataFrame
+
+    @property
+    def texts(self) -> pa.Table:
+        distinct = self.events.drop_duplicates("behavior_key")
+        return pa.table(
+            {
+                "behavior_key": pa.array(distinct["behavior_key"], pa.string()),
+                "text": pa.array(distinct["text"], pa.string()),
+            }
+        )
+
+    def histories(self, index: EmbeddingIndex) -> dict[str, Histories]:
+        """Return the histories by text feature; row p belongs to user p."""
+        return {str(feature): self._of_feature(events, index) for feature, events in self.events.groupby("feature")}
+
+    def _of_feature(self, events: pd.DataFrame, index: EmbeddingIndex) -> Histories:
+        lengths = np.bincount(self.users.get_indexer(pd.Index(events["user_id"])), minlength=len(self.users))
+        ends = np.cumsum(lengths)
+        return Histories(
+            behavior_rows=index.rows_of(pa.chunked_array([pa.array(events["behavior_key"], pa.string())])),
+            occurred_at=events["occurred_at"].to_numpy().astype("datetime64[us]").astype(np.int64),
+            values=events["value"].to_numpy(dtype=np.float32),
+            starts=ends - lengths,
+            ends=ends,
+        )
+
+
+def active_ids(column: str, tables: Sequence[str], first: date, last: date, config: Config) -> list[str]:
+    """Return the sorted ids that occur in one of the tables with dt in [first, last]."""
+    found = [
+        pc.unique(read_table(config.tables_dir, name, columns=[column], filters=_days(first, last, config))[column])
+        for name in tables
+    ]
+    return sorted(set().union(*(ids.drop_null().to_pylist() for ids in found)))
+
+
+def histories_as_of(users: Sequence[str], day: date, config: Config) -> HistoriesAsOf:
+    """Return the users' histories at the end of `day`; `users` are sorted."""
+    first = day - timedelta(days=config.sequences.history_days - 1)
+    events = read_table(
+        config.tables_dir,
+        "behavior_events",
+        columns=["user_id", "feature", "occurred_at", "behavior_key", "item_id", "value", "text"],
+        filters=_days(first, day, config) & pc.field("user_id").isin(pa.array(users, pa.string())),
+    ).to_pandas()
+    events = events.sort_values(["feature", "user_id", "occurred_at", "behavior_key", "value", "item_id"])
+    newest = events.groupby(["feature", "user_id"], sort=False).tail(config.sequences.max_behaviors_per_sequence)
+    return HistoriesAsOf(pd.Index(users), newest)
+
+
+def newest_items(items: Sequence[str], day: date, config: Config) -> pa.Table:
+    """Return the newest row with dt ≤ day of each of the items that has one, sorted by item_id."""
+    rows = read_table(
+        config.tables_dir,
+        "items",
+        columns=["item_id", "updated_at", "dt", "title_key", "title", "cat", "num"],
+        filters=_days(date.min, day, config) & pc.field("item_id").isin(pa.array(items, pa.string())),
+    ).sort_by([("item_id", "ascending"), ("updated_at", "ascending"), ("dt", "ascending"), ("title_key", "ascending")])
+    ids = np.asarray(rows["item_id"].to_pandas(), dtype=object)
+    last_of_item = np.append(ids[1:] != ids[:-1], True) if len(ids) else np.zeros(0, bool)
+    return rows.filter(pa.array(last_of_item))
+
+
+def _days(first: date, last: date, config: Config) -> pc.Expression:
+    condition = (pc.field("dt") >= first) & (pc.field("dt") <= last)
+    for refused in refused_days(config):
+        condition = condition & (pc.field("dt") != refused)
+    return condition

@@ -1,0 +1,190 @@
+"""From tables to the rows a model reads: impressions with their point-in-time histories and their embeddings.
+
+The only way from the tables to `core.batches.ImpressionRows`; training, progressive scoring and the gate share it, so
+none can see more of the past than another. Histories stay one array per user and feature; an impression holds offsets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.config import Config
+from bahe_tasks.core.batches import Histories, ImpressionRows, MissingEmbeddingError
+from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
+from bahe_tasks.stores.delta_tables import read_table
+
+
+@dataclass(frozen=True)
+class Window:
+    """Impressions a run of D may look at, sorted by (shown_at, impression_id), and their users' sequences.
+
+    `train_date` is the day whose run trains on a row: the day its label is usable, gate.gate_days later if held out.
+    """
+
+    day: date
+    impressions: pa.Table
+    sequences: pa.Table
+    held_out: np.ndarray
+    label_date: np.ndarray
+    train_date: np.ndarray
+
+    def of_day(self) -> np.ndarray:
+        """Mask of the rows that are scored progressively: landed on D and shown on D."""
+        landed = np.asarray(self.impressions["dt"], dtype="datetime64[D]") == np.datetime64(self.day)
+        return landed & ~np.asarray(self.impressions["is_late"])
+
+    def training(self, window_days: int) -> np.ndarray:
+        """Mask of the rows trained on at D."""
+        age = (np.datetime64(self.day) - self.train_date).astype(int)
+        return (age >= 0) & (age < window_days)
+
+    def gate(self, gate_days: int) -> np.ndarray:
+        """Mask of the held-out rows that judge the model of D: no model up to D was trained on one of them."""
+        age = (np.datetime64(self.day) - self.label_date).astype(int)
+        return self.held_out & (age >= 0) & (age < gate_days)
+
+
+def is_held_out(user_id: str, day: date, share: float) -> bool:
+    """Return whether the user's impressions of the day are held out: hash(user_id, D) < share (DESIGN)."""
+    digest = hashlib.sha256(f"{user_id}\x00{day}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+def read_window(day: date, config: Config) -> Window:
+    """Read what a run of D may train on or judge by; refused days are left out."""
+    tables_dir, first = config.tables_dir, first_impression_day(day, config)
+    days = (pc.field("dt") >= first) & (pc.field("dt") <= day)
+    for refused in refused_days(config) - {day}:
+        days = days & (pc.field("dt") != refused)
+    impressions = read_table(tables_dir, "impressions", filters=days)
+    impressions = impressions.sort_by([("shown_at", "ascending"), ("impression_id", "ascending"), ("dt", "ascending")])
+    landed = np.asarray(impressions["dt"], dtype="datetime64[D]")
+    label_date = np.asarray(impressions["label_date"], dtype="datetime64[D]")
+    late = np.asarray(impressions["is_late"])
+    pairs = set(zip(impressions["user_id"].to_pylist(), impressions["dt"].to_pylist(), strict=True))
+    held = {pair for pair in pairs if is_held_out(*pair, config.gate.held_out_share)}
+    rows = zip(impressions["user_id"].to_pylist(), impressions["dt"].to_pylist(), strict=True)
+    held_out = np.fromiter((pair in held for pair in rows), bool, impressions.num_rows) & ~late
+    train_date = label_date + np.where(held_out, config.gate.gate_days, 0).astype("timedelta64[D]")
+    unusable = (label_date - landed).astype(int) > config.landing.label_horizon_days
+    train_date[unusable] = label_date[unusable] = np.datetime64(day + timedelta(days=1))
+    return Window(
+        day=day,
+        impressions=impressions,
+        sequences=read_table(tables_dir, "user_sequences", filters=days),
+        held_out=held_out,
+        label_date=label_date,
+        train_date=train_date,
+    )
+
+
+@dataclass(frozen=True)
+class EmbeddingIndex:
+    """Behavior keys and their embeddings: row i of `vectors` (M, H) float16 belongs to `keys[i]`, keys sorted."""
+
+    keys: pd.Index
+    vectors: np.ndarray
+
+    def rows_of(self, keys: pa.ChunkedArray) -> np.ndarray:
+        """Return the row of each key, int64; -1 for null. A key without an embedding raises `MissingEmbeddingError`."""
+        found = self.keys.get_indexer(keys.to_pandas())
+        missing = (found < 0) & ~np.asarray(keys.is_null())
+        if missing.any():
+            names = sorted(set(keys.filter(pa.array(missing)).to_pylist()))
+            raise MissingEmbeddingError(
+                f"{len(names)} behaviors have no embedding, for example {', '.join(names[:3])}; "
+                "run encode_behaviors of this day again"
+            )
+        return found.astype(np.int64)
+
+
+def read_embeddings(config: Config, keys: Sequence[pa.ChunkedArray], *, encoder_version: str) -> EmbeddingIndex:
+    """Return the stored embeddings of the given keys (nulls and repeats allowed)."""
+    distinct = pc.unique(pa.chunked_array([chunk for array in keys for chunk in array.chunks], pa.string())).drop_null()
+    table = read_table(
+        config.tables_dir,
+        "behavior_embeddings",
+        columns=["behavior_key", "embedding"],
+        filters=(pc.field("encoder_version") == encoder_version) & pc.field("behavior_key").isin(distinct),
+    ).sort_by("behavior_key")
+    blob = b"".join(table["embedding"].to_pylist())
+    vectors = np.frombuffer(blob, dtype="<f2").reshape(table.num_rows, -1) if blob else np.zeros((0, 1), "<f2")
+    return EmbeddingIndex(pd.Index(table["behavior_key"].to_pandas()), vectors)
+
+
+def window_keys(window: Window, mask: np.ndarray) -> list[pa.ChunkedArray]:
+    """Return the behavior keys reachable from the masked impressions: titles, and all sequences of their users."""
+    impressions = window.impressions.filter(pa.array(mask))
+    sequences = window.sequences.filter(pa.array(_day_and_user(window.sequences).isin(_day_and_user(impressions))))
+    return [impressions["title_key"], pc.list_flatten(sequences["behavior_keys"])]
+
+
+def impression_rows(
+    window: Window, mask: np.ndarray, index: EmbeddingIndex, *, max_behaviors_per_sequence: int
+) -> ImpressionRows:
+    """Return the masked impressions, in the window's order, each with the newest S behaviors before it."""
+    impressions = window.impressions.filter(pa.array(mask))
+    ends = _map_columns(impressions["sequence_ends"], np.int64, 0)
+    histories = {}
+    for feature in sorted(set(window.sequences["feature"].to_pylist())):
+        sequences = window.sequences.filter(pc.equal(window.sequences["feature"], feature))
+        lists = sequences["behavior_keys"].combine_chunks()
+        offsets = np.asarray(lists.offsets, dtype=np.int64) - lists.offsets[0].as_py()
+        row = _day_and_user(sequences).get_indexer(_day_and_user(impressions))
+        base = np.where(row >= 0, offsets[row], 0)
+        end = np.where(row >= 0, ends.get(feature, np.zeros(len(row), np.int64)), 0)
+        histories[feature] = Histories(
+            behavior_rows=index.rows_of(pc.list_flatten(sequences["behavior_keys"])),
+            occurred_at=_micros(pc.list_flatten(sequences["occurred_at"])),
+            values=np.asarray(pc.list_flatten(sequences["values"]).to_pandas(), dtype=np.float32),
+            starts=base + np.maximum(0, end - max_behaviors_per_sequence),
+            ends=base + end,
+        )
+    return ImpressionRows(
+        impression_ids=_objects(impressions["impression_id"]),
+        user_ids=_objects(impressions["user_id"]),
+        item_ids=_objects(impressions["item_id"]),
+        shown_at=_micros(impressions["shown_at"]),
+        labels=np.asarray(impressions["label"], dtype=np.float32),
+        title_rows=index.rows_of(impressions["title_key"]),
+        histories=histories,
+        cat=_map_columns(impressions["cat"], object, None),
+        num=_map_columns(impressions["num"], np.float64, np.nan),
+    )
+
+
+def _day_and_user(table: pa.Table) -> pd.MultiIndex:
+    return pd.MultiIndex.from_arrays([table["dt"].to_pandas(), table["user_id"].to_pandas()])
+
+
+def _map_columns(maps: pa.ChunkedArray, dtype: type, absent: object) -> dict[str, np.ndarray]:
+    """Turn a column of maps (R rows) into one array (R,) per key; `absent` where a row has no such key."""
+    array = maps.combine_chunks()
+    lengths = np.diff(np.asarray(array.offsets))
+    parents = np.repeat(np.arange(len(array)), lengths)
+    first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+    names = np.asarray(array.keys[first:last].to_pandas(), dtype=object)
+    values = np.asarray(array.items[first:last].to_pandas(), dtype=object)
+    columns: dict[str, np.ndarray] = {}
+    for name in sorted(set(names)):
+        of_name = names == name
+        column: np.ndarray = np.full(len(array), absent, dtype=dtype)
+        column[parents[of_name]] = values[of_name]
+        columns[name] = column
+    return columns
+
+
+def _objects(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(column.to_pandas(), dtype=object)
+
+
+def _micros(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    return np.asarray(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), dtype=np.int64)

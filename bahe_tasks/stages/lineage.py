@@ -1,0 +1,36 @@
+"""What a model version was made from, beside its data: code revision and table versions."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+from bahe_tasks.config import Config
+from bahe_tasks.stores.delta_tables import table_version
+
+_READ_TABLES = ("behavior_events", "items", "impressions", "user_sequences", "behavior_embeddings")
+
+
+def table_versions(config: Config) -> dict[str, int]:
+    """Return the Delta version of each table that training reads."""
+    versions = {name: table_version(config.tables_dir, name) for name in _READ_TABLES}
+    return {name: version for name, version in versions.items() if version is not None}
+
+
+def code_revision() -> str:
+    """Return the git commit of the running code, with "+changes" when files differ from it, or the package version."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
+        )
+        return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    try:
+        return f"bahe-daily {package_version('bahe-daily')}"
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,96 @@
+"""Progressive validation: the parent's click probabilities for the day, kept in `progressive_predictions`.
+
+These rows are the honest record of quality: no model in them had seen its day, or any label of it.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.config import Config
+from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.metrics import auc, calibration, gauc, logloss
+from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.score import score
+from bahe_tasks.stages.impression_rows import EmbeddingIndex
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
+from bahe_tasks.stores.model_registry import ModelVersion
+
+_TABLE = "progressive_predictions"
+
+
+def score_day(
+    day: date,
+    config: Config,
+    rows: ImpressionRows,
+    index: EmbeddingIndex,
+    parent: ModelVersion | None,
+    parent_model: tuple[BaheCtrModel, ModelSpec] | None,
+    *,
+    input_fingerprint: str,
+    force: bool = False,
+) -> dict[str, float]:
+    """Write the parent's predictions for the day's on-time impressions; return their metrics (none without a parent)."""
+    tables_dir = config.tables_dir
+    record = partition_records(tables_dir, _TABLE).get(str(day))
+    of_day = pc.field("dt") == day
+    if record is None or record.input_fingerprint != input_fingerprint or force:
+        predictions = arrow_schema(_TABLE).empty_table()
+        if parent is not None and parent_model is not None and len(rows.labels):
+            model, _ = parent_model
+            probabilities = score(
+                model,
+                rows,
+                index.vectors,
+                batch_size=config.training.batch_size * 8,
+                device=pick_device(config.encoder.device),
+            )
+            predictions = _predictions(day, rows, probabilities, parent.version)
+        replace_partitions(
+            tables_dir,
+            _TABLE,
+            predictions,
+            predicate=f"dt = '{day}'",
+            partitions={str(day): {"input_fingerprint": input_fingerprint, "counts": {"rows": predictions.num_rows}}},
+        )
+    return metrics_of(read_table(tables_dir, _TABLE, filters=of_day))
+
+
+def metrics_of(predictions: pa.Table) -> dict[str, Any]:
+    """Return rows, AUC, GAUC, logloss and calibration of a table of predictions; a metric that does not exist is NaN."""
+    if not predictions.num_rows:
+        return {}
+    labels = np.asarray(predictions["label"], dtype=np.float64)
+    scores = np.asarray(predictions["click_probability"])
+    users = np.asarray(predictions["user_id"].to_pandas(), dtype=object)
+    return {
+        "rows": predictions.num_rows,
+        "auc": float(auc(labels, scores)),
+        "gauc": float(gauc(labels, scores, users)),
+        "logloss": float(logloss(labels, scores)),
+        "calibration": float(calibration(labels, scores)),
+    }
+
+
+def _predictions(day: date, rows: ImpressionRows, probabilities: np.ndarray, model_version: int) -> pa.Table:
+    count = len(rows.labels)
+    return pa.table(
+        {
+            "dt": pa.repeat(pa.scalar(day), count),
+            "impression_id": pa.array(rows.impression_ids, pa.string()),
+            "user_id": pa.array(rows.user_ids, pa.string()),
+            "item_id": pa.array(rows.item_ids, pa.string()),
+            "label": pa.array(rows.labels.astype(np.int32)),
+            "click_probability": pa.array(probabilities.astype(np.float64)),
+            "model_version": pa.repeat(pa.scalar(model_version, pa.int32()), count),
+        },
+        schema=arrow_schema(_TABLE),
+    )

@@ -1,0 +1,18 @@
+"""Stage 7: the champion becomes this version, if the rules allow it. Nothing else but a rollback moves the alias."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from bahe_tasks.config import Config
+from bahe_tasks.stores.model_promotion import promote
+from bahe_tasks.stores.model_registry import champion, connect
+
+
+def promote_champion(day: date, config: Config, *, version: int) -> dict[str, Any]:
+    """Return {"promoted", "reason", "champion_version"}: a backfilled older day never takes the alias from a newer one."""
+    registry = connect(config)
+    promoted, reason = promote(registry, version)
+    current = champion(registry)
+    return {"promoted": promoted, "reason": reason, "champion_version": current.version if current else None}

@@ -1,0 +1,134 @@
+"""Stage 8: user and item embeddings of the champion, for serving and batch scoring (PAPER.md, step 3).
+
+Users and items active in the last publish_days, as of the end of D, one partition per model version written whole. The
+user embedding does not depend on a candidate item, so a pair is scored from two cached vectors and the CTR head.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bahe_tasks.config import Config
+from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.model_files import load_model
+from bahe_tasks.core.score import item_embeddings, user_embeddings
+from bahe_tasks.data_interval import end_of
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stages.days_in_force import refused_days
+from bahe_tasks.stages.encode_behaviors import encode_missing
+from bahe_tasks.stages.histories_as_of import active_ids, histories_as_of, newest_items
+from bahe_tasks.stages.impression_rows import read_embeddings
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import partition_records, replace_partitions
+from bahe_tasks.stores.model_registry import champion, connect, local_model_folder
+
+
+def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, Any]:
+    """Return {"state": "published", "users", "items"}, or "not_champion" when another version is the champion."""
+    registry = connect(config)
+    current = champion(registry)
+    if current is None or current.version != version:
+        return {"state": "not_champion", "champion_version": current.version if current else None}
+    stage_fingerprint = _fingerprint(day, config, current.fingerprint)
+    tables_dir, key = config.tables_dir, str(version)
+    record = partition_records(tables_dir, "item_embeddings").get(key)
+    if record is not None and record.input_fingerprint == stage_fingerprint:
+        return {"state": "published", **record.counts}
+
+    first = day - timedelta(days=config.publish.publish_days - 1)
+    users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config)
+    items = newest_items(
+        active_ids("item_id", ("behavior_events", "impressions", "items"), first, day, config), day, config
+    )
+    history = histories_as_of(users, day, config)
+    encode_missing(day, config, _texts(history.texts, items))
+    model, spec = load_model(local_model_folder(registry, version))
+    index = read_embeddings(
+        config, [history.texts["behavior_key"], items["title_key"]], encoder_version=spec.encoder_version
+    )
+    batch_size, device = config.training.batch_size * 8, pick_device(config.encoder.device)
+    as_of = np.full(len(users), int(end_of(day).timestamp()) * 1_000_000, np.int64)
+    of_users = user_embeddings(
+        model, history.histories(index), as_of, index.vectors, batch_size=batch_size, device=device
+    )
+    of_items = item_embeddings(
+        model, index.rows_of(items["title_key"]), index.vectors, batch_size=batch_size, device=device
+    )
+    user_rows = pa.table(
+        {
+            "model_version": pa.repeat(pa.scalar(version, pa.int32()), len(users)),
+            "user_id": pa.array(users, pa.string()),
+            "embedding": _blobs(of_users),
+        },
+        schema=arrow_schema("user_embeddings"),
+    )
+    item_rows = pa.table(
+        {
+            "model_version": pa.repeat(pa.scalar(version, pa.int32()), items.num_rows),
+            "item_id": items["item_id"],
+            "embedding": _blobs(of_items),
+            "cat": items["cat"],
+            "num": items["num"],
+        },
+        schema=arrow_schema("item_embeddings"),
+    )
+    counts = {"users": user_rows.num_rows, "items": item_rows.num_rows}
+    for name, rows in (("user_embeddings", user_rows), ("item_embeddings", item_rows)):
+        replace_partitions(
+            tables_dir,
+            name,
+            rows,
+            predicate=_this_and_outdated(version, name, config),
+            partitions={key: {"input_fingerprint": stage_fingerprint, "counts": counts}},
+        )
+    return {"state": "published", **counts}
+
+
+def _fingerprint(day: date, config: Config, model_fingerprint: str) -> str:
+    reach = max(config.sequences.history_days, config.publish.publish_days)
+    read = {
+        name: {
+            dt: record.input_fingerprint
+            for dt, record in partition_records(config.tables_dir, name).items()
+            if date.fromisoformat(dt) <= day
+            and (name == "items" or day - date.fromisoformat(dt) < timedelta(days=reach))
+        }
+        for name in ("behavior_events", "impressions", "items")
+    }
+    refused = sorted(d for d in refused_days(config) if d <= day)
+    return fingerprint(
+        stage="publish_embeddings",
+        model=model_fingerprint,
+        read=read,
+        refused=refused,
+        publish=config.publish,
+        sequences=config.sequences,
+    )
+
+
+def _this_and_outdated(version: int, name: str, config: Config) -> str:
+    """Return the predicate of the partitions this write replaces: its own, and those beyond the last K published."""
+    records = partition_records(config.tables_dir, name)
+    others = sorted((r.version, int(v)) for v, r in records.items() if int(v) != version)
+    kept = config.publish.keep_versions - 1
+    outdated = [model_version for _, model_version in (others[:-kept] if kept else others)]
+    return " OR ".join(f"model_version = {v}" for v in [version, *outdated])
+
+
+def _texts(behaviors: pa.Table, items: pa.Table) -> pa.Table:
+    """Return the distinct (behavior_key, text) of histories and titles."""
+    titles = items.select(["title_key", "title"]).rename_columns(["behavior_key", "text"])
+    return (
+        pa.concat_tables([behaviors, titles])
+        .group_by("behavior_key")
+        .aggregate([("text", "min")])
+        .rename_columns(["behavior_key", "text"])
+    )
+
+
+def _blobs(vectors: np.ndarray) -> pa.Array:
+    return pa.array([vector.astype("<f4").tobytes() for vector in vectors], pa.binary())

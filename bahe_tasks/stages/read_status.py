@@ -1,0 +1,101 @@
+"""What `bahe status` and `bahe metrics` show: one record per day from the tables and the registry. Reads only."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pyarrow.compute as pc
+
+from bahe_tasks.config import Config
+from bahe_tasks.schemas import SOURCES
+from bahe_tasks.stages.gate_record import is_refused, record_key
+from bahe_tasks.stages.progressive import metrics_of
+from bahe_tasks.stores.delta_tables import PartitionRecord, partition_records, read_table
+from bahe_tasks.stores.model_registry import champion, connect, versions
+from bahe_tasks.stores.promotion_rules import ModelVersion, eligible, stale
+
+METRICS = ("rows", "auc", "gauc", "logloss", "calibration")
+
+
+def read_status(config: Config) -> dict[str, Any]:
+    """Return {"days": [...], "champion": {...} | None}; every landed row of a day is accounted for in its record."""
+    tables_dir = config.tables_dir
+    landed = {source: partition_records(tables_dir, source) for source in SOURCES}
+    gates = partition_records(tables_dir, "gate_results")
+    registry = connect(config)
+    known, current = versions(registry), champion(registry)
+    days = sorted({dt for records in landed.values() for dt in records})
+    return {
+        "days": [_day_status(dt, landed, gates, known, stale(known)) for dt in days],
+        "champion": {"version": current.version, "day": str(current.day)} if current else None,
+    }
+
+
+def _day_status(
+    dt: str,
+    landed: dict[str, dict[str, PartitionRecord]],
+    gates: dict[str, PartitionRecord],
+    known: list[ModelVersion],
+    outdated: frozenset[int],
+) -> dict[str, Any]:
+    counts = {source: records[dt].counts for source, records in landed.items() if dt in records}
+    run = counts.get("impressions", {})
+    of_day = [version for version in known if str(version.day) == dt]
+    in_force = next(iter(eligible(of_day)), None)
+    return {
+        "day": dt,
+        "landed_rows": sum(c["landed"] for c in counts.values()),
+        "table_rows": sum(c["rows"] for c in counts.values()),
+        "duplicate_rows": sum(c["duplicates"] for c in counts.values()),
+        "quarantined_rows": sum(c["quarantined"] for c in counts.values()),
+        "impressions": run.get("rows"),
+        "new_behaviors": run.get("new_behaviors"),
+        "reuse_rate": run.get("reuse_rate"),
+        "unknown_columns": sorted({name for c in counts.values() for name in c.get("unknown_columns", [])}),
+        "gate": _gate(dt, gates, of_day),
+        "champion_version": in_force.version if in_force else None,
+        "stale": bool(in_force and in_force.version in outdated),
+    }
+
+
+def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion]) -> str | None:
+    """Return "inputs_refused", the newest version's gate, or None when no gate has looked at a model of the day."""
+    inputs = gates.get(record_key(dt, "validate_inputs"))
+    if inputs and is_refused(inputs.counts):
+        return "inputs_refused"
+    newest = max(of_day, key=lambda version: version.version, default=None)
+    return newest.gate if newest else None
+
+
+def read_metrics(config: Config, *, first: date | None = None, last: date | None = None) -> dict[str, Any]:
+    """Return {"days": [...], "pooled": {...}} of the progressive predictions from `first` to `last`, both included."""
+    where = pc.field("dt") >= (first or date.min)
+    if last:
+        where = where & (pc.field("dt") <= last)
+    predictions = read_table(config.tables_dir, "progressive_predictions", filters=where)
+    days = []
+    for day in sorted(set(predictions["dt"].to_pylist())):
+        of_day = predictions.filter(pc.equal(predictions["dt"], day))
+        days.append({"day": str(day), **metrics_of(of_day), "model_version": of_day["model_version"][0].as_py()})
+    pooled = metrics_of(predictions) or {"rows": 0, **dict.fromkeys(METRICS[1:])}
+    return {"days": days, "pooled": pooled}
+
+
+def read_report(config: Config) -> dict[str, Any]:
+    """Return what the report shows: the documents above, all gate results and all model versions."""
+    status = read_status(config)
+    known = [
+        {
+            name: getattr(version, name)
+            for name in ("version", "gate", "reason", "parent_version", "superseded", "withdrawn")
+        }
+        | {"day": str(version.day), "fingerprint": version.fingerprint[:12]}
+        for version in versions(connect(config))
+    ]
+    return {
+        **status,
+        "metrics": read_metrics(config),
+        "gate_results": read_table(config.tables_dir, "gate_results").to_pylist(),
+        "versions": known,
+    }

@@ -1,0 +1,23 @@
+"""Take the champion back to an earlier passed version, and publish that version's embeddings again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bahe_tasks.config import Config
+from bahe_tasks.stages.publish_embeddings import publish_embeddings
+from bahe_tasks.stores.model_promotion import rollback
+from bahe_tasks.stores.model_registry import connect
+
+
+def roll_back(config: Config, *, to: int | None, reason: str) -> dict[str, Any]:
+    """Return the champion, the versions withdrawn and what was published. Raises `RollbackError`."""
+    champion, withdrawn = rollback(connect(config), to=to, reason=reason)
+    published = publish_embeddings(champion.day, config, version=champion.version)
+    return {
+        "champion_version": champion.version,
+        "day": str(champion.day),
+        "withdrawn_versions": [version.version for version in withdrawn],
+        "reason": reason,
+        "published": published,
+    }

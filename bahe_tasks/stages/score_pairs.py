@@ -1,0 +1,183 @@
+"""Batch scoring with the champion: click probabilities of (user_id, item_id) pairs from the published embeddings.
+
+An unknown user is an empty history. An item that is not published but has a title, in the file or in the table items,
+is encoded; without a title it gets the model's vector for unknown items.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.behavior_key import behavior_key, canonical_text
+from bahe_tasks.checkpoint import checkpoint_dir
+from bahe_tasks.config import Config
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.encoder import encode_texts
+from bahe_tasks.core.model_files import load_model
+from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
+from bahe_tasks.stages.histories_as_of import newest_items
+from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.model_registry import champion as current_champion
+from bahe_tasks.stores.model_registry import connect, local_model_folder
+from bahe_tasks.stores.promotion_rules import ModelVersion
+
+
+class ScoreFileError(ValueError):
+    """A file of pairs that cannot be read or written."""
+
+
+class NothingToScoreWithError(LookupError):
+    """There is no champion, or its embeddings are not published."""
+
+
+def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
+    """Write the pairs with a column `click_probability`; return counts of pairs and of users and items not published.
+
+    Raises `ScoreFileError` and `NothingToScoreWithError`.
+    """
+    if out.suffix not in _WRITERS:
+        raise ScoreFileError(f"{out}: the ending must be one of {', '.join(_WRITERS)}")
+    frame = _read(pairs)
+    registry = connect(config)
+    champion = current_champion(registry)
+    if champion is None or str(champion.version) not in partition_records(config.tables_dir, "item_embeddings"):
+        raise NothingToScoreWithError("no published champion; run a day first: `bahe run-day DAY`")
+    model, _ = load_model(local_model_folder(registry, champion.version))
+    users, new_users = _user_vectors(frame, model, champion, config)
+    items, columns, new_items = _item_vectors(frame, model, champion, config)
+    frame["click_probability"] = score_pairs(
+        model,
+        users,
+        items,
+        user_ids=frame["user_id"].to_numpy(dtype=object),
+        item_ids=frame["item_id"].to_numpy(dtype=object),
+        cat=_columns(frame, "cat_", [row["cat"] for row in columns], dtype=object, absent=None),
+        num=_columns(frame, "num_", [row["num"] for row in columns], dtype=np.float64, absent=np.nan),
+        device=pick_device(config.encoder.device),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _WRITERS[out.suffix](frame, out)
+    return {
+        "pairs": len(frame),
+        "model_version": champion.version,
+        "users_without_history": new_users,
+        "items_not_published": new_items,
+        "out": str(out),
+    }
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".csv":
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+        elif path.suffix == ".jsonl":
+            frame = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+        elif path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            raise ScoreFileError(f"{path}: the ending must be .csv, .jsonl or .parquet")
+    except (OSError, ValueError) as error:
+        raise ScoreFileError(f"{path} cannot be read: {error}") from error
+    for column in ("user_id", "item_id"):
+        if column not in frame or frame[column].isna().any():
+            raise ScoreFileError(f"{path}: every row needs a {column}")
+        frame[column] = frame[column].astype(str)
+    return frame.reset_index(drop=True)
+
+
+def _user_vectors(
+    frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
+) -> tuple[np.ndarray, int]:
+    """Return the user embedding of each pair, (P, N·H) float32, and how many users are an empty history."""
+    wanted = pd.Index(frame["user_id"].unique())
+    table = _published("user_embeddings", "user_id", wanted, champion, config)
+    device = pick_device(config.encoder.device)
+    empty = user_embeddings(
+        model, {}, np.zeros(1, np.int64), np.zeros((0, model.deep.width), "<f2"), batch_size=1, device=device
+    )
+    vectors = np.concatenate([_vectors(table, empty.shape[1]), empty])
+    row = pd.Index(table["user_id"].to_pandas()).get_indexer(frame["user_id"])  # -1 is the empty history, the last row
+    return vectors[row], int(len(wanted) - table.num_rows)
+
+
+def _item_vectors(
+    frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
+) -> tuple[np.ndarray, list[dict[str, dict[str, Any]]], int]:
+    """Return the item embedding of each pair, (P, H) float32, the item's columns, and how many items were not published."""
+    wanted = pd.Index(frame["item_id"].unique())
+    table = _published("item_embeddings", "item_id", wanted, champion, config)
+    published = {row["item_id"]: row for row in table.select(["item_id", "cat", "num"]).to_pylist()}
+    absent = sorted(set(wanted) - set(published))
+    described = {row["item_id"]: row for row in newest_items(absent, champion.day, config).to_pylist()}
+    titles = {item: row["title"] for item, row in described.items()}
+    if "title" in frame:
+        given = frame.dropna(subset=["title"]).drop_duplicates("item_id").set_index("item_id")["title"]
+        titles |= {
+            item: canonical_text(str(given[item]))
+            for item in absent
+            if item in given and behavior_key(str(given[item]))
+        }
+    texts = sorted(set(titles.values()))
+    encoded = (
+        encode_texts(texts, checkpoint_dir=checkpoint_dir(config.encoder.checkpoint), encoder=config.encoder)
+        if texts
+        else np.zeros((0, model.deep.width), "<f2")
+    )
+    title_rows = np.array([texts.index(titles[item]) if item in titles else -1 for item in absent], np.int64)
+    extra = item_embeddings(model, title_rows, encoded, batch_size=256, device=pick_device(config.encoder.device))
+    vectors = np.concatenate([_vectors(table, model.deep.width), extra])
+    row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
+    no_columns: dict[str, Any] = {"cat": [], "num": []}
+    columns = {item: published.get(item) or described.get(item) or no_columns for item in wanted}
+    as_maps = {
+        item: {"cat": dict(found["cat"] or []), "num": dict(found["num"] or [])} for item, found in columns.items()
+    }
+    return vectors[row], [as_maps[item] for item in frame["item_id"]], len(absent)
+
+
+def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersion, config: Config) -> pa.Table:
+    condition = pc.field("model_version") == champion.version
+    return read_table(
+        config.tables_dir, name, filters=condition & pc.field(id_column).isin(pa.array(wanted, pa.string()))
+    )
+
+
+def _vectors(table: pa.Table, width: int) -> np.ndarray:
+    return np.frombuffer(b"".join(table["embedding"].to_pylist()), "<f4").reshape(table.num_rows, width)
+
+
+def _columns(
+    frame: pd.DataFrame, prefix: str, of_items: list[dict[str, Any]], *, dtype: type, absent: Any
+) -> dict[str, np.ndarray]:
+    """Return the file's columns of a prefix over the items' columns of the same name."""
+    given = {str(name).removeprefix(prefix): frame[name] for name in frame if str(name).startswith(prefix)}
+    columns = {}
+    for name in sorted({*given, *(key for maps in of_items for key in maps)}):
+        column: np.ndarray = np.array([maps.get(name, absent) for maps in of_items], dtype=dtype)
+        if name in given:
+            present = given[name].notna().to_numpy()
+            column[present] = given[name][present].astype(str if dtype is object else float)
+        columns[name] = column
+    return columns
+
+
+def _write_jsonl(frame: pd.DataFrame, out: Path) -> None:
+    frame.to_json(out, orient="records", lines=True, force_ascii=False)
+
+
+def _write_csv(frame: pd.DataFrame, out: Path) -> None:
+    frame.to_csv(out, index=False)
+
+
+def _write_parquet(frame: pd.DataFrame, out: Path) -> None:
+    frame.to_parquet(out, index=False)
+
+
+_WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}

@@ -1,0 +1,106 @@
+"""Stage 6: the gate. New embeddings, coverage of what the model reads, and the challenger against its reference.
+
+The reference is the challenger's parent, not whatever the alias says now. An expectation that errors counts as failed.
+A refused challenger is kept with its results, and the champion stays.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Final
+
+import pyarrow.compute as pc
+
+from bahe_tasks.checkpoint import encoder_version
+from bahe_tasks.config import Config
+from bahe_tasks.core.model_files import load_model
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stages.challenger_evidence import challenger_metrics
+from bahe_tasks.stages.days_in_force import window_fingerprints
+from bahe_tasks.stages.errors import GateRefused
+from bahe_tasks.stages.gate_record import record_results, recorded_outcomes, refusal
+from bahe_tasks.stages.impression_rows import read_window, window_keys
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.expectations import ExpectationResult, validate
+from bahe_tasks.stores.gate_frames import ChallengerMetrics, embedding_frames
+from bahe_tasks.stores.gate_results import not_enough_evidence
+from bahe_tasks.stores.gate_suites import challenger_suites, embedding_suites
+from bahe_tasks.stores.model_promotion import record_gate
+from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, version_of, versions
+from bahe_tasks.stores.promotion_rules import ModelVersion, parent_for
+
+_STAGE: Final = "validate_challenger"
+
+
+def validate_challenger(day: date, config: Config, *, version: int, force: bool = False) -> dict[str, Any]:
+    """Return {"gate": "passed", ...}; record every expectation in gate_results, Data Docs and the version's tags.
+
+    Raises `GateRefused` when an expectation failed or errored.
+    """
+    registry = connect(config)
+    challenger, reference = version_of(registry, version), parent_for(versions(registry), day)
+    stage_fingerprint = fingerprint(
+        stage=_STAGE,
+        challenger=[challenger.version, challenger.fingerprint],
+        reference=reference.fingerprint if reference else None,
+        impressions=window_fingerprints(day, config),
+        gate=config.gate,
+    )
+    outcomes = None if force else recorded_outcomes(config, day, _STAGE, stage_fingerprint)
+    if outcomes is None:
+        results = _judge(day, config, registry, challenger, reference)
+        outcomes = record_results(
+            config, day, _STAGE, results, model_version=version, input_fingerprint=stage_fingerprint
+        )
+    reasons = refusal(outcomes)
+    errored = "errored" in outcomes.values()
+    record_gate(registry, version, "errored" if errored else "refused" if reasons else "passed", reason=reasons)
+    if reasons:
+        raise GateRefused(f"challenger {version} of {day} refused: {reasons}; the champion stays. See `bahe report`")
+    return {"gate": "passed", "version": version, "expectations": len(outcomes)}
+
+
+def _judge(
+    day: date, config: Config, registry: Registry, challenger: ModelVersion, reference: ModelVersion | None
+) -> list[ExpectationResult]:
+    """Return the result of every expectation; the numbers they were judged by go to the challenger's MLflow run."""
+    model = load_model(local_model_folder(registry, challenger.version))[0]
+    parent = load_model(local_model_folder(registry, reference.version))[0] if reference else None
+    metrics = challenger_metrics(day, config, model, parent)
+    for name, value in vars(metrics).items():
+        if value is not None:
+            registry.client.log_metric(challenger.run_id, f"gate_{name}", float(value))
+    asked, without_evidence = challenger_suites(metrics, gate=config.gate)
+    frames = {**_embedding_frames(day, config), "challenger": metrics.frame()}
+    suites = {**embedding_suites(model.deep.width), **asked}
+    results = validate(frames, suites, gx_dir=config.home / "gx", day=day, stage=_STAGE)
+    return results + not_enough_evidence(without_evidence, observed=_evidence(metrics))
+
+
+def _evidence(metrics: ChallengerMetrics) -> str:
+    return f"{metrics.rows} held-out rows, {metrics.positives} of them clicks"
+
+
+def _embedding_frames(day: date, config: Config) -> dict[str, Any]:
+    """Return the frames of the embeddings the day wrote, and of how many of the keys its windows need are missing."""
+    version, window = encoder_version(config.encoder), read_window(day, config)
+    used = window.gate(config.gate.gate_days) | window.training(config.training.window_days) | window.of_day()
+    new = read_table(config.tables_dir, "new_behaviors", columns=["behavior_key"], filters=pc.field("dt") == day)
+    needed = set(new["behavior_key"].to_pylist())
+    for keys in window_keys(window, used):
+        needed |= set(keys.drop_null().to_pylist())
+    of_version = pc.field("encoder_version") == version
+    stored = read_table(
+        config.tables_dir,
+        "behavior_embeddings",
+        columns=["behavior_key"],
+        filters=of_version & pc.field("behavior_key").isin(sorted(needed)),
+    )
+    written = read_table(
+        config.tables_dir,
+        "behavior_embeddings",
+        columns=["behavior_key", "embedding"],
+        filters=of_version & (pc.field("dt") == day),
+    )
+    missing = needed - set(stored["behavior_key"].to_pylist())
+    return embedding_frames(written, missing_keys=len(missing), needed_keys=len(needed))

@@ -1,0 +1,87 @@
+"""Stage 2: refuse a broken or shrunken day before a GPU is touched.
+
+A refused day stays in the tables, but no other day reads it until it passes (landed again) or is accepted with a reason.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any, Final
+
+import pyarrow.compute as pc
+
+from bahe_tasks.config import Config
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.schemas import SOURCES
+from bahe_tasks.stages.errors import GateRefused
+from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_outcomes, refusal
+from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.expectations import ExpectationResult, validate
+from bahe_tasks.stores.gate_frames import DayCounts, input_frames
+from bahe_tasks.stores.gate_suites import input_suites
+
+_STAGE: Final = "validate_inputs"
+
+
+def validate_inputs(
+    day: date, config: Config, *, force: bool = False, accept_reason: str | None = None
+) -> dict[str, Any]:
+    """Check the day's tables and row counts; return {"gate": "passed" | "accepted", "expectations": n}.
+
+    Raises `GateRefused` when an expectation fails or errors, unless `accept_reason` says why the day is good anyway.
+    """
+    history = _earlier_rows(day, config)
+    stage_fingerprint = fingerprint(
+        stage=_STAGE,
+        tables=partition_records(config.tables_dir, "impressions")[str(day)].input_fingerprint,
+        gate=config.gate,
+        late_days=config.landing.late_days,
+        history=history,
+    )
+    outcomes = None if force else recorded_outcomes(config, day, _STAGE, stage_fingerprint)
+    if outcomes is None or (accept_reason and is_refused(outcomes)):
+        results = validate(
+            _frames(day, config, history=history),
+            input_suites(day, gate=config.gate, late_days=config.landing.late_days),
+            gx_dir=config.home / "gx",
+            day=day,
+            stage=_STAGE,
+        )
+        if accept_reason:
+            results.append(ExpectationResult("accepted by hand", "accepted", accept_reason, "a reason"))
+        outcomes = record_results(config, day, _STAGE, results, model_version=None, input_fingerprint=stage_fingerprint)
+    if is_refused(outcomes):
+        raise GateRefused(
+            f"inputs of {day} refused: {refusal(outcomes)}; see `bahe report`, "
+            f"or accept them with `bahe run-day {day} --accept-inputs REASON`"
+        )
+    return {"gate": "accepted" if "accepted" in outcomes.values() else "passed", "expectations": len(outcomes)}
+
+
+def _earlier_rows(day: date, config: Config) -> dict[str, list[int]]:
+    """Return source → table rows of each of the last gate_days days that has any record, D left out."""
+    history = {}
+    for source in ("behavior_events", "impressions"):
+        records = partition_records(config.tables_dir, source)
+        earlier = (str(day - timedelta(days=n)) for n in range(1, config.gate.gate_days + 1))
+        history[source] = [records[dt].counts["rows"] for dt in earlier if dt in records]
+    return history
+
+
+def _frames(day: date, config: Config, *, history: dict[str, list[int]]) -> dict[str, Any]:
+    tables = {name: read_table(config.tables_dir, name, filters=pc.field("dt") == day) for name in SOURCES}
+    counts = [
+        record.counts
+        for name in SOURCES
+        if (record := partition_records(config.tables_dir, name).get(str(day))) is not None
+    ]
+    return input_frames(
+        **tables,
+        counts=DayCounts(
+            landed_rows=sum(c["landed"] for c in counts),
+            table_rows=sum(table.num_rows for table in tables.values()),
+            duplicate_rows=sum(c["duplicates"] for c in counts),
+            quarantined_rows=sum(c["quarantined"] for c in counts),
+        ),
+        history=history,
+    )

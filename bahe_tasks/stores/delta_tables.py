@@ -1,0 +1,200 @@
+"""Delta tables without Spark: read rows, replace whole partitions, and ask which partitions are recorded.
+
+Every write is one overwrite commit limited by a predicate, never an append, so a write done twice leaves the same
+rows. The commit carries one JSON document, `{"partitions": {key: {"input_fingerprint", "counts"}}}`; the newest commit
+that names a partition tells its state. Spark writes the same document, so it does not matter who wrote a partition.
+
+Unusual: files are read through pyarrow's own file systems. The file system deltalake would supply is written in Python
+and is called from threads that outlive the interpreter: a process that has read a table then aborts at its exit.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from bahe_tasks.schemas import TABLES
+from bahe_tasks.stores.arrow_types import arrow_schema
+
+COMMIT_METADATA_KEY = "userMetadata"
+"""Key under which a commit's JSON document stands, in Spark and in delta-rs."""
+
+TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 36500 days"}
+"""The commits are the record of what was written: they are never cleaned away."""
+
+_COMMIT_ATTEMPTS = 5
+_RETRY_PAUSE_S = 0.2
+
+
+class RowsRefusedError(ValueError):
+    """Rows that do not fit the table, or lie outside the partitions to be replaced."""
+
+
+@dataclass(frozen=True)
+class PartitionRecord:
+    """What the newest commit naming a partition says: its version, its time (UTC), what was read, what was counted."""
+
+    version: int
+    timestamp: datetime
+    input_fingerprint: str
+    counts: dict[str, Any]
+
+
+_Cached = tuple[int, dict[str, PartitionRecord]]
+_records: dict[tuple[str, str], _Cached] = {}  # commits never change, so what was read of them stays true
+
+
+def table_uri(tables_dir: Path | str, name: str) -> str:
+    """Return the address of a table: `tables_dir` may be a folder or the address of an object store."""
+    return f"{str(tables_dir).rstrip('/')}/{TABLES[name].name}"
+
+
+def table_version(tables_dir: Path | str, name: str) -> int | None:
+    """Return the newest version of a table, `None` when it does not exist."""
+    table = _open(table_uri(tables_dir, name))
+    return None if table is None else table.version()
+
+
+def read_table(
+    tables_dir: Path | str,
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    partitions: str | None = None,
+    filters: pc.Expression | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Return the rows of some partitions that satisfy `filters`, in no particular order.
+
+    `partitions` is SQL over the partition columns, for example "dt >= '2013-09-01' AND dt <= '2013-09-24'": other
+    partitions' files are not even listed, so a read costs the same however old the table is. `filters` may name any
+    column. `columns` are all columns unless given. A table that does not exist is an empty one with the right schema.
+    """
+    schema = arrow_schema(name)
+    uri = table_uri(tables_dir, name)
+    table = _open(uri, version=version)
+    if table is None:
+        return schema.empty_table().select(list(columns or schema.names))
+    dataset = table.to_pyarrow_dataset(filesystem=_file_system(uri), schema=schema, file_pruning_predicate=partitions)
+    return dataset.to_table(columns=list(columns or schema.names), filter=filters)
+
+
+def replace_partitions(
+    tables_dir: Path | str,
+    name: str,
+    rows: pa.Table,
+    *,
+    predicate: str,
+    partitions: Mapping[str, Mapping[str, Any]],
+) -> int:
+    """Replace the rows that satisfy `predicate` by `rows` in one commit and return the table version it made.
+
+    `predicate` is SQL over the partition columns, for example "dt = '2013-09-24'". `partitions` goes into the commit:
+    per partition key its `input_fingerprint` and `counts`. No rows at all is a valid write: it empties the partitions
+    and records that. The table is created when it is not there. Writers of other partitions may commit meanwhile.
+    Raises `RowsRefusedError` when a row does not satisfy the predicate or does not have the table's columns.
+    """
+    uri, schema = table_uri(tables_dir, name), arrow_schema(name)
+    try:
+        fitted = rows.select(schema.names).cast(schema)
+    except (KeyError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise RowsRefusedError(
+            f"rows for {uri} do not have the columns of {name} in bahe_tasks.schemas: {error}"
+        ) from error
+    document = json.dumps({"partitions": {key: dict(entry) for key, entry in partitions.items()}}, sort_keys=True)
+    for attempt in range(1, _COMMIT_ATTEMPTS + 1):
+        try:
+            table = _open_or_create(uri, name)
+            write_deltalake(
+                table,
+                fitted,
+                mode="overwrite",
+                predicate=predicate,
+                commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
+            )
+            return table.version()
+        except CommitFailedError:
+            if attempt == _COMMIT_ATTEMPTS:
+                raise
+            time.sleep(_RETRY_PAUSE_S * attempt)
+        except DeltaError as error:
+            if "failed validation check" in str(error):
+                raise RowsRefusedError(f"rows for {uri} lie outside {predicate}: {error}") from error
+            raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def partition_records(tables_dir: Path | str, name: str) -> dict[str, PartitionRecord]:
+    """Return, per partition key, what the newest commit naming it recorded; nothing for a table that does not exist.
+
+    Commits read once are remembered in the process; only newer ones are read again.
+    """
+    uri = table_uri(tables_dir, name)
+    table = _open(uri)
+    if table is None:
+        return {}
+    newest = table.version()
+    identity = (uri, str(table.metadata().id))
+    seen, records = _records.get(identity, (-1, {}))
+    if newest > seen:
+        commits = table.history(newest - seen)
+        records = records | _records_of(sorted(commits, key=lambda commit: commit["version"]))
+        _records[identity] = (newest, records)
+    return dict(records)
+
+
+def _records_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, PartitionRecord]:
+    """Return the records of commits given oldest first. A commit with no document of ours says nothing."""
+    records: dict[str, PartitionRecord] = {}
+    for commit in commits:
+        try:
+            document = json.loads(commit.get(COMMIT_METADATA_KEY) or "{}")
+        except json.JSONDecodeError:
+            continue
+        named = document.get("partitions", {}) if isinstance(document, dict) else {}
+        for key, entry in named.items():
+            records[key] = PartitionRecord(
+                version=commit["version"],
+                timestamp=datetime.fromtimestamp(commit["timestamp"] / 1000, tz=UTC),
+                input_fingerprint=entry["input_fingerprint"],
+                counts=entry.get("counts", {}),
+            )
+    return records
+
+
+def _open(uri: str, *, version: int | None = None) -> DeltaTable | None:
+    try:
+        return DeltaTable(uri, version=version)
+    except TableNotFoundError:
+        return None
+
+
+def _open_or_create(uri: str, name: str) -> DeltaTable:
+    """Return the table; a new one has reader version 1 and writer version 2, which Spark and delta-rs both write."""
+    return _open(uri) or DeltaTable.create(
+        uri,
+        schema=arrow_schema(name),
+        mode="error",
+        partition_by=list(TABLES[name].partition_columns),
+        configuration=TABLE_PROPERTIES,
+    )
+
+
+def _file_system(uri: str) -> pafs.FileSystem:
+    """Return pyarrow's own file system, rooted at the table."""
+    if "://" in uri:
+        base, root = pafs.FileSystem.from_uri(uri)
+    else:
+        base, root = pafs.LocalFileSystem(), str(Path(uri).resolve())
+    return pafs.SubTreeFileSystem(root, base)

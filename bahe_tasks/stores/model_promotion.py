@@ -1,0 +1,129 @@
+"""The MLflow registry, written: register a version, record its gate, promote it, roll back.
+
+`promote` and `rollback` are the only code that moves the alias `champion`; the rules are in promotion_rules.py. Every
+function may be run again after a kill: it then finishes what is left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Literal
+
+from bahe_tasks.stores.fine_tune_runs import LOGGED_MODEL_TAG
+from bahe_tasks.stores.model_registry import CHALLENGER, CHAMPION, Registry, aliases, champion, version_of, versions
+from bahe_tasks.stores.promotion_rules import (
+    ModelVersion,
+    promotion_decision,
+    rollback_target,
+    superseded_by,
+    withdrawn_by_rollback,
+)
+
+
+class RegistrationError(ValueError):
+    """A run that cannot become a version."""
+
+
+def register(
+    registry: Registry,
+    run_id: str,
+    *,
+    day: date,
+    input_fingerprint: str,
+    encoder_version: str,
+    parent: ModelVersion | None,
+    tags: Mapping[str, str],
+    force: bool = False,
+) -> int:
+    """Make a version of a finished run, together with its tags, put the alias `challenger` on it and return it.
+
+    A version with the same fingerprint is returned instead of a second one; with `force`, only one of the same run
+    is. `tags` are the rest of the lineage. Raises `RegistrationError` for a run that is not finished.
+    """
+    number = _existing(registry, run_id, input_fingerprint=input_fingerprint, force=force)
+    if number is None:
+        own = {"day": day.isoformat(), "input_fingerprint": input_fingerprint, "encoder_version": encoder_version}
+        if parent is not None:
+            own |= {"parent_version": str(parent.version), "parent_fingerprint": parent.fingerprint}
+        number = _create(registry, run_id, tags={**tags, **own})
+    if aliases(registry).get(CHALLENGER) != number:
+        registry.client.set_registered_model_alias(registry.model_name, CHALLENGER, str(number))
+    return number
+
+
+def record_gate(
+    registry: Registry, version: int, outcome: Literal["passed", "refused", "errored"], *, reason: str = ""
+) -> ModelVersion:
+    """Record what the gate said of a version and return it.
+
+    A version that passes is the one of its day: older passed ones are superseded, and it no longer is, should it have
+    been. One that does not pass supersedes nothing, and what it superseded before is current again.
+    """
+    name, client = registry.model_name, registry.client
+    client.set_model_version_tag(name, str(version), "gate_reason", reason)
+    client.set_model_version_tag(name, str(version), "gate", outcome)
+    if outcome == "passed":
+        if version_of(registry, version).superseded:
+            client.delete_model_version_tag(name, str(version), "superseded_by")
+        for older in superseded_by(versions(registry), version_of(registry, version)):
+            client.set_model_version_tag(name, str(older.version), "superseded_by", str(version))
+    else:
+        for older in versions(registry):
+            if older.tags.get("superseded_by") == str(version):
+                client.delete_model_version_tag(name, str(older.version), "superseded_by")
+    return version_of(registry, version)
+
+
+def promote(registry: Registry, version: int) -> tuple[bool, str]:
+    """Move the alias `champion` to `version` if the rules allow it; return whether it moved, and why."""
+    moves, reason = promotion_decision(version_of(registry, version), champion(registry))
+    if moves:
+        registry.client.set_registered_model_alias(registry.model_name, CHAMPION, str(version))
+    return moves, reason
+
+
+def rollback(registry: Registry, *, to: int | None, reason: str) -> tuple[ModelVersion, list[ModelVersion]]:
+    """Put the champion back to version `to`, or to the day before it; return the champion and what was withdrawn.
+
+    Every later eligible version is withdrawn with `reason`, so that no later day starts from it. Raises
+    `RollbackError` when there is nothing to go back to.
+    """
+    known = versions(registry)
+    target = rollback_target(known, champion(registry), to=to)
+    withdrawn = withdrawn_by_rollback(known, target)
+    name, client = registry.model_name, registry.client
+    for later in withdrawn:
+        client.set_model_version_tag(name, str(later.version), "withdrawn", reason or "rolled back")
+    if target.superseded:
+        client.delete_model_version_tag(name, str(target.version), "superseded_by")
+    # The alias moves last: a rollback that was cut short still finds the same target when it is run again.
+    client.set_registered_model_alias(name, CHAMPION, str(target.version))
+    return version_of(registry, target.version), [version_of(registry, v.version) for v in withdrawn]
+
+
+def _existing(registry: Registry, run_id: str, *, input_fingerprint: str, force: bool) -> int | None:
+    same = [v for v in versions(registry) if v.fingerprint == input_fingerprint and (not force or v.run_id == run_id)]
+    return same[-1].version if same else None
+
+
+def _create(registry: Registry, run_id: str, *, tags: Mapping[str, str]) -> int:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    run = registry.client.get_run(run_id)
+    model_id = run.data.tags.get(LOGGED_MODEL_TAG)
+    if run.info.status != "FINISHED" or not model_id:
+        raise RegistrationError(
+            f"MLflow run {run_id} is {run.info.status}, not a finished fine_tune: run fine_tune again"
+        )
+    mlflow.set_tracking_uri(registry.tracking_uri)  # MLflow resolves models:/ with the process's address
+    try:
+        registry.client.create_registered_model(registry.model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = registry.client.create_model_version(
+        registry.model_name, source=f"models:/{model_id}", run_id=run_id, tags=dict(tags), model_id=model_id
+    )
+    return int(made.version)

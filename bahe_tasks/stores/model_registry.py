@@ -1,0 +1,184 @@
+"""The MLflow registry, read: where it is, which versions it holds, which one is champion, where a model's files lie.
+
+Everything that decides is a tag set together with the version. A version without a fingerprint was not made by this
+project, or not made whole: it does not exist to any reader.
+
+Unusual: MLflow is imported inside the functions, because importing it takes seconds, and its process-wide tracking
+address is set by `connect`, because MLflow resolves `models:/` addresses with it even inside an explicit client.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
+from urllib.parse import urlsplit
+
+from bahe_tasks.config import Config
+from bahe_tasks.data_interval import parse_day
+from bahe_tasks.stores.promotion_rules import GateState, ModelVersion
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.tracking import MlflowClient
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_PAGE = 1000
+
+
+class VersionNotFoundError(LookupError):
+    """A version number the registry does not hold."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """An open registry: the client, the registered model, its experiment, and the folder for downloaded models."""
+
+    client: MlflowClient
+    tracking_uri: str
+    model_name: str
+    experiment_id: str
+    downloads_dir: Path
+
+
+def connect(config: Config) -> Registry:
+    """Open the registry of a home folder, creating its database and experiment the first time.
+
+    Sets this process's MLflow address and switches MLflow's telemetry and progress bars off. Several processes may
+    connect at once: a local database is created and migrated by one of them, the others wait.
+    """
+    os.environ.update(_QUIET)
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    folder = config.home.resolve() / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = config.tracking_uri
+    if not config.registry.tracking_uri:
+        uri = f"sqlite:///{folder / 'mlflow.db'}"  # absolute: a relative address depends on the working directory
+    served = urlsplit(uri).scheme in ("http", "https") or uri.startswith("databricks")
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    with _one_at_a_time(folder / ".lock"):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        name = config.registry.model_name
+        experiment = client.get_experiment_by_name(name)
+        location = None if served else (folder / "artifacts").as_uri()
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, location)
+    return Registry(client, uri, name, experiment_id, folder / "downloads")
+
+
+def versions(registry: Registry) -> list[ModelVersion]:
+    """Return every version with a fingerprint, by version number."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = registry.client.search_model_versions(
+            f"name = '{registry.model_name}'", max_results=_PAGE, page_token=token
+        )
+        found += [_read(entry) for entry in page if entry.tags.get("input_fingerprint")]
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: version.version)
+
+
+def version_of(registry: Registry, version: int) -> ModelVersion:
+    """Return one version. Raises `VersionNotFoundError`."""
+    found = next((v for v in versions(registry) if v.version == version), None)
+    if found is None:
+        raise VersionNotFoundError(f"{registry.model_name} has no version {version} in {registry.tracking_uri}")
+    return found
+
+
+def champion(registry: Registry) -> ModelVersion | None:
+    """Return the version the alias `champion` stands on, `None` when nothing has been promoted."""
+    number = aliases(registry).get(CHAMPION)
+    return None if number is None else version_of(registry, number)
+
+
+def aliases(registry: Registry) -> dict[str, int]:
+    """Return each alias and the version it stands on."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = registry.client.get_registered_model(registry.model_name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+    return {alias: int(number) for alias, number in model.aliases.items()}
+
+
+def local_model_folder(registry: Registry, version: int) -> Path:
+    """Return a folder with the version's model.safetensors and model_spec.json.
+
+    Where the artifacts lie on this machine it is their own folder, not to be written to; else they are downloaded
+    once. Raises `VersionNotFoundError`.
+    """
+    version_of(registry, version)
+    source = registry.client.get_model_version_download_uri(registry.model_name, str(version))
+    parts = urlsplit(source)
+    if parts.scheme in ("", "file"):
+        from mlflow.utils.file_utils import local_file_uri_to_path
+
+        return Path(local_file_uri_to_path(source)) / "artifacts"
+    return _downloaded(registry, version) / "artifacts"
+
+
+def _downloaded(registry: Registry, version: int) -> Path:
+    """Fetch a version's files once; a download that was cut short is never taken for a whole one."""
+    from mlflow.artifacts import download_artifacts
+
+    whole = registry.downloads_dir / f"{registry.model_name}-{version}"
+    if not whole.is_dir():
+        partial = registry.downloads_dir / f".{registry.model_name}-{version}.{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        address = f"models:/{registry.model_name}/{version}"
+        download_artifacts(artifact_uri=address, dst_path=str(partial), tracking_uri=registry.tracking_uri)
+        try:
+            partial.rename(whole)
+        except OSError:
+            shutil.rmtree(partial)  # another process was first
+    return whole
+
+
+def _read(entry: MlflowVersion) -> ModelVersion:
+    tags = entry.tags
+    gate = tags.get("gate", "pending")
+    return ModelVersion(
+        version=int(entry.version),
+        day=parse_day(tags["day"]),
+        fingerprint=tags["input_fingerprint"],
+        run_id=entry.run_id or "",
+        encoder_version=tags.get("encoder_version", ""),
+        gate=cast(GateState, gate if gate in get_args(GateState) else "errored"),
+        parent_version=int(tags["parent_version"]) if tags.get("parent_version") else None,
+        parent_fingerprint=tags.get("parent_fingerprint") or None,
+        superseded=bool(tags.get("superseded_by")),
+        withdrawn=bool(tags.get("withdrawn")),
+        reason=tags.get("withdrawn") or tags.get("gate_reason", ""),
+        tags=dict(tags),
+    )
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

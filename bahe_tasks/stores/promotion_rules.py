@@ -1,0 +1,128 @@
+"""Which model, when: the rules over registered versions, as pure functions.
+
+Parent, promotion and rollback are decided from the tags of the versions alone, never from the order in which runs
+happened to finish. A backfilled older day never takes the champion from a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+GateState = Literal["pending", "passed", "refused", "errored"]
+
+
+class RollbackError(ValueError):
+    """A rollback that has no version to go to."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version. `day` is the newest day it was trained on; `reason` says why it was refused or withdrawn."""
+
+    version: int
+    day: date
+    fingerprint: str
+    run_id: str
+    encoder_version: str
+    gate: GateState = "pending"
+    parent_version: int | None = None
+    parent_fingerprint: str | None = None
+    superseded: bool = False
+    withdrawn: bool = False
+    reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be a parent, a reference or the champion: gate passed, not superseded, not withdrawn."""
+        return self.gate == "passed" and not self.superseded and not self.withdrawn
+
+
+def eligible(versions: Iterable[ModelVersion]) -> list[ModelVersion]:
+    """Return the eligible versions, by data day, then by version."""
+    return sorted((v for v in versions if v.eligible), key=_by_day)
+
+
+def parent_for(versions: Iterable[ModelVersion], day: date) -> ModelVersion | None:
+    """Return the version the fine-tune of `day` starts from and the gate compares with, `None` when there is none.
+
+    It is the eligible version with the greatest data day before `day`, whatever the champion is now: a newer champion
+    has already seen `day`.
+    """
+    earlier = [v for v in eligible(versions) if v.day < day]
+    return earlier[-1] if earlier else None
+
+
+def stale(versions: Iterable[ModelVersion]) -> frozenset[int]:
+    """Return the versions whose parent's fingerprint is no longer that of an eligible version of the parent's day.
+
+    They were trained from weights that would not be taken today; backfilling their days mends it. A fingerprint
+    covers its day, so a match of fingerprints is a match of days.
+    """
+    known = list(versions)
+    current = {v.fingerprint for v in known if v.eligible}
+    return frozenset(v.version for v in known if v.parent_fingerprint and v.parent_fingerprint not in current)
+
+
+def superseded_by(versions: Iterable[ModelVersion], passed: ModelVersion) -> list[ModelVersion]:
+    """Return the versions that a newly passed version of their day replaces."""
+    return [v for v in versions if v.eligible and v.day == passed.day and v.version != passed.version]
+
+
+def promotion_decision(candidate: ModelVersion, champion: ModelVersion | None) -> tuple[bool, str]:
+    """Return whether the champion becomes `candidate`, and why.
+
+    Only an eligible version may; it does if and only if its data day is not before the champion's.
+    """
+    if candidate.gate != "passed":
+        return False, f"version {candidate.version} has not passed the gate ({candidate.gate})"
+    if candidate.withdrawn:
+        return False, f"version {candidate.version} was withdrawn: {candidate.reason}"
+    if candidate.superseded:
+        return False, f"version {candidate.version} was superseded by a newer version of {candidate.day}"
+    if champion is None:
+        return True, f"version {candidate.version} of {candidate.day} is the first champion"
+    if champion.version == candidate.version:
+        return False, f"version {candidate.version} of {candidate.day} is the champion already"
+    if candidate.day < champion.day:
+        return False, f"{candidate.day} is before {champion.day}, the day of champion {champion.version}"
+    return True, f"version {candidate.version} of {candidate.day} follows champion {champion.version} of {champion.day}"
+
+
+def rollback_target(versions: Iterable[ModelVersion], champion: ModelVersion | None, *, to: int | None) -> ModelVersion:
+    """Return the version a rollback goes to: version `to`, or the eligible one of the last day before the champion's.
+
+    `to` may be a version that was superseded by a later one of its day; it must have passed and not be withdrawn.
+    Raises `RollbackError`.
+    """
+    known = list(versions)
+    if champion is None:
+        raise RollbackError("there is no champion to roll back from: no version has been promoted yet")
+    if to is None:
+        target = parent_for(known, champion.day)
+        if target is None:
+            raise RollbackError(
+                f"no eligible version is older than {champion.day}, the day of champion {champion.version}"
+            )
+        return target
+    named = next((v for v in known if v.version == to), None)
+    if named is None:
+        raise RollbackError(f"there is no version {to}; known are {sorted(v.version for v in known)}")
+    if named.gate != "passed" or named.withdrawn:
+        state = f"was withdrawn ({named.reason})" if named.withdrawn else f"has not passed the gate ({named.gate})"
+        raise RollbackError(f"version {to} {state}; eligible are {[v.version for v in eligible(known)]}")
+    if named.day > champion.day:
+        raise RollbackError(f"version {to} of {named.day} is newer than champion {champion.version} of {champion.day}")
+    return named
+
+
+def withdrawn_by_rollback(versions: Iterable[ModelVersion], target: ModelVersion) -> list[ModelVersion]:
+    """Return the eligible versions a rollback to `target` withdraws: those of later days and later ones of its day."""
+    return [v for v in eligible(versions) if _by_day(v) > _by_day(target)]
+
+
+def _by_day(version: ModelVersion) -> tuple[date, int]:
+    return version.day, version.version

@@ -1,0 +1,35 @@
+"""What one run of the Spark job reads and writes. The stage decides it; the job only carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from bahe_tasks.config import LandingConfig, SequencesConfig
+
+
+@dataclass(frozen=True)
+class DedupPlan:
+    """What one run reads and writes."""
+
+    day: date
+    tables_dir: str | Path
+    """Folder or address that holds each Delta table under its name."""
+    landing_dir: str
+    ingest: Mapping[str, Mapping[date, str]]
+    """source → landed partitions to take in now → their landing fingerprint; of impressions only the day."""
+    excluded_days: frozenset[date]
+    """Days whose inputs were refused: nothing reads their rows."""
+    encoder_version: str
+    needed_from: date
+    """First dt of the training and gate windows."""
+    landing: LandingConfig
+    sequences: SequencesConfig
+    input_fingerprint: str
+    """Fingerprint of the stage; recorded with the day's partition of impressions."""
+
+    def days_of(self, source: str) -> frozenset[date]:
+        """The partitions of a source that this run writes: those to take in, and always the day."""
+        return frozenset(self.ingest.get(source, {})) | {self.day}

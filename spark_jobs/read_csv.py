@@ -1,0 +1,82 @@
+"""Rows of csv files with a header line; quotes are doubled inside quotes, values may span lines.
+
+Unusual: files are read as ISO-8859-1, which maps every byte to a character, and the bytes are then taken as UTF-8, so
+that bad bytes are seen instead of silently replaced. Files with different headers are read apart: Spark would apply
+the first file's header to all of them by position.
+"""
+
+from __future__ import annotations
+
+import csv
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from spark_jobs.landed_file import file_name, landed_day
+
+_CORRUPT = "corrupt"
+
+
+def read_csv(spark: SparkSession, files: list[str]) -> list[DataFrame]:
+    """Return one frame of LANDED_COLUMNS for each distinct header of the files. Empty lines are not rows.
+
+    problem: invalid_utf8, or malformed_csv for a row with more or fewer values than the header has names.
+    """
+    by_header: dict[tuple[str, ...], list[str]] = {}
+    for file in files:
+        header = _header(spark, file)
+        if header:
+            by_header.setdefault(header, []).append(file)
+    return [_read_with_header(spark, header, group) for header, group in by_header.items()]
+
+
+def _read_with_header(spark: SparkSession, header: tuple[str, ...], files: list[str]) -> DataFrame:
+    positions = [f"c{i}" for i in range(len(header))]
+    schema = StructType([StructField(name, StringType()) for name in [*positions, _CORRUPT]])
+    rows = spark.read.csv(
+        files,
+        schema=schema,
+        header=True,
+        multiLine=True,
+        escape='"',
+        encoding="ISO-8859-1",
+        columnNameOfCorruptRecord=_CORRUPT,
+    )
+    first_of_name = {name: i for i, name in reversed(list(enumerate(header)))}
+    values = F.map_from_arrays(
+        F.array(*[F.lit(name) for name in first_of_name]),
+        F.array(*[_as_utf8(F.col(f"c{i}")) for i in first_of_name.values()]),
+    )
+    raw = _as_utf8(F.coalesce(F.col(_CORRUPT), F.to_csv(F.struct(*positions), {"escape": '"'})))
+    decoded = rows.select(landed_day(), file_name(), raw.alias("raw"), values.alias("values"), F.col(_CORRUPT))
+    problem = F.when(~F.is_valid_utf8("raw"), "invalid_utf8").when(F.col(_CORRUPT).isNotNull(), "malformed_csv")
+    return decoded.withColumn("problem", problem).select(
+        "dt",
+        "source_file",
+        F.make_valid_utf8("raw").alias("raw"),
+        "problem",
+        F.when(F.col("problem").isNull(), F.col("values")).alias("fields"),
+    )
+
+
+def _as_utf8(latin: Column) -> Column:
+    return F.encode(latin, "ISO-8859-1").cast("string")
+
+
+def _header(spark: SparkSession, file: str) -> tuple[str, ...]:
+    """Return the names in the first line that is not blank, or nothing for an empty file."""
+    jvm = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(file)  # type: ignore[union-attr]
+    stream = path.getFileSystem(spark._jsc.hadoopConfiguration()).open(path)
+    try:
+        reader = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(stream, "ISO-8859-1"))  # type: ignore[union-attr]
+        line = reader.readLine()
+        while line is not None and not line.strip():
+            line = reader.readLine()
+    finally:
+        stream.close()
+    if line is None:
+        return ()
+    text = line.encode("iso-8859-1").decode("utf-8", errors="replace").lstrip("\ufeff")
+    return tuple(name.strip() for name in next(csv.reader([text])))

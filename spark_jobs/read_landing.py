@@ -1,0 +1,48 @@
+"""The landed rows of one source, whatever format their files have, as one uniform frame.
+
+Each row becomes (dt, source_file, raw, problem, fields): `fields` holds every column as text, `problem` says why a row
+could not be read at all. Nothing is judged here; the landing contract is applied by judge_*.py.
+
+Unusual: `dt` comes from the folder, never from the row.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+
+from spark_jobs.read_csv import read_csv
+from spark_jobs.read_json_lines import read_json_lines
+from spark_jobs.read_parquet import read_parquet
+
+LANDED_COLUMNS = "dt date, source_file string, raw string, problem string, fields map<string,string>"
+_READERS = {".jsonl": read_json_lines, ".csv": read_csv, ".parquet": read_parquet}
+
+
+def read_landing(spark: SparkSession, folder: str, *, days: Collection[date]) -> DataFrame:
+    """Return the rows in `folder`/dt=DAY/*.{jsonl,csv,parquet} for the given days, with the columns above.
+
+    A day without a folder has no rows. Hidden files and other formats are passed over.
+    """
+    files = [file for day in sorted(days) for file in _files_in(spark, f"{folder}/dt={day}")]
+    frames = []
+    for suffix, read in _READERS.items():
+        chosen = [file for file in files if file.endswith(suffix)]
+        if chosen:
+            frames += read(spark, chosen)
+    if not frames:
+        return spark.createDataFrame([], LANDED_COLUMNS)
+    return functools.reduce(DataFrame.union, frames)
+
+
+def _files_in(spark: SparkSession, folder: str) -> list[str]:
+    """List through Hadoop, so that a landing folder on an object store works too."""
+    path = spark._jvm.org.apache.hadoop.fs.Path(folder)  # type: ignore[union-attr]
+    files = path.getFileSystem(spark._jsc.hadoopConfiguration())
+    if not files.exists(path):
+        return []
+    found = [(status.getPath().getName(), status) for status in files.listStatus(path)]
+    return sorted(s.getPath().toString() for name, s in found if s.isFile() and not name.startswith((".", "_")))

@@ -1,0 +1,117 @@
+"""The commits of a day, in an order that lets a run be killed between any two of them.
+
+Dictionary and quarantine come first: a commit of items or behavior_events says that a catch-up partition was taken in,
+and its landing is never read again. The commit of impressions comes last and says that the day is complete.
+
+Unusual: commits that do not depend on each other run side by side, since most of a small commit is waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import Any, NamedTuple
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from bahe_tasks.schemas import SOURCES
+from spark_jobs.count_rows import SourceRows
+from spark_jobs.dedup_plan import DedupPlan
+from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions, read_delta
+
+_CONCURRENT_COMMITS = 4
+
+
+class DayTables(NamedTuple):
+    """Everything a run is about to write."""
+
+    rows: Mapping[str, SourceRows]
+    """Per source, all partitions that are taken in."""
+    sequences: DataFrame
+    impressions: DataFrame
+    texts: DataFrame
+    """Texts the dictionary lacks."""
+    needed: DataFrame
+    """behavior_key, is_new and text of the keys the day needs."""
+
+
+def write_day(
+    spark: SparkSession,
+    tables: DayTables,
+    *,
+    plan: DedupPlan,
+    source_counts: Mapping[str, Mapping[date, dict[str, Any]]],
+    stage_counts: dict[str, Any],
+) -> None:
+    """Write all tables. `source_counts`: per source and partition; `stage_counts`: of the day, recorded last."""
+    day = str(plan.day)
+
+    def record(counts: Mapping[str, Any]) -> dict[str, Any]:
+        return {day: {"input_fingerprint": plan.input_fingerprint, "counts": dict(counts)}}
+
+    def write_texts() -> None:
+        if not tables.texts.isEmpty():
+            append_rows(tables.texts, tables_dir=plan.tables_dir, name="atomic_behaviors", partitions=record({}))
+
+    def write_source(source: str) -> None:
+        overwrite_partitions(
+            tables.rows[source].settled.kept,
+            tables_dir=plan.tables_dir,
+            name=source,
+            where=in_days(plan.days_of(source)),
+            partitions={
+                str(dt): {"input_fingerprint": plan.ingest.get(source, {}).get(dt, ""), "counts": counts}
+                for dt, counts in source_counts[source].items()
+            },
+        )
+
+    def write_derived(name: str, rows: DataFrame, counts: Mapping[str, Any]) -> None:
+        overwrite_partitions(
+            rows, tables_dir=plan.tables_dir, name=name, where=in_days([plan.day]), partitions=record(counts)
+        )
+
+    new = tables.needed.where("is_new").withColumns(
+        {"dt": F.lit(plan.day), "encoder_version": F.lit(plan.encoder_version)}
+    )
+    counted = {name: {name: stage_counts[name]} for name in ("sequences", "new_behaviors")}
+    _side_by_side(write_texts, lambda: _write_quarantine(spark, tables, plan, source_counts))
+    _side_by_side(
+        lambda: write_source("items"),
+        lambda: write_source("behavior_events"),
+        lambda: write_derived("user_sequences", tables.sequences, counted["sequences"]),
+        lambda: write_derived("new_behaviors", new, counted["new_behaviors"]),
+    )
+    write_derived("impressions", tables.impressions, stage_counts)
+
+
+def _write_quarantine(
+    spark: SparkSession, tables: DayTables, plan: DedupPlan, source_counts: Mapping[str, Mapping[date, dict[str, Any]]]
+) -> None:
+    """Replace the quarantine of every partition taken in; no commit where there was and is none."""
+    where = " OR ".join(f"(source_table = '{source}' AND {in_days(plan.days_of(source))})" for source in SOURCES)
+    quarantined: dict[str, dict[str, int]] = {}
+    for source in SOURCES:
+        for dt, counts in source_counts[source].items():
+            quarantined.setdefault(str(dt), {})[source] = counts["quarantined"]
+    nothing_new = not any(sum(by_source.values()) for by_source in quarantined.values())
+    if nothing_new and read_delta(spark, plan.tables_dir, "quarantine").where(where).isEmpty():
+        return
+    frames = [tables.rows[source].settled.quarantined.withColumn("source_table", F.lit(source)) for source in SOURCES]
+    overwrite_partitions(
+        frames[0].union(frames[1]).union(frames[2]),
+        tables_dir=plan.tables_dir,
+        name="quarantine",
+        where=where,
+        partitions={
+            dt: {"input_fingerprint": plan.input_fingerprint, "counts": counts} for dt, counts in quarantined.items()
+        },
+    )
+
+
+def _side_by_side(*steps: Callable[[], None]) -> None:
+    """Run the steps at once and wait for all; the first error is raised after that."""
+    with ThreadPoolExecutor(max_workers=_CONCURRENT_COMMITS) as pool:
+        for future in [pool.submit(step) for step in steps]:
+            future.result()

@@ -1,0 +1,118 @@
+import dataclasses
+
+import torch
+
+from bahe_tasks.core.ctr_model import age_buckets, new_model
+
+
+def plain_user_embedding(model, rows, embeddings, r):
+    """One impression, one text feature at a time, no padding."""
+    parts = []
+    for feature in ("bills", "visits"):
+        history = rows.histories[feature]
+        positions = range(history.starts[r], history.ends[r])
+        if len(positions) == 0:
+            parts.append(model.empty_history[feature])
+            continue
+        behaviors = torch.stack([torch.tensor(embeddings[history.behavior_rows[p]]).float() for p in positions])
+        ages_s = torch.tensor([(int(rows.shown_at[r]) - int(history.occurred_at[p])) / 1e6 for p in positions])
+        behaviors = behaviors + model.recency.weight[age_buckets(ages_s, num_buckets=8)]
+        outputs = model.deep(behaviors[None], torch.ones(1, len(positions), dtype=torch.long))[0]
+        parts.append(outputs.mean(0) if model.pooling == "mean" else outputs[-1])
+    return torch.cat(parts)
+
+
+def test_feature_parallel_equals_one_feature_of_one_impression_at_a_time(
+    tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
+):
+    for pooling in ("mean", "last"):
+        tiny_model.pooling = pooling
+        with torch.inference_mode():
+            together = tiny_model.user_embedding(batch_of(tiny_rows, embeddings, tiny_spec).users)
+            for r in range(len(tiny_rows)):
+                torch.testing.assert_close(together[r], plain_user_embedding(tiny_model, tiny_rows, embeddings, r))
+
+
+def test_gradients_of_feature_parallel_equal_one_at_a_time(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
+    target = torch.randn(len(tiny_rows), 64, generator=torch.Generator().manual_seed(0))
+    loss = (tiny_model.user_embedding(batch_of(tiny_rows, embeddings, tiny_spec).users) * target).sum()
+    weights = [tiny_model.recency.weight, *tiny_model.deep.parameters()]
+    together = torch.autograd.grad(loss, weights)
+    plain = torch.stack([plain_user_embedding(tiny_model, tiny_rows, embeddings, r) for r in range(len(tiny_rows))])
+    for got, expected in zip(together, torch.autograd.grad((plain * target).sum(), weights), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_user_embedding_does_not_depend_on_the_candidate_item(
+    tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
+):
+    other = dataclasses.replace(
+        tiny_rows, title_rows=tiny_rows.title_rows[::-1].copy(), item_ids=tiny_rows.item_ids[::-1]
+    )
+    with torch.inference_mode():
+        here, there = (tiny_model.user_embedding(batch_of(r, embeddings, tiny_spec).users) for r in (tiny_rows, other))
+        logits = [tiny_model(batch_of(r, embeddings, tiny_spec)) for r in (tiny_rows, other)]
+    assert torch.equal(here, there)
+    assert not torch.allclose(*logits)
+
+
+def test_an_empty_history_and_an_unknown_item_are_learned_vectors(
+    tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
+):
+    batch = batch_of(tiny_rows, embeddings, tiny_spec)
+    user, item = tiny_model.user_embedding(batch.users), tiny_model.item_embedding(batch.items)
+    assert torch.equal(user[3], torch.cat([tiny_model.empty_history["bills"], tiny_model.empty_history["visits"]]))
+    assert torch.equal(item[4], tiny_model.unknown_item)
+    (user[3].sum() + item[4].sum()).backward()
+    assert tiny_model.empty_history["bills"].grad.eq(1).all()
+    assert tiny_model.unknown_item.grad.eq(1).all()
+
+
+def test_item_embedding_is_the_title_alone_through_the_deep_layers(
+    tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
+):
+    with torch.inference_mode():
+        items = tiny_model.item_embedding(batch_of(tiny_rows, embeddings, tiny_spec).items)
+        title = torch.tensor(embeddings[tiny_rows.title_rows[0]]).float()[None, None]
+        torch.testing.assert_close(items[0], tiny_model.deep(title, torch.ones(1, 1, dtype=torch.long))[0, 0])
+
+
+def test_the_age_of_a_behavior_matters(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
+    later = dataclasses.replace(tiny_rows, shown_at=tiny_rows.shown_at + 30 * 86400 * 1_000_000)
+    with torch.inference_mode():
+        now, then = (tiny_model.user_embedding(batch_of(r, embeddings, tiny_spec).users) for r in (tiny_rows, later))
+    assert not torch.allclose(now[2], then[2])
+    assert torch.equal(now[3], then[3])  # both histories empty
+
+
+def test_age_buckets_grow_with_age_and_take_every_age():
+    ages_s = torch.tensor([-5.0, 0.0, 60.0, 3600.0, 86400.0, 30 * 86400.0, 366 * 86400.0, 1e12])
+    buckets = age_buckets(ages_s, num_buckets=16).tolist()
+    assert buckets == sorted(buckets)
+    assert (buckets[0], buckets[-2], buckets[-1]) == (0, 15, 15)
+    assert len(set(buckets[2:7])) == 5  # a minute, an hour, a day, a month and a year are told apart
+
+
+def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
+    without = dataclasses.replace(tiny_rows, histories={"bills": tiny_rows.histories["bills"]})
+    user = tiny_model.user_embedding(batch_of(without, embeddings, tiny_spec).users)
+    assert torch.equal(user[:, 32:], tiny_model.empty_history["visits"].expand(9, 32))
+
+
+def test_a_model_without_text_features_still_scores(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
+    spec = dataclasses.replace(tiny_spec, features=())
+    model = new_model(spec, tiny_split().deep, seed=1)
+    assert model(batch_of(tiny_rows, embeddings, spec)).shape == (9,)
+
+
+def test_a_new_model_starts_near_the_base_rate(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
+    model = new_model(tiny_spec, tiny_split().deep, seed=1, base_rate=0.02)
+    with torch.inference_mode():
+        probability = model(batch_of(tiny_rows, embeddings, tiny_spec)).sigmoid().mean().item()
+    assert 0.01 < probability < 0.04
+
+
+def test_a_new_model_is_a_function_of_its_seed(tiny_split, tiny_spec):
+    one, same, other = (new_model(tiny_spec, tiny_split().deep, seed=s).state_dict() for s in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["unknown_item"], other["unknown_item"])

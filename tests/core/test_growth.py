@@ -1,0 +1,60 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bahe_tasks.config import TrainingConfig
+from bahe_tasks.core.ctr_model import grow_model
+from bahe_tasks.core.model_spec import NumStatistics
+from bahe_tasks.core.train import train
+
+
+@pytest.fixture
+def grown_spec(tiny_spec):
+    return tiny_spec.grown(features=["clicks"], cat_columns=["brand"], num_statistics={"age": NumStatistics(30.0, 5.0)})
+
+
+@pytest.fixture
+def rows_with_more(tiny_rows, make_histories):
+    """The same impressions with a text feature and two columns more."""
+    clicks = make_histories([1, 2, 3] * 3, rng=np.random.default_rng(7), num_embeddings=40)
+    return dataclasses.replace(
+        tiny_rows,
+        histories={**tiny_rows.histories, "clicks": clicks},
+        cat={**tiny_rows.cat, "brand": np.array(["b1", "b2", None] * 3, object)},
+        num={**tiny_rows.num, "age": np.linspace(20, 40, 9)},
+    )
+
+
+def test_a_grown_model_gives_the_parents_outputs(
+    tiny_model, tiny_spec, grown_spec, tiny_rows, rows_with_more, embeddings, batch_of
+):
+    with torch.inference_mode():
+        before = tiny_model(batch_of(tiny_rows, embeddings, tiny_spec))
+        child = grow_model(tiny_model, grown_spec, seed=1)
+        torch.testing.assert_close(child(batch_of(tiny_rows, embeddings, grown_spec)), before)
+        torch.testing.assert_close(child(batch_of(rows_with_more, embeddings, grown_spec)), before)
+
+
+def test_training_makes_the_new_inputs_matter(tiny_model, grown_spec, rows_with_more, tiny_rows, embeddings, batch_of):
+    child = grow_model(tiny_model, grown_spec, seed=1)
+    training = TrainingConfig(epochs=3, batch_size=3, head_learning_rate=0.01)
+    train(child, rows_with_more, embeddings, training=training, seed=1, device=torch.device("cpu"))
+    for key in ("user:clicks", "product:clicks", "num:age"):
+        assert child.head.blocks[key].weight.abs().max() > 0
+    assert child.head.tables["cat:brand"].weight.abs().max() > 0
+    with torch.inference_mode():
+        with_more, without = (child(batch_of(r, embeddings, grown_spec)) for r in (rows_with_more, tiny_rows))
+    assert not torch.allclose(with_more, without)
+
+
+def test_numeric_statistics_travel_with_the_version(tiny_model, tiny_spec, embeddings, batch_of, make_rows):
+    cheap = make_rows({"bills": [1, 2], "visits": [0, 1]}, seed=3)
+    dear = dataclasses.replace(cheap, num={"price": cheap.num["price"] + 1000})
+    child_spec = tiny_spec.grown(num_statistics={"price": NumStatistics(1010.0, 4.0)})
+    child = grow_model(tiny_model, child_spec, seed=1)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            child(batch_of(dear, embeddings, child_spec)), tiny_model(batch_of(dear, embeddings, tiny_spec))
+        )

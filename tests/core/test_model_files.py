@@ -1,0 +1,42 @@
+import json
+
+import pytest
+import torch
+
+from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.model_files import ModelFilesError, load_model, save_model
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, tiny_split, tiny_spec, tiny_rows, embeddings, family, batch_of):
+    split = tiny_split(family)
+    model = new_model(tiny_spec, split.deep, seed=2)
+    spec = tiny_spec.__class__(**{**tiny_spec.__dict__, "llm_config": split.llm_config})
+    save_model(model, spec, tmp_path / "v1")
+    loaded, loaded_spec = load_model(tmp_path / "v1")
+    assert loaded_spec == spec
+    assert not loaded.training
+    with torch.inference_mode():
+        expected, got = (m(batch_of(tiny_rows, embeddings, spec)) for m in (model, loaded))
+    assert torch.equal(expected, got)
+
+
+def test_only_the_deep_layers_are_stored(tmp_path, tiny_model, tiny_spec):
+    save_model(tiny_model, tiny_spec, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "model_spec.json"]
+    names = load_model(tmp_path)[0].state_dict().keys()
+    assert {name.split(".")[4] for name in names if name.startswith("deep.llm.encoder.layer")} == {"0", "1"}
+    assert not [name for name in names if "word_embeddings" in name]
+
+
+def test_a_missing_file_is_a_named_error(tmp_path):
+    with pytest.raises(ModelFilesError, match=r"model\.safetensors is missing"):
+        load_model(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_spec_are_a_named_error(tmp_path, tiny_model, tiny_spec):
+    save_model(tiny_model, tiny_spec, tmp_path)
+    document = json.loads((tmp_path / "model_spec.json").read_text())
+    (tmp_path / "model_spec.json").write_text(json.dumps({**document, "features": ["bills"]}))
+    with pytest.raises(ModelFilesError, match="do not fit"):
+        load_model(tmp_path)

@@ -1,0 +1,101 @@
+"""Whole days in this process: real Spark, Delta, MiniLM, MLflow and Great Expectations, on logs written by hand."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bahe_tasks.config import Config, config_from
+
+FIRST = date(2024, 3, 1)
+TOPICS = {
+    "food": ["order takeout noodles", "book a table for dinner", "buy fresh vegetables"],
+    "travel": ["book hotel in Rome", "buy train ticket", "search flights to Lisbon"],
+    "music": ["listen to a jazz album", "buy concert ticket", "tune the guitar"],
+}
+
+
+class Log:
+    """A landing folder that a test writes row by row."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def land(self, source: str, day: date, rows: list[dict | str], *, name: str = "part-0.jsonl") -> None:
+        """Write rows (or raw lines) as one jsonl file of the source's partition."""
+        partition = self.folder / source / f"dt={day}"
+        partition.mkdir(parents=True, exist_ok=True)
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        (partition / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def ordinary_day(self, day: date, *, users: int = 24) -> None:
+        """Land a day on which each user, who likes one topic, is shown items of all topics and clicks those of its own."""
+        topics = sorted(TOPICS)
+        items, events, impressions = [], [], []
+        for t, topic in enumerate(topics):
+            for n, text in enumerate(TOPICS[topic]):
+                items.append(
+                    {
+                        "item_id": f"i{t}{n}",
+                        "title": f"{text} today",
+                        "updated_at": at(day, 0),
+                        "cat_topic": topic,
+                        "num_rank": n,
+                    }
+                )
+        for user in range(users):
+            liked = user % len(topics)
+            for n, text in enumerate(TOPICS[topics[liked]]):
+                events.append(
+                    {"user_id": f"u{user}", "feature": "bills", "occurred_at": at(day, 6 + n), "text": text, "value": n}
+                )
+            events.append(
+                {
+                    "user_id": f"u{user}",
+                    "feature": "visits",
+                    "occurred_at": at(day, 5),
+                    "text": f"visit {topics[liked]} page",
+                }
+            )
+            for t in range(len(topics)):
+                shown = at(day, 12 + t, minute=user)
+                impressions.append(
+                    {"impression_id": f"{day}-{user}-{t}", "user_id": f"u{user}", "item_id": f"i{t}{user % 3}",
+                     "shown_at": shown, "label": int(t == liked), "cat_device": "phone", "num_hour": 12 + t}
+                )  # fmt: skip
+        self.land("items", day, items)
+        self.land("behavior_events", day, events)
+        self.land("impressions", day, impressions)
+
+
+def at(day: date, hour: int, minute: int = 0) -> str:
+    """Return an ISO 8601 time of the day, UTC."""
+    return (datetime(day.year, day.month, day.day) + timedelta(hours=hour, minutes=minute)).isoformat() + "Z"
+
+
+def small_config(home: Path) -> Config:
+    """Return settings that make a day of a few rows cheap and its gate decidable."""
+    return config_from(
+        {
+            "sequences": {"max_behaviors_per_sequence": 8, "max_events_per_sequence": 64},
+            "model": {"hidden_widths": [16], "hash_buckets": 256},
+            "gate": {"min_gate_rows": 10, "held_out_share": 0.3, "bootstrap_samples": 200},
+            "spark": {"driver_memory": "1g"},
+        },
+        home=home,
+    )
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Settings of an empty home folder."""
+    return small_config(tmp_path)
+
+
+@pytest.fixture
+def log(home):
+    """The home's landing folder, still empty."""
+    return Log(home.landing_dir)

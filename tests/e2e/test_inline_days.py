@@ -1,0 +1,160 @@
+"""Three ordinary days, run once for the module and then looked at from all sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import FIRST, Log, at, small_config
+
+from bahe_tasks.engines.inline import run_backfill, run_day
+from bahe_tasks.schemas import TABLES
+from bahe_tasks.stages.read_status import read_metrics, read_status
+from bahe_tasks.stages.roll_back import roll_back
+from bahe_tasks.stages.score_pairs import score_file
+from bahe_tasks.stores.delta_tables import read_table, table_version
+from bahe_tasks.stores.model_registry import connect, local_model_folder, versions
+
+pytestmark = [pytest.mark.e2e, pytest.mark.spark]
+LAST = FIRST + timedelta(days=2)
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory, spark):
+    """The home after a backfill of three days, with the outcomes."""
+    config = small_config(tmp_path_factory.mktemp("home"))
+    log = Log(config.landing_dir)
+    for n in range(3):
+        log.ordinary_day(FIRST + timedelta(days=n))
+    log.land(
+        "behavior_events",
+        FIRST,
+        ['{"user_id": "u1", "feat', {"user_id": "", "feature": "bills", "occurred_at": at(FIRST, 1), "text": "x"}],
+        name="broken.jsonl",
+    )
+    return config, list(run_backfill(FIRST, LAST, config))
+
+
+def contents(config):
+    """Every row of every table as sorted text, and the metrics."""
+    rows = {name: sorted(map(str, read_table(config.tables_dir, name).to_pylist())) for name in TABLES}
+    return rows, read_metrics(config)
+
+
+def test_every_day_is_done_and_the_last_one_is_champion(days):
+    config, outcomes = days
+    assert [(o.state, o.message) for o in outcomes] == [("done", "")] * 3
+    assert read_status(config)["champion"] == {"version": 3, "day": str(LAST)}
+    assert [day["gate"] for day in read_status(config)["days"]] == ["passed"] * 3
+
+
+def test_every_landed_row_is_in_a_table_a_duplicate_or_in_quarantine(days):
+    config, _ = days
+    for day in read_status(config)["days"]:
+        assert day["landed_rows"] == day["table_rows"] + day["duplicate_rows"] + day["quarantined_rows"]
+    first = read_status(config)["days"][0]
+    # 9 items, 24 users with 4 events and 3 impressions each, 2 broken rows
+    assert (first["landed_rows"], first["quarantined_rows"]) == (9 + 24 * 4 + 24 * 3 + 2, 2)
+
+
+def test_only_new_behaviors_are_encoded_and_each_exactly_once(days):
+    config, outcomes = days
+    # 9 titles, 9 behaviors, 3 visits: all on the first day
+    assert [o.results["encode_behaviors"]["new_behaviors"] for o in outcomes] == [21, 0, 0]
+    assert outcomes[1].results["encode_behaviors"]["reuse_rate"] == 1.0
+    keys = read_table(config.tables_dir, "behavior_embeddings")["behavior_key"].to_pylist()
+    assert len(keys) == len(set(keys)) == 21
+
+
+def test_the_first_day_has_no_progressive_predictions_and_each_later_one_is_scored_by_the_day_before(days):
+    config, _ = days
+    found = read_metrics(config)["days"]
+    assert [(day["day"], day["rows"], day["model_version"]) for day in found] == [
+        (str(FIRST + timedelta(days=1)), 72, 1),
+        (str(LAST), 72, 2),
+    ]
+
+
+def test_each_version_names_its_parent_and_can_be_rebuilt_from_its_tags(days):
+    config, _ = days
+    first, second, third = versions(connect(config))
+    assert (first.parent_version, second.parent_version, third.parent_version) == (None, 1, 2)
+    assert second.parent_fingerprint == first.fingerprint
+    for tag in (
+        "configuration",
+        "seed",
+        "code_revision",
+        "table_version.impressions",
+        "table_version.behavior_embeddings",
+    ):
+        assert third.tags[tag]
+
+
+def test_running_the_days_again_writes_nothing(days):
+    config, before = days
+    table_versions = {name: table_version(config.tables_dir, name) for name in TABLES}
+    again = list(run_backfill(FIRST, LAST, config))
+    assert {name: table_version(config.tables_dir, name) for name in TABLES} == table_versions
+    assert len(versions(connect(config))) == 3
+    for one, two in zip(before, again, strict=True):
+        assert two.state == "done"
+        assert {k: v for k, v in one.results.items() if k != "promote_champion"} == {
+            k: v for k, v in two.results.items() if k != "promote_champion"
+        } or two.results["publish_embeddings"]["state"] == "not_champion"
+
+
+def test_a_second_home_with_the_same_log_gives_equal_bits(days, tmp_path):
+    config, _ = days
+    other = replace(small_config(tmp_path), landing=replace(config.landing, folder=str(config.landing_dir)))
+    list(run_backfill(FIRST, FIRST + timedelta(days=1), other))
+    for name in ("impressions", "user_sequences", "behavior_embeddings", "progressive_predictions"):
+        ours = read_table(other.tables_dir, name).to_pylist()
+        theirs = [row for row in read_table(config.tables_dir, name).to_pylist() if row["dt"] < LAST]
+        assert sorted(map(str, ours)) == sorted(map(str, theirs))
+    for version in (1, 2):
+        files = [local_model_folder(connect(c), version) / "model.safetensors" for c in (config, other)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_scores_from_published_embeddings_know_unknown_users_and_items(days, tmp_path):
+    config, _ = days
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("user_id,item_id,title\nu0,i00,\nu0,i10,\nnobody,i00,\nu0,new,order noodles\nnobody,nothing,\n")
+    counts = score_file(pairs, tmp_path / "out.csv", config)
+    assert (counts["pairs"], counts["users_without_history"], counts["items_not_published"]) == (5, 1, 2)
+    scored = pd.read_csv(tmp_path / "out.csv")["click_probability"]
+    assert scored.between(0, 1).all()
+    assert scored.nunique() == 5
+
+
+def test_published_scores_equal_the_models_own(days, tmp_path):
+    """A user without a behavior on the last day after its impressions: history as of the end of the day is the same."""
+    import mlflow
+
+    config, _ = days
+    connect(config)
+    table = read_table(config.tables_dir, "user_embeddings").to_pandas()
+    items = read_table(config.tables_dir, "item_embeddings").to_pandas()
+    user = np.frombuffer(table[(table.model_version == 3) & (table.user_id == "u0")].embedding.iloc[0], "<f4")
+    item = items[(items.model_version == 3) & (items.item_id == "i00")].iloc[0]
+    pairs = tmp_path / "one.jsonl"
+    pairs.write_text('{"user_id": "u0", "item_id": "i00"}\n')
+    score_file(pairs, tmp_path / "one.csv", config)
+    frame = pd.DataFrame(
+        {"user_embedding": [user.astype(float).tolist()], "item_embedding": [np.frombuffer(item.embedding, "<f4").astype(float).tolist()],
+         "user_id": ["u0"], "item_id": ["i00"], "cat_topic": [dict(item.cat)["topic"]], "num_rank": [dict(item.num)["rank"]]}
+    )  # fmt: skip
+    served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)
+    expected = pd.read_csv(tmp_path / "one.csv")["click_probability"][0]
+    assert np.asarray(served).ravel()[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_zz_rollback_withdraws_later_versions_and_a_rerun_does_not_bring_them_back(days):
+    config, _ = days
+    assert roll_back(config, to=None, reason="complaints")["champion_version"] == 2
+    outcome = run_day(LAST, config)
+    assert not outcome.results["promote_champion"]["promoted"]
+    assert read_status(config)["champion"]["version"] == 2

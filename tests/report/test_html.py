@@ -1,0 +1,72 @@
+import re
+
+import pytest
+
+from bahe_tasks.report.html import write_report
+
+DAY = {
+    "day": "2024-01-02",
+    "landed_rows": 10,
+    "table_rows": 7,
+    "duplicate_rows": 1,
+    "quarantined_rows": 2,
+    "impressions": 4,
+    "new_behaviors": 3,
+    "reuse_rate": 0.25,
+    "gate": "refused",
+    "champion_version": None,
+    "stale": False,
+}
+SCORED = {
+    "day": "2024-01-02",
+    "rows": 4,
+    "auc": 0.6125,
+    "gauc": float("nan"),
+    "logloss": 0.69,
+    "calibration": 1.0,
+    "model_version": 1,
+}
+
+
+@pytest.fixture
+def page(tmp_path):
+    target = tmp_path / "report" / "index.html"
+    write_report(
+        target,
+        days=[DAY],
+        metrics={"days": [SCORED], "pooled": {**SCORED, "day": None}},
+        gate_results=[
+            {"dt": "2024-01-02", "stage": "validate_challenger", "model_version": 2, "expectation": "auc <b>loss</b>",
+             "outcome": "failed", "observed": "-0.02", "required": ">= -0.005"}
+        ],
+        versions=[],
+        champion=None,
+    )  # fmt: skip
+    return target.read_text(encoding="utf-8")
+
+
+def test_the_page_shows_the_days_numbers_and_a_dash_for_what_does_not_exist(page):
+    assert "<td>0.6125</td><td>–</td>" in page
+    assert "<td>10</td><td>7</td><td>1</td><td>2</td>" in page
+
+
+def test_a_refused_gate_is_marked_and_its_text_is_escaped(page):
+    assert '<tr class="refused"><td>2024-01-02</td><td>validate_challenger</td>' in page
+    assert "auc &lt;b&gt;loss&lt;/b&gt;" in page
+
+
+def test_the_page_loads_nothing_from_outside(page):
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
+
+
+def test_a_home_without_any_day_still_gives_a_page(tmp_path):
+    pooled = {"rows": 0, "auc": None, "gauc": None, "logloss": None, "calibration": None}
+    write_report(
+        tmp_path / "r.html",
+        days=[],
+        metrics={"days": [], "pooled": pooled},
+        gate_results=[],
+        versions=[],
+        champion=None,
+    )
+    assert "No champion yet" in (tmp_path / "r.html").read_text()

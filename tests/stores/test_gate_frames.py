@@ -1,0 +1,75 @@
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.gate_frames import ChallengerMetrics, DayCounts, embedding_frames, input_frames
+
+DAY = date(2013, 9, 24)
+
+
+def frames_of(*, impressions=(), events=0, history=None, counts=None):
+    shown = {"dt": DAY, "shown_at": datetime(2013, 9, 24, 5, tzinfo=UTC)}
+    return input_frames(
+        behavior_events=pa.Table.from_pylist([{"dt": DAY}] * events, schema=arrow_schema("behavior_events")),
+        items=arrow_schema("items").empty_table(),
+        impressions=pa.Table.from_pylist([shown | row for row in impressions], schema=arrow_schema("impressions")),
+        counts=counts or DayCounts(landed_rows=10, table_rows=6, duplicate_rows=1, quarantined_rows=3),
+        history=history or {},
+    )
+
+
+def test_the_days_counts_add_up_to_shares():
+    counts = frames_of()["day_counts"].iloc[0]
+    assert (counts.landed_rows, counts.unaccounted_rows, counts.quarantined_share) == (10, 0, 0.3)
+
+
+@pytest.mark.parametrize("counts", [DayCounts(10, 6, 1, 2), DayCounts(10, 6, 1, 4)])
+def test_a_row_lost_or_doubled_is_unaccounted_for(counts):
+    assert counts.unaccounted_rows == 1
+
+
+def test_a_day_is_compared_with_the_median_of_the_earlier_days_that_have_rows():
+    frames = frames_of(impressions=[{}] * 3, history={"impressions": [0, 10, 30, 0, 20]})
+    assert frames["day_counts"].impressions_share_of_median.tolist() == [3 / 20]
+
+
+@pytest.mark.parametrize("history", [{}, {"impressions": []}, {"impressions": [0, 0]}])
+def test_without_an_earlier_day_with_rows_there_is_nothing_to_compare(history):
+    assert frames_of(impressions=[{}], history=history)["day_counts"].impressions_share_of_median.isna().all()
+
+
+def test_a_source_without_rows_today_is_not_compared():
+    counts = frames_of(history={"behavior_events": [10], "impressions": [10]})["day_counts"]
+    assert counts[["behavior_events_share_of_median", "impressions_share_of_median"]].isna().all(axis=None)
+
+
+def test_the_smallest_sequence_end_of_an_impression_without_history_is_missing():
+    frame = frames_of(impressions=[{"sequence_ends": [("a", 4), ("b", 2)]}, {"sequence_ends": []}, {}])["impressions"]
+    assert frame.smallest_sequence_end.iloc[0] == 2
+    assert frame.smallest_sequence_end.iloc[1:].isna().all()
+
+
+def test_times_stay_utc():
+    frame = frames_of(impressions=[{}])["impressions"]
+    assert frame.shown_at.iloc[0] == pd.Timestamp("2013-09-24T05:00Z")
+
+
+def test_embeddings_are_read_as_little_endian_float16():
+    vectors = [np.array([3.0, 4.0], "<f2"), np.array([np.inf, 0.0], "<f2"), np.array([1.0], "<f2")]
+    table = pa.table({"behavior_key": ["a", "b", "c"], "embedding": [vector.tobytes() for vector in vectors]})
+    frames = embedding_frames(table, missing_keys=2, needed_keys=5)
+    found = frames["behavior_embeddings"]
+    assert found.dimension.tolist() == [2, 2, 1]
+    assert found.finite.tolist() == [True, False, True]
+    assert found.norm.iloc[0] == 5.0  # 3-4-5 triangle
+    assert frames["embedding_coverage"].to_dict("records") == [{"needed_keys": 5, "missing_keys": 2}]
+
+
+def test_a_figure_that_was_not_computed_is_not_a_number():
+    frame = ChallengerMetrics(rows=3, positives=1, has_reference=False, non_finite_scores=0, auc=0.5).frame()
+    assert frame.auc.tolist() == [0.5]
+    assert frame.auc_difference_high.isna().all()

@@ -1,0 +1,230 @@
+import subprocess
+import sys
+from datetime import date
+
+import pytest
+
+from bahe_tasks.config import Config
+from bahe_tasks.stores import model_registry
+from bahe_tasks.stores.model_promotion import (
+    RegistrationError,
+    promote,
+    record_gate,
+    register,
+    rollback,
+)
+from bahe_tasks.stores.model_registry import (
+    VersionNotFoundError,
+    aliases,
+    champion,
+    local_model_folder,
+    version_of,
+    versions,
+)
+from bahe_tasks.stores.promotion_rules import parent_for, stale
+
+D1, D2, D3 = date(2013, 9, 24), date(2013, 9, 25), date(2013, 9, 26)
+
+
+@pytest.fixture
+def add(registry, finished_run):
+    """Register a version of a day, record its gate and try to promote it; return its number."""
+
+    def add_version(day, fingerprint, gate="passed", parent=None):
+        number = register(
+            registry,
+            finished_run,
+            day=day,
+            input_fingerprint=fingerprint,
+            encoder_version="enc-1",
+            parent=parent,
+            tags={"seed": "17"},
+        )
+        if gate != "pending":
+            record_gate(registry, number, gate, reason=f"gate said {gate}")
+        promote(registry, number)
+        return number
+
+    return add_version
+
+
+def champion_number(registry):
+    found = champion(registry)
+    return found and found.version
+
+
+def test_a_registry_nobody_wrote_to_is_empty(registry):
+    assert versions(registry) == []
+    assert champion(registry) is None
+
+
+def test_a_version_carries_its_lineage_and_is_the_challenger(registry, add):
+    parent = version_of(registry, add(D1, "f1"))
+    made = version_of(registry, add(D2, "f2", gate="pending", parent=parent))
+    assert (made.day, made.fingerprint, made.encoder_version, made.gate) == (D2, "f2", "enc-1", "pending")
+    assert (made.parent_version, made.parent_fingerprint) == (parent.version, "f1")
+    assert made.tags["seed"] == "17"
+    assert aliases(registry) == {"champion": parent.version, "challenger": made.version}
+
+
+def test_registering_the_same_fingerprint_again_makes_no_second_version(registry, add):
+    assert add(D1, "f1") == add(D1, "f1")
+    assert len(versions(registry)) == 1
+
+
+def test_a_forced_run_becomes_a_version_of_its_own_once(registry, add, log_run):
+    first = add(D1, "f1")
+    run_id = log_run(registry, D1, "f1")
+    lineage = {"day": D1, "input_fingerprint": "f1", "encoder_version": "enc-1", "parent": None, "tags": {}}
+    forced = register(registry, run_id, **lineage, force=True)
+    assert forced != first
+    assert register(registry, run_id, **lineage, force=True) == forced
+
+
+def test_a_run_that_is_not_finished_cannot_be_registered(registry):
+    run = registry.client.create_run(registry.experiment_id)
+    with pytest.raises(RegistrationError, match="RUNNING"):
+        register(
+            registry,
+            run.info.run_id,
+            day=D1,
+            input_fingerprint="f1",
+            encoder_version="e",
+            parent=None,
+            tags={},
+        )
+    assert versions(registry) == []
+
+
+def test_a_version_without_fingerprint_does_not_exist(registry, add):
+    number = add(D1, "f1")
+    stray = registry.client.create_model_version(registry.model_name, source="/nowhere", tags={"day": "2013-09-25"})
+    assert [v.version for v in versions(registry)] == [number]
+    with pytest.raises(VersionNotFoundError):
+        version_of(registry, int(stray.version))
+
+
+def test_versions_beyond_one_page_are_found(registry, add, monkeypatch):
+    monkeypatch.setattr(model_registry, "_PAGE", 2)
+    numbers = [add(D1, f"f{i}", gate="pending") for i in range(5)]
+    assert [v.version for v in versions(registry)] == numbers
+
+
+def test_the_champion_follows_the_days_and_a_refused_version_leaves_it(registry, add):
+    first = add(D1, "f1")
+    add(D2, "f2", gate="refused")
+    assert champion_number(registry) == first
+    third = add(D3, "f3")
+    assert champion_number(registry) == third
+    assert parent_for(versions(registry), D3).version == first
+
+
+def test_a_backfilled_older_day_never_takes_the_champion(registry, add):
+    newest = add(D3, "f3")
+    add(D1, "f1")
+    assert champion_number(registry) == newest
+    assert parent_for(versions(registry), D3).day == D1
+
+
+def test_a_new_version_of_a_day_supersedes_the_old_and_makes_its_children_stale(registry, add):
+    old = version_of(registry, add(D1, "f1"))
+    child = add(D2, "f2", parent=old)
+    new = add(D1, "f1b")
+    known = versions(registry)
+    assert [v.version for v in known if v.superseded] == [old.version]
+    assert parent_for(known, D2).version == new
+    assert stale(known) == {child}
+    assert champion_number(registry) == child
+
+
+def test_a_refused_version_supersedes_nothing(registry, add):
+    first = add(D1, "f1")
+    add(D1, "f1b", gate="refused")
+    assert parent_for(versions(registry), D2).version == first
+    assert version_of(registry, first).superseded is False
+
+
+def test_passing_an_older_version_again_makes_it_the_one_of_its_day(registry, add):
+    first, second = add(D1, "f1"), add(D1, "f1b")
+    record_gate(registry, first, "passed")
+    assert parent_for(versions(registry), D2).version == first
+    assert version_of(registry, second).superseded is True
+
+
+def test_a_pass_taken_back_gives_the_day_to_the_version_before(registry, add):
+    first, second = add(D1, "f1"), add(D1, "f1b")
+    record_gate(registry, second, "errored", reason="no numbers")
+    assert parent_for(versions(registry), D2).version == first
+    assert version_of(registry, second).reason == "no numbers"
+
+
+def test_a_rollback_moves_the_champion_and_withdraws_what_is_later(registry, add):
+    first, second, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
+    back, withdrawn = rollback(registry, to=first, reason="bad titles")
+    assert back.version == champion_number(registry) == first
+    assert [(v.version, v.withdrawn, v.reason) for v in withdrawn] == [
+        (second, True, "bad titles"),
+        (third, True, "bad titles"),
+    ]
+    assert parent_for(versions(registry), date(2013, 9, 27)).version == first
+    assert promote(registry, third) == (False, f"version {third} was withdrawn: bad titles")
+
+
+def test_a_rollback_cut_short_finds_the_same_target_again(registry, add, monkeypatch):
+    first, _, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
+
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(registry.client), "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(registry, to=None, reason="bad")
+    assert champion_number(registry) == third
+    assert rollback(registry, to=None, reason="bad")[0].day == D2
+    assert version_of(registry, first).withdrawn is False
+
+
+def test_a_rollback_to_a_superseded_version_makes_it_stand_again(registry, add):
+    first, second = add(D1, "f1"), add(D1, "f1b")
+    rollback(registry, to=first, reason="worse")
+    assert champion_number(registry) == first
+    assert version_of(registry, first).eligible
+    assert version_of(registry, second).withdrawn
+
+
+def test_the_files_of_a_local_model_are_read_where_they_lie(registry, add):
+    folder = local_model_folder(registry, add(D1, "f1"))
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "model_spec.json"]
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_the_files_of_a_remote_model_are_fetched_once(registry, add):
+    number = add(D1, "f1")
+    folder = model_registry._downloaded(registry, number)
+    assert (folder / "artifacts" / "model.safetensors").read_bytes() == b"weights"
+    (folder / "mark").touch()
+    assert (model_registry._downloaded(registry, number) / "mark").exists()
+    assert [path.name for path in registry.downloads_dir.iterdir()] == [folder.name]
+
+
+def test_processes_that_meet_an_empty_home_at_once_share_one_database(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from bahe_tasks.config import Config;"
+        "from bahe_tasks.stores.model_registry import connect;"
+        "print(connect(Config(home=Path(sys.argv[1]))).experiment_id)"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    found = {process.communicate()[0].strip() for process in started}
+    assert [process.returncode for process in started] == [0, 0]
+    assert len(found) == 1
+
+
+def test_the_database_and_the_artifacts_lie_in_the_home_folder(registry, mlflow_home):
+    assert (mlflow_home / "mlflow" / "mlflow.db").is_file()
+    location = registry.client.get_experiment(registry.experiment_id).artifact_location
+    assert location == (mlflow_home / "mlflow" / "artifacts").as_uri()
+    assert registry.tracking_uri == Config(home=mlflow_home).tracking_uri

@@ -1,0 +1,60 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from bahe_tasks.checkpoint import CheckpointNotFoundError, checkpoint_dir, encoder_version
+from bahe_tasks.config import EncoderConfig
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    return tmp_path
+
+
+def test_the_default_checkpoint_comes_with_its_package():
+    assert (checkpoint_dir("all-MiniLM-L6-v2") / "model.safetensors").is_file()
+
+
+def test_a_path_without_a_checkpoint_is_refused_by_name(tmp_path):
+    with pytest.raises(CheckpointNotFoundError, match="nowhere"):
+        checkpoint_dir(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_shallow_layers": 2},
+        {"pooling": "last"},
+        {"prompt": "user did: {text}"},
+        {"max_tokens_per_behavior": 16},
+        {"compute_dtype": "bfloat16"},
+    ],
+)
+def test_every_setting_that_decides_an_embedding_changes_the_version(checkpoint, change):
+    encoder = EncoderConfig(checkpoint=str(checkpoint))
+    assert encoder_version(replace(encoder, **change)) != encoder_version(encoder)
+
+
+@pytest.mark.parametrize("change", [{"device": "cpu"}, {"tokens_per_batch": 64}])
+def test_how_it_is_computed_does_not_change_the_version(checkpoint, change):
+    encoder = EncoderConfig(checkpoint=str(checkpoint))
+    assert encoder_version(replace(encoder, **change)) == encoder_version(encoder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_other_weights_or_another_tokenizer_change_the_version(checkpoint, name):
+    encoder = EncoderConfig(checkpoint=str(checkpoint))
+    before = encoder_version(encoder)
+    (checkpoint / name).write_bytes(b"other")
+    encoder_version.cache_clear()
+    assert encoder_version(encoder) != before
+
+
+def test_a_checkpoint_without_weights_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointNotFoundError, match="no weights"):
+        encoder_version(EncoderConfig(checkpoint=str(tmp_path)))

@@ -1,0 +1,64 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bahe_tasks.config import SECTIONS, Config, ConfigError, config_from, load_config, render_config
+
+
+def test_the_rendered_file_holds_every_setting_and_means_the_defaults(tmp_path):
+    (tmp_path / "bahe.yaml").write_text(render_config())
+    assert load_config(tmp_path) == Config(home=tmp_path.resolve())
+
+
+def test_every_setting_stands_in_the_rendered_file_with_its_meaning_above_it():
+    text = render_config()
+    for section in SECTIONS.values():
+        for item in fields(section):
+            assert f"  # {item.metadata['meaning']}\n  # {item.name}: " in text
+
+
+def test_uncommenting_the_whole_file_still_means_the_defaults():
+    meanings = {f"  # {item.metadata['meaning']}" for section in SECTIONS.values() for item in fields(section)}
+    lines = [line.replace("  # ", "  ") for line in render_config().splitlines() if line not in meanings]
+    assert config_from(yaml.safe_load("\n".join(lines)), home=Path("home")) == Config(home=Path("home"))
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"traning": {}}, "did you mean 'training'"),
+        ({"training": {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"training": {"epochs": "three"}}, "must be of type int"),
+        ({"training": {"epochs": True}}, "must be of type int"),
+        ({"training": {"epochs": 0}}, "at least 1"),
+        ({"encoder": {"pooling": "max"}}, "mean, first, last"),
+        ({"encoder": {"prompt": "no place"}}, "must contain"),
+        ({"model": {"features": "liked"}}, "must be a list"),
+        ({"gate": {"held_out_share": 1.0}}, r"\[0, 1\)"),
+        ({"training": 3}, "mapping of settings"),
+        ([], "mapping of sections"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(document, message):
+    with pytest.raises(ConfigError, match=message):
+        config_from(document, home=Path("home"))
+
+
+def test_yaml_numbers_without_a_dot_are_numbers():
+    config = config_from(yaml.safe_load("training: {deep_learning_rate: 1e-4}"), home=Path("home"))
+    assert config.training.deep_learning_rate == 1e-4
+
+
+def test_a_home_without_settings_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match="bahe init"):
+        load_config(tmp_path)
+
+
+def test_the_landing_folder_can_be_overridden_and_is_relative_to_the_home(tmp_path):
+    (tmp_path / "bahe.yaml").write_text("training: {epochs: 2}\n")
+    assert load_config(tmp_path).landing_dir == tmp_path / "landing"
+    config = load_config(tmp_path, landing_dir=str(tmp_path / "elsewhere"))
+    assert config.landing_dir == tmp_path / "elsewhere"
+    assert config.training.epochs == 2

@@ -1,0 +1,43 @@
+from datetime import date
+
+import pytest
+
+from bahe_tasks.landing import LandingNotFoundError, landed_days, landed_files, landing_fingerprint
+
+DAY = date(2024, 1, 2)
+
+
+@pytest.fixture
+def landing(tmp_path):
+    folder = tmp_path / "impressions" / "dt=2024-01-02"
+    folder.mkdir(parents=True)
+    (folder / "b.jsonl").write_text("{}\n")
+    (folder / "a.csv").write_text("x\n")
+    (folder / ".b.jsonl.crc").write_text("")
+    (folder / "_SUCCESS").write_text("")
+    (tmp_path / "impressions" / "dt=2024-01-03").mkdir()
+    (tmp_path / "impressions" / "notes").mkdir()
+    return tmp_path
+
+
+def test_files_are_listed_by_name_without_markers(landing):
+    assert [path.name for path in landed_files(landing, "impressions", DAY)] == ["a.csv", "b.jsonl"]
+
+
+def test_a_day_with_an_empty_folder_has_not_landed(landing):
+    assert landed_days(landing, "impressions") == [DAY]
+    assert landed_days(landing, "items") == []
+
+
+def test_the_fingerprint_follows_names_and_bytes(landing):
+    before = landing_fingerprint(landing, "impressions", DAY)
+    assert landing_fingerprint(landing, "impressions", DAY) == before
+    (landing / "impressions/dt=2024-01-02/b.jsonl").write_text('{"a": 1}\n')
+    changed = landing_fingerprint(landing, "impressions", DAY)
+    (landing / "impressions/dt=2024-01-02/b.jsonl").rename(landing / "impressions/dt=2024-01-02/c.jsonl")
+    assert len({before, changed, landing_fingerprint(landing, "impressions", DAY)}) == 3
+
+
+def test_a_missing_landing_folder_says_how_to_fill_one(tmp_path):
+    with pytest.raises(LandingNotFoundError, match="bahe synthesize"):
+        landed_days(tmp_path / "nowhere", "items")
