@@ -10,7 +10,6 @@ from __future__ import annotations
 import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import ArrowUDFType
 from pyspark.sql.types import StringType
 
 from bahe_tasks import behavior_key as rule
@@ -22,7 +21,7 @@ PLAIN_CHARACTERS = " -~\u00a1-\u02ff\u0410-\u044f\u3400-\u4dbf\u4e00-\u9fff\uac0
 def canonical_text(text: Column) -> Column:
     """Return the canonical form of a text column; null for null, "" when nothing is left."""
     plain = text.rlike(f"^[{PLAIN_CHARACTERS}]*$")
-    by_rule = F.arrow_udf(_canonical_texts, StringType(), ArrowUDFType.SCALAR)
+    by_rule = F.arrow_udf(_canonical_texts, StringType())  # type: ignore[call-overload]  # its kind follows from the hints
     return F.when(plain, F.trim(F.regexp_replace(text, " {2,}", " "))).otherwise(by_rule(F.when(~plain, text)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
     if active is not None:
         return active
     _require_java()
+    # Else Spark's Python workers are whatever `python3` is on the path, without this project.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     jars = _configured_jars(config.jars) if config.jars else cached_delta_jars()
     builder = SparkSession.builder.appName(app_name).master(config.master)
     settings = _SETTINGS | {

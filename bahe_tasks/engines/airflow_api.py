@@ -39,7 +39,12 @@ class AirflowApi:
         self._call_once("GET", "execution/health", None)
 
     def call(
-        self, method: Literal["GET", "POST", "PATCH", "PUT"], path: str, body: Any = None, *, retry: bool = True
+        self,
+        method: Literal["GET", "POST", "PATCH", "PUT", "DELETE"],
+        path: str,
+        body: Any = None,
+        *,
+        retry: bool = True,
     ) -> Any:
         """Return the JSON answer. A call that met a locked database or no answer is made again, with growing pauses."""
         for pause_s in (*PAUSES_S, None) if retry else (None,):
@@ -60,7 +65,9 @@ class AirflowApi:
                 text = answer.read()
         except HTTPError as error:
             detail = error.read().decode(errors="replace")[:500]
-            raise AirflowApiError(f"Airflow answered {method} {path} with {error.code}: {detail}", status=error.code) from error
+            raise AirflowApiError(
+                f"Airflow answered {method} {path} with {error.code}: {detail}", status=error.code
+            ) from error
         except (URLError, OSError) as error:
             raise AirflowApiError(f"Airflow at {self.address} does not answer: {error}", status=0) from error
         return json.loads(text) if text else None

@@ -1,8 +1,6 @@
 """A backfill through the real Airflow scheduler: oldest day first, one at a time, on past a refused day.
 
-Airflow's own backfill does the work; this file lays it out, watches it and reads what its tasks returned.
-Unusual: what an earlier, killed backfill left behind is closed first, else Airflow would refuse a new one, or count its
-half-run days as still in flight.
+Airflow's own backfill does the work; this file starts it, watches it and reads what its tasks returned.
 """
 
 from __future__ import annotations
@@ -12,21 +10,15 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 from bahe_tasks.config import Config
-from bahe_tasks.data_interval import days_between, start_of
+from bahe_tasks.data_interval import days_between
 from bahe_tasks.engines.airflow_api import AirflowApi, AirflowApiError
-from bahe_tasks.engines.airflow_home import DAG_ID
 from bahe_tasks.engines.airflow_progress import BackfillProgress
+from bahe_tasks.engines.airflow_runs import RUNS, day_of, lay_out_backfill, runs_of
 from bahe_tasks.engines.airflow_server import AirflowServer, running_airflow
 from bahe_tasks.engines.day_outcome import TASK_ORDER, DayOutcome
 
 POLL_S = 0.5
-ATTEMPTS = 5
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
-RUNS = f"dags/{DAG_ID}/dagRuns"
-
-
-class AirflowBackfillError(RuntimeError):
-    """The backfill could not be laid out as asked."""
 
 
 def run_backfill_in_airflow(
@@ -34,53 +26,20 @@ def run_backfill_in_airflow(
 ) -> list[DayOutcome]:
     """Run every day from `first` to `last`, both included, in the embedded Airflow; return their outcomes in order.
 
-    Shows progress on standard error, and ends what it started, also when interrupted. Raises `AirflowInUseError`,
-    `AirflowStartError`, `AirflowBackfillError` or `AirflowApiError`; a day that fails or is refused is an outcome.
+    Shows progress on standard error, and ends what it started, also when interrupted. A day that fails or is refused
+    is an outcome. Raises `AirflowInUseError`, `AirflowStartError`, `AirflowBackfillError` or `AirflowApiError`.
     """
     days = list(days_between(first, last))
-    with running_airflow(config) as server:
-        _close_leftovers(server.api)
-        server.api.call("PATCH", f"dags/{DAG_ID}", {"is_paused": False})
-        _create(server.api, days, conf={"day": None, "force": force, "accept_inputs": accept_inputs})
-        server.start_scheduler()
-        with BackfillProgress(len(days)) as progress:
-            return _watch(server, days, progress)
-
-
-def _close_leftovers(api: AirflowApi) -> None:
-    for backfill in api.get("backfills", dag_id=DAG_ID, order_by="-id")["backfills"]:
-        if backfill["completed_at"] is None:
-            api.call("PUT", f"backfills/{backfill['id']}/cancel")
-    for state in ("running", "queued"):
-        for run in api.get(RUNS, state=state, limit=100)["dag_runs"]:
-            api.call("PATCH", f"{RUNS}/{run['dag_run_id']}", {"state": "failed", "note": "left behind by an ended Airflow"})
-
-
-def _create(api: AirflowApi, days: list[date], *, conf: dict[str, Any]) -> None:
-    body = {
-        "dag_id": DAG_ID,
-        "from_date": start_of(days[0]).isoformat(),
-        "to_date": start_of(days[-1]).isoformat(),
-        "max_active_runs": 1,
-        "reprocess_behavior": "completed",
-        "dag_run_conf": conf,
-    }
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            api.call("POST", "backfills", body, retry=False)
-            break
-        except AirflowApiError as error:
-            if attempt == ATTEMPTS or error.status not in (0, 409, 500, 503):
-                raise
-            time.sleep(attempt)  # sqlite was locked; a half-made backfill may stand
-            _close_leftovers(api)
-    laid_out = {_day(run) for run in _runs(api, days)}
-    if missing := [day for day in days if day not in laid_out]:
-        _close_leftovers(api)
-        raise AirflowBackfillError(
-            f"Airflow runs a day only once it is over (UTC); {missing[0]} to {missing[-1]} is not: "
-            "end the backfill before it, or use `--engine inline`"
-        )
+    with BackfillProgress(len(days)) as progress:
+        progress.phase("starting Airflow")
+        with running_airflow(config) as server:
+            lay_out_backfill(server.api, days, conf={"day": None, "force": force, "accept_inputs": accept_inputs})
+            server.start_scheduler()
+            progress.phase(f"running {len(days)} days; page at {server.address}")
+            outcomes = _watch(server, days, progress)
+            progress.phase("ending Airflow")
+        progress.phase("")
+    return outcomes
 
 
 def _watch(server: AirflowServer, days: list[date], progress: BackfillProgress) -> list[DayOutcome]:
@@ -88,8 +47,8 @@ def _watch(server: AirflowServer, days: list[date], progress: BackfillProgress) 
     shown: dict[tuple[date, str], str] = {}
     while len(outcomes) < len(days):
         server.check()
-        for run in _runs(server.api, days):
-            day = _day(run)
+        for run in runs_of(server.api, days):
+            day = day_of(run)
             if day in outcomes or run["state"] == "queued":
                 continue
             tasks = server.api.get(f"{RUNS}/{run['dag_run_id']}/taskInstances", limit=100)["task_instances"]
@@ -122,12 +81,12 @@ def _outcome(server: AirflowServer, run: dict[str, Any], tasks: list[dict[str, A
     state: Literal["done", "no_impressions", "no_training_rows", "refused", "failed"] = "done"
     if problem is not None:
         state = "refused" if problem["state"] == "refused" else "failed"
-    elif run["state"] == "failed":
-        state, problem = "failed", {"message": f"the run failed; see {server.folder / 'logs' / 'scheduler.log'}"}
+    elif run["state"] == "failed" or not tasks:
+        state, problem = "failed", {"message": f"the run ran no task; see {server.folder / 'logs' / 'scheduler.log'}"}
     elif (trained := results.get("fine_tune", {}).get("state")) in ("no_impressions", "no_training_rows"):
         state = trained
     return DayOutcome(
-        day=_day(run),
+        day=day_of(run),
         state=state,
         seconds=_seconds(run),
         task_states={task["task_id"]: task["state"] for task in tasks},
@@ -137,17 +96,6 @@ def _outcome(server: AirflowServer, run: dict[str, Any], tasks: list[dict[str, A
     )
 
 
-def _runs(api: AirflowApi, days: list[date]) -> list[dict[str, Any]]:
-    """Return the runs of the days, oldest first."""
-    found: list[dict[str, Any]] = []
-    span = {"logical_date_gte": start_of(days[0]).isoformat(), "logical_date_lte": start_of(days[-1]).isoformat()}
-    while True:
-        page = api.get(RUNS, order_by="logical_date", limit=100, offset=len(found), **span)
-        found += page["dag_runs"]
-        if len(found) >= page["total_entries"] or not page["dag_runs"]:
-            return found
-
-
 def _xcom(api: AirflowApi, path: str) -> Any:
     try:
         return api.get(path)["value"]
@@ -155,10 +103,6 @@ def _xcom(api: AirflowApi, path: str) -> Any:
         if error.status == 404:
             return None
         raise
-
-
-def _day(run: dict[str, Any]) -> date:
-    return datetime.fromisoformat(run["logical_date"]).date()
 
 
 def _seconds(run: dict[str, Any]) -> float:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bahe_tasks.config import Config
+from bahe_tasks.config import AirflowConfig, Config
 
 DAG_ID = "bahe_daily_update"
 HOST = "127.0.0.1"
@@ -69,7 +69,7 @@ def write_settings(config: Config, *, port: int) -> Path:
     before = configparser.RawConfigParser()
     before.read(path, encoding="utf-8")
     parser = configparser.RawConfigParser()
-    parser.read_dict(_settings(folder, port=port))
+    parser.read_dict(_settings(config, port=port))
     for section, key in _SECRETS:
         length = 32 if key == "fernet_key" else 64  # bytes; what fernet needs, and what SHA-512 should have
         made = urlsafe_b64encode(secrets.token_bytes(length)).decode()
@@ -81,8 +81,8 @@ def write_settings(config: Config, *, port: int) -> Path:
     return path
 
 
-def _settings(folder: Path, *, port: int) -> dict[str, dict[str, str]]:
-    address, here = f"http://{HOST}:{port}", str(folder).replace("%", "%%")
+def _settings(config: Config, *, port: int) -> dict[str, dict[str, str]]:
+    address, here = f"http://{HOST}:{port}", str(airflow_home(config)).replace("%", "%%")
     return {
         "core": {
             "dags_folder": str(dags_folder()).replace("%", "%%"),
@@ -99,6 +99,7 @@ def _settings(folder: Path, *, port: int) -> dict[str, dict[str, str]]:
         # A task's token must outlive the task, however long it trains.
         "execution_api": {"jwt_expiration_time": str(7 * 24 * 3600)},
         "scheduler": {
+            "use_job_schedule": str(config.airflow.schedule_start != AirflowConfig.schedule_start),
             "scheduler_idle_sleep_time": "0.2",  # seconds between two tasks of a day
             "scheduler_health_check_server_host": HOST,
         },

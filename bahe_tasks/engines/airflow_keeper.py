@@ -24,7 +24,7 @@ import psutil
 GRACE_S = 5.0
 
 
-class _Stop(Exception):  # noqa: N818 - a request, not a fault
+class _Stop(Exception):
     """A signal asks the keeper to end."""
 
 

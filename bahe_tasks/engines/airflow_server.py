@@ -32,6 +32,7 @@ from bahe_tasks.engines.airflow_home import (
     locked,
     write_settings,
 )
+from bahe_tasks.engines.airflow_runs import close_leftovers
 
 START_TIMEOUT_S = 180.0
 
@@ -83,13 +84,15 @@ def running_airflow(config: Config) -> Iterator[AirflowServer]:
         environment = airflow_environment(config, os.environ)
         folder, address = airflow_home(config), f"http://{HOST}:{port}"
         _migrate(folder, environment)
-        keeper = subprocess.Popen(
+        with (folder / "logs" / "keeper.log").open("ab") as keeper_log:
+          keeper = subprocess.Popen(
             [sys.executable, "-m", "bahe_tasks.engines.airflow_keeper"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
             cwd=folder,
+            stderr=keeper_log,
             start_new_session=True,
             pass_fds=(lock,),
         )
@@ -99,6 +102,7 @@ def running_airflow(config: Config) -> Iterator[AirflowServer]:
             server.start("dag-processor", [sys.executable, "-m", "airflow", "dag-processor"])
             _wait_until_ready(server)
             _make_pools(server.api)
+            close_leftovers(server.api)
             yield server
         finally:
             _end(keeper)
@@ -112,7 +116,9 @@ def _migrate(folder: Path, environment: dict[str, str]) -> None:
     log = folder / "logs" / "migrate.log"
     with log.open("wb") as output:
         command = [sys.executable, "-m", "airflow", "db", "migrate"]
-        done = subprocess.run(command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        done = subprocess.run(
+            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     if done.returncode:
         raise AirflowStartError(f"the metadata database of {folder} could not be made or migrated; see {log}")
     with sqlite3.connect(folder / "airflow.db") as database:
@@ -135,7 +141,9 @@ def _wait_until_ready(server: AirflowServer) -> None:
         if broken := _import_error(server.api, since=started):
             raise AirflowStartError(f"the DAG file does not load: {broken}")
         if time.monotonic() > deadline:
-            raise AirflowStartError(f"Airflow was not ready after {START_TIMEOUT_S:.0f} s; see {server.folder / 'logs'}")
+            raise AirflowStartError(
+                f"Airflow was not ready after {START_TIMEOUT_S:.0f} s; see {server.folder / 'logs'}"
+            )
         time.sleep(0.25)
 
 

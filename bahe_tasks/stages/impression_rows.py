@@ -122,8 +122,7 @@ def read_embeddings(config: Config, keys: Sequence[pa.ChunkedArray], *, encoder_
 
 def window_keys(window: Window, mask: np.ndarray) -> list[pa.ChunkedArray]:
     """Return the behavior keys reachable from the masked impressions: titles, and all sequences of their users."""
-    impressions = window.impressions.filter(pa.array(mask))
-    sequences = window.sequences.filter(pa.array(_day_and_user(window.sequences).isin(_day_and_user(impressions))))
+    impressions, sequences = _with_sequences(window, mask)
     return [impressions["title_key"], pc.list_flatten(sequences["behavior_keys"])]
 
 
@@ -131,11 +130,11 @@ def impression_rows(
     window: Window, mask: np.ndarray, index: EmbeddingIndex, *, max_behaviors_per_sequence: int
 ) -> ImpressionRows:
     """Return the masked impressions, in the window's order, each with the newest S behaviors before it."""
-    impressions = window.impressions.filter(pa.array(mask))
+    impressions, of_users = _with_sequences(window, mask)
     ends = _map_columns(impressions["sequence_ends"], np.int64, 0)
     histories = {}
-    for feature in sorted(set(window.sequences["feature"].to_pylist())):
-        sequences = window.sequences.filter(pc.equal(window.sequences["feature"], feature))
+    for feature in sorted(set(of_users["feature"].to_pylist())):
+        sequences = of_users.filter(pc.equal(of_users["feature"], feature))
         lists = sequences["behavior_keys"].combine_chunks()
         offsets = np.asarray(lists.offsets, dtype=np.int64) - lists.offsets[0].as_py()
         row = _day_and_user(sequences).get_indexer(_day_and_user(impressions))
@@ -159,6 +158,13 @@ def impression_rows(
         cat=_map_columns(impressions["cat"], object, None),
         num=_map_columns(impressions["num"], np.float64, np.nan),
     )
+
+
+def _with_sequences(window: Window, mask: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """Return the masked impressions and the sequences of their users on their days."""
+    impressions = window.impressions.filter(pa.array(mask))
+    wanted = _day_and_user(window.sequences).isin(_day_and_user(impressions))
+    return impressions, window.sequences.filter(pa.array(wanted))
 
 
 def _day_and_user(table: pa.Table) -> pd.MultiIndex:

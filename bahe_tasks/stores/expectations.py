@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -67,7 +66,6 @@ def validate(
 
     A suite without a frame, or one Great Expectations gives no answer to, comes back as errored.
     """
-    os.environ.update({"GX_ANALYTICS_ENABLED": "False", "DO_NOT_TRACK": "true"})
     import great_expectations as gx
     from great_expectations.core.run_identifier import RunIdentifier
 

@@ -58,15 +58,16 @@ def record_gate(
     """Record what the gate said of a version and return it.
 
     A version that passes is the one of its day: older passed ones are superseded, and it no longer is, should it have
-    been. One that does not pass supersedes nothing, and what it superseded before is current again.
+    been. One that does not pass, or was withdrawn, supersedes nothing, and what it superseded before is current again.
     """
     name, client = registry.model_name, registry.client
     client.set_model_version_tag(name, str(version), "gate_reason", reason)
     client.set_model_version_tag(name, str(version), "gate", outcome)
-    if outcome == "passed":
-        if version_of(registry, version).superseded:
+    judged = version_of(registry, version)
+    if outcome == "passed" and not judged.withdrawn:
+        if judged.superseded:
             client.delete_model_version_tag(name, str(version), "superseded_by")
-        for older in superseded_by(versions(registry), version_of(registry, version)):
+        for older in superseded_by(versions(registry), judged):
             client.set_model_version_tag(name, str(older.version), "superseded_by", str(version))
     else:
         for older in versions(registry):

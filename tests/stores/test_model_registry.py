@@ -151,6 +151,14 @@ def test_passing_an_older_version_again_makes_it_the_one_of_its_day(registry, ad
     assert version_of(registry, second).superseded is True
 
 
+def test_passing_a_withdrawn_version_again_does_not_bring_it_back(registry, add):
+    first, withdrawn = add(D1, "f1"), add(D2, "f2")
+    rollback(registry, to=first, reason="bad")
+    new = add(D2, "f2b")
+    record_gate(registry, withdrawn, "passed")
+    assert parent_for(versions(registry), D3).version == new
+
+
 def test_a_pass_taken_back_gives_the_day_to_the_version_before(registry, add):
     first, second = add(D1, "f1"), add(D1, "f1b")
     record_gate(registry, second, "errored", reason="no numbers")

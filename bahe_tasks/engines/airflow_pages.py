@@ -1,0 +1,46 @@
+"""The Airflow and the MLflow page of a home folder, served on the loopback interface until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+
+from rich.console import Console
+
+from bahe_tasks.config import Config
+from bahe_tasks.engines.airflow_home import HOST, free_port
+from bahe_tasks.engines.airflow_server import running_airflow
+
+MLFLOW_PORT = 5000
+CHECK_S = 1.0
+
+
+def serve_pages(config: Config) -> None:
+    """Serve both pages, print their addresses on standard error, and end them on Ctrl-C.
+
+    The scheduler runs too, so a run that is triggered on the page runs. Raises what `running_airflow` raises.
+    """
+    console = Console(stderr=True, highlight=False)
+    console.print("starting Airflow and MLflow …")
+    with suppress(KeyboardInterrupt), running_airflow(config) as server:
+        server.start_scheduler()
+        console.print(f"Airflow  {server.address}", soft_wrap=True)
+        if config.tracking_uri.startswith(("http://", "https://")):
+            console.print(f"MLflow   {config.tracking_uri}", soft_wrap=True)
+        else:
+            port = free_port(MLFLOW_PORT)
+            server.start("mlflow", _mlflow_command(config, port=port))
+            console.print(f"MLflow   http://{HOST}:{port}  (its log: {server.folder / 'logs' / 'mlflow.log'})", soft_wrap=True)
+        console.print("Ctrl-C ends both.")
+        while True:
+            server.check()
+            time.sleep(CHECK_S)
+
+
+def _mlflow_command(config: Config, *, port: int) -> list[str]:
+    """Return the command of MLflow's server over the home folder's store; artifacts are read where the runs put them."""
+    options = ["--host", HOST, "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
+    stores = ["--backend-store-uri", config.tracking_uri, "--registry-store-uri", config.tracking_uri]
+    artifacts = ["--default-artifact-root", str(config.home / "mlflow" / "artifacts")]
+    return [sys.executable, "-m", "mlflow", "server", *options, *stores, *artifacts]

@@ -1,0 +1,93 @@
+"""The runs of the daily DAG in the embedded Airflow: laying out a backfill, and clearing up before it.
+
+Unusual: what an ended Airflow left behind is closed first. Airflow would refuse a second backfill, would count half-run
+days as still in flight, and would go on with them by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import date, datetime
+from typing import Any
+
+from bahe_tasks.data_interval import start_of
+from bahe_tasks.engines.airflow_api import AirflowApi, AirflowApiError
+from bahe_tasks.engines.airflow_home import DAG_ID
+
+RUNS = f"dags/{DAG_ID}/dagRuns"
+ATTEMPTS = 5
+
+
+class AirflowBackfillError(RuntimeError):
+    """The backfill could not be laid out as asked."""
+
+
+def day_of(run: dict[str, Any]) -> date:
+    """Return the day that a run of a backfill is for."""
+    return datetime.fromisoformat(run["logical_date"]).date()
+
+
+def runs_of(api: AirflowApi, days: list[date]) -> list[dict[str, Any]]:
+    """Return the runs whose date is one of `days` (consecutive, in order), oldest first."""
+    found: list[dict[str, Any]] = []
+    span = {"logical_date_gte": start_of(days[0]).isoformat(), "logical_date_lte": start_of(days[-1]).isoformat()}
+    while True:
+        page = api.get(RUNS, order_by="logical_date", limit=100, offset=len(found), **span)
+        found += page["dag_runs"]
+        if len(found) >= page["total_entries"] or not page["dag_runs"]:
+            return found
+
+
+def close_leftovers(api: AirflowApi) -> None:
+    """Cancel unfinished backfills and mark unfinished runs as failed. Only for an Airflow without a scheduler."""
+    for backfill in api.get("backfills", dag_id=DAG_ID, order_by="-id")["backfills"]:
+        if backfill["completed_at"] is None:
+            api.call("PUT", f"backfills/{backfill['id']}/cancel")
+    for state in ("running", "queued"):
+        while runs := api.get(RUNS, state=state, limit=100)["dag_runs"]:
+            for run in runs:
+                body = {"state": "failed", "note": "left unfinished when Airflow was ended"}
+                api.call("PATCH", f"{RUNS}/{run['dag_run_id']}", body)
+
+
+def lay_out_backfill(api: AirflowApi, days: list[date], *, conf: dict[str, Any]) -> None:
+    """Un-pause the DAG and create a backfill of `days` (consecutive, in order), one day at a time, oldest first.
+
+    Days that have run already run again. Raises `AirflowBackfillError` when a day is not over yet.
+    """
+    _remove_runs_of_other_days(api, days)
+    api.call("PATCH", f"dags/{DAG_ID}", {"is_paused": False})
+    body = {
+        "dag_id": DAG_ID,
+        "from_date": start_of(days[0]).isoformat(),
+        "to_date": start_of(days[-1]).isoformat(),
+        "max_active_runs": 1,
+        "reprocess_behavior": "completed",
+        "dag_run_conf": conf,
+    }
+    not_over = "Airflow runs a day only once it is over (UTC): end the backfill earlier, or use `--engine inline`"
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            api.call("POST", "backfills", body, retry=False)
+            break
+        except AirflowApiError as error:
+            if error.status == 422:
+                raise AirflowBackfillError(not_over) from error
+            if attempt == ATTEMPTS or error.status not in (0, 409, 500, 503):
+                raise
+            time.sleep(attempt)  # the database was locked, and a half-made backfill may stand
+            close_leftovers(api)
+    laid_out = {day_of(run) for run in runs_of(api, days)}
+    if missing := [day for day in days if day not in laid_out]:
+        close_leftovers(api)
+        raise AirflowBackfillError(f"{missing[0]} is not over yet. {not_over}")
+
+
+def _remove_runs_of_other_days(api: AirflowApi, days: list[date]) -> None:
+    """Remove runs that were triggered by hand with one of these dates: they are for the day before.
+
+    Airflow's backfill of the date would run such a run again, and so the wrong day. What it did stays in the tables.
+    """
+    for run in runs_of(api, days):
+        if run["data_interval_start"] != run["logical_date"]:
+            api.call("DELETE", f"{RUNS}/{run['dag_run_id']}")

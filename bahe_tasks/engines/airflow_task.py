@@ -1,0 +1,76 @@
+"""How a stage runs as an Airflow task: which day, which settings, and how its outcome is told.
+
+Loads nothing heavy, since the DAG file imports it whenever it is parsed. The environment is read here, at the edge:
+BAHE_HOME (else ./bahe_home) and BAHE_LANDING.
+Unusual: a task that fails leaves an XCom `problem`, from which a backfill learns without reading logs whether a gate
+refused the day or something broke.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from bahe_tasks.config import AirflowConfig, Config, load_config
+from bahe_tasks.data_interval import day_of_run, parse_day, start_of
+
+MAX_MESSAGE = 2000
+
+
+def airflow_settings() -> AirflowConfig:
+    """Return the section `airflow` of the home folder's settings, the defaults where there is no home folder yet."""
+    home = _home()
+    return load_config(home).airflow if (home / "bahe.yaml").is_file() else AirflowConfig()
+
+
+def schedule_start(settings: AirflowConfig) -> datetime:
+    """Return the DAG's start date: airflow.schedule_start, so that no run starts by itself before it.
+
+    In an Airflow that starts none by itself anyway (the embedded one, until schedule_start is set) it is long past:
+    a run that is triggered by hand for a date before the start date would succeed without running any task.
+    """
+    schedules = conf.getboolean("scheduler", "use_job_schedule")
+    return start_of(parse_day(settings.schedule_start if schedules else "2000-01-01"))
+
+
+def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Call `stage` with the day, the settings and the parameters of this run; return its small JSON document.
+
+    A refused gate, an input that is not there and a wrong setting would be the same on a retry: such a task fails at
+    once (`AirflowFailException`). Every other error is raised as it is, and retried.
+    """
+    from bahe_tasks.stages.errors import GateRefused, NothingLandedError
+
+    context = get_current_context()
+    try:
+        params = dict(context["params"])
+        day = day_of_run(context.get("data_interval_start"), params["day"])
+        result = stage(day, load_config(_home(), landing_dir=os.environ.get("BAHE_LANDING")), params)
+    except Exception as error:
+        refused = isinstance(error, GateRefused)
+        message = str(error) if refused else f"{type(error).__name__}: {error}"
+        problem = {"state": "refused" if refused else "failed", "message": message[:MAX_MESSAGE]}
+        context["ti"].xcom_push("problem", problem)
+        if isinstance(error, GateRefused | NothingLandedError | FileNotFoundError | ValueError):
+            raise AirflowFailException(message) from error
+        raise
+    logging.getLogger(__name__).info("%s: %s", day, " · ".join(f"{key} {value}" for key, value in result.items()))
+    return result
+
+
+def skip_with(result: dict[str, Any]) -> None:
+    """End this task, and all that follow it, as skipped; `result` is kept as what it returned."""
+    get_current_context()["ti"].xcom_push("return_value", result)
+    raise AirflowSkipException(f"nothing to do: {result['state']}")
+
+
+def _home() -> Path:
+    return Path(os.environ.get("BAHE_HOME", "bahe_home"))

@@ -1,0 +1,123 @@
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from bahe_tasks.config import Config, ModelConfig
+from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.llm_split import LlmSplit
+from bahe_tasks.core.model_files import save_model
+from bahe_tasks.core.model_spec import ModelSpec, NumStatistics
+from bahe_tasks.core.score import score_pairs
+from bahe_tasks.stores.fine_tune_runs import log_fine_tune_run
+from bahe_tasks.stores.model_promotion import promote, record_gate, register
+from bahe_tasks.stores.model_registry import connect
+
+WIDTH, DAY = 16, date(2013, 9, 24)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A tiny untrained model of one text feature, one categorical and one numeric column."""
+    torch.manual_seed(1)
+    shape = {"vocab_size": 40, "hidden_size": WIDTH, "intermediate_size": 32, "max_position_embeddings": 32}
+    split = LlmSplit.of(BertModel(BertConfig(**shape, num_hidden_layers=2, num_attention_heads=2)), 1)
+    spec = ModelSpec(
+        features=("bills",),
+        cat_columns=("genre",),
+        num_statistics={"price": NumStatistics(mean=1.0, std=2.0)},
+        encoder_version="enc-1",
+        num_shallow_layers=1,
+        llm_config=split.llm_config,
+        model=ModelConfig(hidden_widths=(8,), hash_buckets=64, cat_width=4),
+    )
+    built = new_model(spec, split.deep, seed=3)
+    with torch.no_grad():
+        for parameter in built.head.parameters():
+            parameter.normal_(0, 0.3)
+    return built
+
+
+@pytest.fixture(scope="module")
+def champion(model, tmp_path_factory):
+    """The model as MLflow serves it: models:/bahe_ctr@champion."""
+    import mlflow.pyfunc
+
+    home = tmp_path_factory.mktemp("home")
+    save_model(model, model.spec, home / "model")
+    registry = connect(Config(home=home))
+    run_id = log_fine_tune_run(
+        registry,
+        day=DAY,
+        input_fingerprint="f1",
+        params={},
+        metrics={},
+        curves={},
+        tags={},
+        model_dir=home / "model",
+        cat_columns=model.spec.cat_columns,
+        num_columns=model.spec.num_columns,
+    )
+    version = register(registry, run_id, day=DAY, input_fingerprint="f1", encoder_version="enc-1", parent=None, tags={})
+    record_gate(registry, version, "passed")
+    promote(registry, version)
+    return mlflow.pyfunc.load_model("models:/bahe_ctr@champion")
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(5)
+    return {
+        "user": rng.normal(size=(3, WIDTH)).astype(np.float32),
+        "item": rng.normal(size=(3, WIDTH)).astype(np.float32),
+    }
+
+
+def test_the_champion_predicts_what_score_pairs_gives(champion, model, pairs):
+    frame = pd.DataFrame(
+        {
+            "user_embedding": pairs["user"].tolist(),
+            "item_embedding": pairs["item"].tolist(),
+            "user_id": ["u1", None, "u3"],
+            "item_id": ["i1", "i2", "i3"],
+            "cat_genre": ["drama", None, "war"],
+            "num_price": [1.0, np.nan, 4.0],
+        }
+    )
+    expected = score_pairs(
+        model,
+        pairs["user"],
+        pairs["item"],
+        user_ids=np.array(["u1", None, "u3"], object),
+        item_ids=np.array(["i1", "i2", "i3"], object),
+        cat={"genre": np.array(["drama", None, "war"], object)},
+        num={"price": np.array([1.0, np.nan, 4.0])},
+        device=torch.device("cpu"),
+    )
+    found = champion.predict(frame)
+    np.testing.assert_allclose(found["click_probability"], expected, rtol=1e-6)
+    assert len(set(found["click_probability"])) == 3
+
+
+def test_ids_and_columns_may_be_left_out(champion, model, pairs):
+    absent = np.full(3, None, object)
+    expected = score_pairs(
+        model,
+        pairs["user"],
+        pairs["item"],
+        user_ids=absent,
+        item_ids=absent,
+        cat={"genre": absent},
+        num={"price": np.full(3, np.nan)},
+        device=torch.device("cpu"),
+    )
+    frame = pd.DataFrame({"user_embedding": pairs["user"].tolist(), "item_embedding": pairs["item"].tolist()})
+    np.testing.assert_allclose(champion.predict(frame)["click_probability"], expected, rtol=1e-6)
+
+
+def test_no_pairs_give_no_predictions(champion):
+    frame = pd.DataFrame({"user_embedding": [], "item_embedding": []}, dtype=object)
+    assert list(champion.predict(frame)["click_probability"]) == []
