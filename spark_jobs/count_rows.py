@@ -1,4 +1,8 @@
-"""How many landed rows went where, for each source and day, and the check that none is lost."""
+"""How many landed rows went where, for each source and day, and the check that none is lost.
+
+Unusual: landed rows are counted as they are read, by an observer of the running job, and everything else after the
+rows were sorted out, so that the two sides of the check do not come from the same place.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from spark_jobs.settle_rows import Settled
+
+_SUMS = ("rows", "duplicates", "quarantined")
 
 
 class RowsLostError(RuntimeError):
@@ -18,10 +24,17 @@ class RowsLostError(RuntimeError):
 
 
 class SourceRows(NamedTuple):
-    """One source on its way: every landed row judged, and where each went."""
+    """One source: where each landed row went, and what was observed while they were read."""
 
-    judged: DataFrame
     settled: Settled
+    landed: Observation
+
+
+def observe_landed(judged: DataFrame) -> tuple[DataFrame, Observation]:
+    """Return the frame and the observation of its number of rows and of its unknown columns by day."""
+    landed = Observation()
+    names = F.when(F.size("unknown") > 0, F.struct("dt", "unknown"))
+    return judged.observe(landed, F.count("*").alias("rows"), F.collect_set(names).alias("unknown")), landed
 
 
 def count_rows(
@@ -32,83 +45,45 @@ def count_rows(
     A day without rows has zeros. Raises `RowsLostError` unless landed = rows + duplicates + quarantined.
     """
     tallies = [tally.withColumn("source", F.lit(name)) for name, rows in sources.items() for tally in _tallies(rows)]
-    counted = (
-        functools.reduce(DataFrame.union, tallies)
-        .groupBy("source", "dt", "reason")
-        .agg(
-            *[F.sum(c).alias(c) for c in _SUMS], F.array_distinct(F.flatten(F.collect_set("unknown"))).alias("unknown")
-        )
-    )
+    counted = functools.reduce(DataFrame.union, tallies).groupBy("source", "dt", "reason")
     counts = {name: {day: _nothing() for day in sorted(days[name])} for name in sources}
-    for row in counted.collect():
+    for row in counted.agg(*[F.sum(c).alias(c) for c in _SUMS]).sort("reason").collect():
         entry = counts[row["source"]][row["dt"]]
         for name in _SUMS:
             entry[name] += row[name]
+            entry["landed"] += row[name]
         if row["reason"]:
             entry["reasons"][row["reason"]] = row["quarantined"]
-        entry["unknown_columns"] = sorted({*entry["unknown_columns"], *row["unknown"]})
-    for name, by_day in counts.items():
-        for day, entry in by_day.items():
-            entry["reasons"] = dict(sorted(entry["reasons"].items()))
-            _check(name, day, entry)
+    for source, rows in sources.items():
+        seen = rows.landed.get
+        for found in seen["unknown"]:
+            entry = counts[source][found["dt"]]
+            entry["unknown_columns"] = sorted({*entry["unknown_columns"], *found["unknown"]})
+        _check(source, landed=seen["rows"], accounted=sum(entry["landed"] for entry in counts[source].values()))
     return counts
 
 
-_SUMS = ("landed", "rows", "duplicates", "quarantined")
-
-
 def _tallies(rows: SourceRows) -> list[DataFrame]:
-    """The same narrow columns from the judged, the kept and the quarantined rows, to be summed in one pass."""
-    no_reason, no_names = F.lit(None).cast("string"), F.lit(None).cast("array<string>")
-    one, none = F.lit(1), F.lit(0)
-    wanted = ("dt", *_SUMS, "reason", "unknown")
-
-    def tally(frame: DataFrame, **columns: Any) -> DataFrame:
-        return frame.select(
-            "dt",
-            *[columns[name].cast("bigint").alias(name) for name in _SUMS],
-            columns["reason"].alias("reason"),
-            columns["unknown"].alias("unknown"),
-        ).select(*wanted)
-
+    """The same narrow columns from the kept and the quarantined rows, to be summed in one pass."""
+    kept, quarantined = rows.settled
+    none, one = F.lit(0).cast("bigint"), F.lit(1).cast("bigint")
     return [
-        tally(
-            rows.judged,
-            landed=one,
-            rows=none,
-            duplicates=none,
-            quarantined=none,
-            reason=no_reason,
-            unknown=F.col("unknown"),
-        ),
-        tally(
-            rows.settled.kept,
-            landed=none,
-            rows=one,
-            duplicates=F.col("copies") - 1,
-            quarantined=none,
-            reason=no_reason,
-            unknown=no_names,
-        ),
-        tally(
-            rows.settled.quarantined,
-            landed=none,
-            rows=none,
-            duplicates=none,
-            quarantined=one,
-            reason=F.col("reason"),
-            unknown=no_names,
-        ),
+        kept.select("dt", F.lit(None).cast("string").alias("reason"), *_as_sums(one, F.col("copies") - 1, none)),
+        quarantined.select("dt", "reason", *_as_sums(none, none, one)),
     ]
 
 
+def _as_sums(*values: Any) -> list[Any]:
+    return [value.alias(name) for name, value in zip(_SUMS, values, strict=True)]
+
+
 def _nothing() -> dict[str, Any]:
-    return {**dict.fromkeys(_SUMS, 0), "reasons": {}, "unknown_columns": []}
+    return {"landed": 0, **dict.fromkeys(_SUMS, 0), "reasons": {}, "unknown_columns": []}
 
 
-def _check(source: str, day: date, entry: dict[str, Any]) -> None:
-    if entry["landed"] != entry["rows"] + entry["duplicates"] + entry["quarantined"]:
+def _check(source: str, *, landed: int, accounted: int) -> None:
+    if landed != accounted:
         raise RowsLostError(
-            f"{source} dt={day}: {entry['landed']} landed rows are not {entry['rows']} table rows + {entry['duplicates']} duplicates "
-            f"+ {entry['quarantined']} quarantined; nothing was written. Did a landed file change while it was read? Run the day again"
+            f"{source}: {landed} landed rows were read but {accounted} are table rows, duplicates or quarantined; nothing "
+            "was written. Did a landed file change while it was read? Run the day again"
         )

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.canonical_text import behavior_key, canonical_text
+from spark_jobs.canonical_text import canonical_text
 from spark_jobs.judge_time import time_problem
 from spark_jobs.parse_fields import field, identifier, instant, number, present, unknown_names
 
-EVENT_CONTENT = ("dt", "user_id", "feature", "occurred_at", "behavior_key", "item_id", "value")
-"""Two events equal in these are the same event."""
+EVENT_CONTENT = ("dt", "user_id", "feature", "occurred_at", "text", "item_id", "value")
+"""Two events equal in these are the same event; the text stands for its behavior_key."""
 
 _KNOWN = ("user_id", "feature", "occurred_at", "text", "item_id", "value")
 
 
 def judge_events(landed: DataFrame, *, late_days: int) -> DataFrame:
-    """Return EVENT_CONTENT and text, with `reason` (null for a good row), `source_file`, `raw`, `unknown`."""
+    """Return EVENT_CONTENT, with `reason` (null for a good row), `source_file`, `raw`, `unknown`."""
     fields = F.col("present")
     rows = landed.withColumn("present", present(F.col("fields"))).select(
         "dt",
@@ -40,5 +40,4 @@ def judge_events(landed: DataFrame, *, late_days: int) -> DataFrame:
         F.when(F.col("value_text").isNotNull() & F.col("value").isNull(), "unreadable_number"),
         F.when(F.coalesce("text", F.lit("")) == "", "empty_text"),
     )
-    keyed = rows.withColumns({"reason": reason, "behavior_key": behavior_key(F.col("text"))})
-    return keyed.select(*EVENT_CONTENT, "text", "reason", "source_file", "raw", "unknown")
+    return rows.withColumn("reason", reason).select(*EVENT_CONTENT, "reason", "source_file", "raw", "unknown")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from bahe_tasks.config import LandingConfig
 from spark_jobs.judge_time import time_problem
 from spark_jobs.parse_fields import (
     field,
@@ -27,11 +26,8 @@ _KNOWN = ("impression_id", "user_id", "item_id", "shown_at", "label", "label_kno
 _SECONDS_TO_MICROSECONDS = 1_000_000
 
 
-def judge_impressions(landed: DataFrame, *, landing: LandingConfig) -> DataFrame:
-    """Return dt, impression_id, IMPRESSION_CONTENT, label_date and is_late, with `reason`, `source_file`, `raw`, `unknown`.
-
-    label_date: the first day whose run may use the label, never before dt. is_late: shown before the day it landed.
-    """
+def judge_impressions(landed: DataFrame, *, late_days: int) -> DataFrame:
+    """Return dt, impression_id, IMPRESSION_CONTENT, with `reason` (null for a good row), `source_file`, `raw`, `unknown`."""
     fields = F.col("present")
     labels = without(with_prefix(fields, "label_"), "known_at")
     rows = landed.withColumn("present", present(F.col("fields"))).select(
@@ -55,20 +51,22 @@ def judge_impressions(landed: DataFrame, *, landing: LandingConfig) -> DataFrame
     reason = F.coalesce(
         "problem",
         F.when(F.col("impression_id").isNull() | F.col("user_id").isNull() | F.col("item_id").isNull(), "missing_id"),
-        time_problem(F.col("shown_at"), late_days=landing.late_days),
+        time_problem(F.col("shown_at"), late_days=late_days),
         F.when(F.col("has_label_time") & F.col("label_known_at").isNull(), "unreadable_time"),
         F.when(~is_binary | has_null(F.col("labels")), "bad_label"),
         F.when(has_null(F.col("num")), "unreadable_number"),
     )
-    delayed = F.timestamp_micros(F.unix_micros("shown_at") + landing.label_delay_s * _SECONDS_TO_MICROSECONDS)
+    judged = rows.withColumn("reason", reason)
+    return judged.select("dt", "impression_id", *IMPRESSION_CONTENT, "reason", "source_file", "raw", "unknown")
+
+
+def with_label_date(impressions: DataFrame, *, label_delay_s: int) -> DataFrame:
+    """Add label_date, the first day whose run may use the label, never before dt, and is_late: shown before dt."""
+    delayed = F.timestamp_micros(F.unix_micros("shown_at") + label_delay_s * _SECONDS_TO_MICROSECONDS)
     usable_at = F.coalesce("label_known_at", delayed)
-    judged = rows.withColumns(
+    return impressions.withColumns(
         {
-            "reason": reason,
             "label_date": F.greatest(F.col("dt"), usable_at.cast("date")),
             "is_late": F.col("shown_at") < F.col("dt").cast("timestamp"),
         }
-    )
-    return judged.select(
-        "dt", "impression_id", *IMPRESSION_CONTENT, "label_date", "is_late", "reason", "source_file", "raw", "unknown"
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.canonical_text import behavior_key, canonical_text
+from spark_jobs.canonical_text import canonical_text
 from spark_jobs.judge_time import time_problem
 from spark_jobs.parse_fields import field, has_null, identifier, instant, number, present, unknown_names, with_prefix
 
-ITEM_CONTENT = ("dt", "item_id", "updated_at", "title_key", "title", "cat", "num")
+ITEM_CONTENT = ("dt", "item_id", "updated_at", "title", "cat", "num")
 """Two item rows equal in these are the same row."""
 
 _KNOWN = ("item_id", "title", "updated_at")
@@ -37,5 +37,4 @@ def judge_items(landed: DataFrame, *, late_days: int) -> DataFrame:
         F.when(has_null(F.col("num")), "unreadable_number"),
         F.when(F.coalesce("title", F.lit("")) == "", "empty_text"),
     )
-    keyed = rows.withColumns({"reason": reason, "title_key": behavior_key(F.col("title"))})
-    return keyed.select(*ITEM_CONTENT, "reason", "source_file", "raw", "unknown")
+    return rows.withColumn("reason", reason).select(*ITEM_CONTENT, "reason", "source_file", "raw", "unknown")

@@ -17,9 +17,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import SOURCES
-from spark_jobs.count_rows import SourceRows
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions, read_delta
+from spark_jobs.settle_rows import Settled
 
 _CONCURRENT_COMMITS = 4
 
@@ -27,14 +27,12 @@ _CONCURRENT_COMMITS = 4
 class DayTables(NamedTuple):
     """Everything a run is about to write."""
 
-    rows: Mapping[str, SourceRows]
-    """Per source, all partitions that are taken in."""
+    settled: Mapping[str, Settled]
+    """Per source, the rows of all partitions that are taken in."""
     sequences: DataFrame
     impressions: DataFrame
-    texts: DataFrame
-    """Texts the dictionary lacks."""
-    needed: DataFrame
-    """behavior_key, is_new and text of the keys the day needs."""
+    behaviors: DataFrame
+    """behavior_key, text, is_new and in_dictionary."""
 
 
 def write_day(
@@ -52,12 +50,13 @@ def write_day(
         return {day: {"input_fingerprint": plan.input_fingerprint, "counts": dict(counts)}}
 
     def write_texts() -> None:
-        if not tables.texts.isEmpty():
-            append_rows(tables.texts, tables_dir=plan.tables_dir, name="atomic_behaviors", partitions=record({}))
+        texts = tables.behaviors.where("NOT in_dictionary")
+        if not texts.isEmpty():
+            append_rows(texts, tables_dir=plan.tables_dir, name="atomic_behaviors", partitions=record({}))
 
     def write_source(source: str) -> None:
         overwrite_partitions(
-            tables.rows[source].settled.kept,
+            tables.settled[source].kept,
             tables_dir=plan.tables_dir,
             name=source,
             where=in_days(plan.days_of(source)),
@@ -72,7 +71,7 @@ def write_day(
             rows, tables_dir=plan.tables_dir, name=name, where=in_days([plan.day]), partitions=record(counts)
         )
 
-    new = tables.needed.where("is_new").withColumns(
+    new = tables.behaviors.where("is_new").withColumns(
         {"dt": F.lit(plan.day), "encoder_version": F.lit(plan.encoder_version)}
     )
     counted = {name: {name: stage_counts[name]} for name in ("sequences", "new_behaviors")}
@@ -98,7 +97,7 @@ def _write_quarantine(
     nothing_new = not any(sum(by_source.values()) for by_source in quarantined.values())
     if nothing_new and read_delta(spark, plan.tables_dir, "quarantine").where(where).isEmpty():
         return
-    frames = [tables.rows[source].settled.quarantined.withColumn("source_table", F.lit(source)) for source in SOURCES]
+    frames = [tables.settled[source].quarantined.withColumn("source_table", F.lit(source)) for source in SOURCES]
     overwrite_partitions(
         frames[0].union(frames[1]).union(frames[2]),
         tables_dir=plan.tables_dir,

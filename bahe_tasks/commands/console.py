@@ -42,10 +42,16 @@ def show(document: Any, *, as_json: bool, table: Table | None = None) -> None:
     if as_json:
         print(json.dumps(_json_safe(document), indent=2, default=str))
     elif table is not None:
-        Console().print(table)
+        _out().print(table)
     else:
         for key, value in document.items():
-            Console().print(f"{key}: {value}", highlight=False, soft_wrap=True)
+            _out().print(f"{key}: {value}", highlight=False, soft_wrap=True)
+
+
+def _out() -> Console:
+    """Return the console on stdout; wide enough for a table where it is no terminal."""
+    out = Console()
+    return out if out.is_terminal else Console(width=180)
 
 
 def cell(value: Any) -> str:
@@ -59,7 +65,11 @@ def table_of(title: str, rows: list[dict[str, Any]], columns: list[str]) -> Tabl
     """Return a table of the rows' named columns."""
     table = Table(title=title)
     for column in columns:
-        table.add_column(column.replace("_", " "), justify="left" if column in ("day", "gate", "state") else "right")
+        table.add_column(
+            column.replace("_", " "),
+            no_wrap=column == "day",
+            justify="left" if column in ("day", "gate", "state") else "right",
+        )
     for row in rows:
         table.add_row(*(cell(row.get(column)) for column in columns))
     return table

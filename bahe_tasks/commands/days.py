@@ -159,6 +159,11 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         "stale",
     ]
     show(document, as_json=as_json, table=table_of(title, document["days"], columns))
+    if document["history"] and not as_json:
+        rows, landed = document["history"], sum(day["landed_rows"] for day in document["history"])
+        log.print(
+            f"Histories and titles: {landed} rows of {len(rows)} earlier days, {rows[0]['day']} to {rows[-1]['day']}"
+        )
     for day in document["days"] if not as_json else []:
         if day["unknown_columns"]:
             log.print(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}", highlight=False)

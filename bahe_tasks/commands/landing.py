@@ -64,4 +64,7 @@ def synthesize(
 
     first = parse_day(first_day)
     counts = run(landing, days=days, users=users, seed=seed, first_day=first)
-    show({**asdict(counts), "best_reachable_auc": oracle_auc(landing, first, first + timedelta(days=days - 1))}, as_json=as_json)
+    show(
+        {**asdict(counts), "best_reachable_auc": oracle_auc(landing, first, first + timedelta(days=days - 1))},
+        as_json=as_json,
+    )

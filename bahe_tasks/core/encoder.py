@@ -39,8 +39,8 @@ def encode_texts(
     `EmbeddingOverflowError` when a vector does not fit float16.
     """
     device = pick_device(encoder.device)
-    shallow = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers).shallow
-    shallow.to(device=device, dtype=getattr(torch, encoder.compute_dtype))
+    dtype = getattr(torch, encoder.compute_dtype)  # set at loading: a cast would round rotary frequencies too
+    shallow = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers, dtype=dtype).shallow.to(device)
     distinct = sorted(set(texts))
     token_ids = _token_ids(distinct, checkpoint_dir=checkpoint_dir, encoder=encoder)
     embeddings = np.zeros((len(distinct), int(shallow.llm.config.hidden_size)), np.float16)  # type: ignore[union-attr, arg-type]

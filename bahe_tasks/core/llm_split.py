@@ -74,9 +74,9 @@ class LlmSplit:
     llm_config: dict[str, Any]
 
     @classmethod
-    def load(cls, checkpoint_dir: Path, num_shallow_layers: int) -> LlmSplit:
-        """Read a `transformers` checkpoint from a local folder, in float32, and cut it."""
-        llm = AutoModel.from_pretrained(checkpoint_dir, dtype=torch.float32, local_files_only=True)
+    def load(cls, checkpoint_dir: Path, num_shallow_layers: int, *, dtype: torch.dtype = torch.float32) -> LlmSplit:
+        """Read a `transformers` checkpoint from a local folder and cut it; `dtype` is that of its weights."""
+        llm = AutoModel.from_pretrained(checkpoint_dir, dtype=dtype, local_files_only=True)
         return cls.of(llm, num_shallow_layers)
 
     @classmethod

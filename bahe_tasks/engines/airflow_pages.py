@@ -31,7 +31,9 @@ def serve_pages(config: Config) -> None:
         else:
             port = free_port(MLFLOW_PORT)
             server.start("mlflow", _mlflow_command(config, port=port))
-            console.print(f"MLflow   http://{HOST}:{port}  (its log: {server.folder / 'logs' / 'mlflow.log'})", soft_wrap=True)
+            console.print(
+                f"MLflow   http://{HOST}:{port}  (its log: {server.folder / 'logs' / 'mlflow.log'})", soft_wrap=True
+            )
         console.print("Ctrl-C ends both.")
         while True:
             server.check()

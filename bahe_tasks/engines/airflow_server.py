@@ -83,19 +83,9 @@ def running_airflow(config: Config) -> Iterator[AirflowServer]:
         write_settings(config, port=port)
         environment = airflow_environment(config, os.environ)
         folder, address = airflow_home(config), f"http://{HOST}:{port}"
+        (folder / "logs").mkdir(exist_ok=True)
         _migrate(folder, environment)
-        with (folder / "logs" / "keeper.log").open("ab") as keeper_log:
-          keeper = subprocess.Popen(
-            [sys.executable, "-m", "bahe_tasks.engines.airflow_keeper"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=folder,
-            stderr=keeper_log,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
+        keeper = _start_keeper(folder, environment, lock=lock)
         try:
             server = AirflowServer(address, AirflowApi(address), folder, keeper)
             server.start("api-server", [sys.executable, "-m", "airflow", "api-server"])
@@ -108,11 +98,25 @@ def running_airflow(config: Config) -> Iterator[AirflowServer]:
             _end(keeper)
 
 
+def _start_keeper(folder: Path, environment: dict[str, str], *, lock: int) -> subprocess.Popen[str]:
+    with (folder / "logs" / "keeper.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bahe_tasks.engines.airflow_keeper"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+
+
 def _migrate(folder: Path, environment: dict[str, str]) -> None:
     release, mark = version("apache-airflow"), folder / "migrated_to"
     if (folder / "airflow.db").is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == release:
         return
-    (folder / "logs").mkdir(exist_ok=True)
     log = folder / "logs" / "migrate.log"
     with log.open("wb") as output:
         command = [sys.executable, "-m", "airflow", "db", "migrate"]

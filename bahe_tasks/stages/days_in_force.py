@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-import pyarrow.compute as pc
-
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stores.delta_tables import partition_records, read_table
@@ -17,12 +15,19 @@ from bahe_tasks.stores.delta_tables import partition_records, read_table
 def refused_days(config: Config) -> frozenset[date]:
     """Return the days whose inputs were refused and not accepted by hand."""
     results = read_table(
-        config.tables_dir, "gate_results", columns=["dt", "outcome"], filters=pc.field("stage") == "validate_inputs"
+        config.tables_dir, "gate_results", columns=["dt", "outcome"], partitions="stage = 'validate_inputs'"
     )
     outcomes: dict[date, set[str]] = {}
     for row in results.to_pylist():
         outcomes.setdefault(row["dt"], set()).add(row["outcome"])
     return frozenset(day for day, seen in outcomes.items() if seen & {"failed", "errored"} and "accepted" not in seen)
+
+
+def readable_partitions(first: date, last: date, config: Config) -> str:
+    """Return the condition on dt (SQL) of the days from `first` to a run's day `last` that the run may read."""
+    conditions = [f"dt >= '{first}'", f"dt <= '{last}'"]
+    conditions += [f"dt != '{refused}'" for refused in sorted(refused_days(config)) if first <= refused < last]
+    return " AND ".join(conditions)
 
 
 def first_impression_day(day: date, config: Config) -> date:

@@ -35,7 +35,8 @@ def encode_behaviors(
         config.tables_dir,
         "new_behaviors",
         columns=["behavior_key", "text"],
-        filters=(pc.field("dt") == day) & (pc.field("encoder_version") == version),
+        partitions=f"dt = '{day}'",
+        filters=pc.field("encoder_version") == version,
     )
     encode_missing(day, config, new, progress=progress)
     dedup = partition_records(config.tables_dir, "impressions")[str(day)].counts
@@ -50,10 +51,14 @@ def encode_missing(
     Returns how many there were. The partition is written whole in one commit: a killed run leaves it as it was.
     """
     tables_dir, version = config.tables_dir, encoder_version(config.encoder)
-    of_version = pc.field("encoder_version") == version
+    of_version = f"encoder_version = '{version}'"
     keys = behaviors["behavior_key"]
     known = read_table(
-        tables_dir, _TABLE, columns=["behavior_key"], filters=of_version & pc.field("behavior_key").isin(keys)
+        tables_dir,
+        _TABLE,
+        columns=["behavior_key"],
+        partitions=of_version,
+        filters=pc.field("behavior_key").isin(keys),
     )["behavior_key"]
     missing = behaviors.filter(pc.invert(pc.is_in(keys, value_set=known.combine_chunks()))).sort_by("behavior_key")
     if not missing.num_rows:
@@ -73,13 +78,13 @@ def encode_missing(
         },
         schema=arrow_schema(_TABLE),
     )
-    stored = read_table(tables_dir, _TABLE, filters=of_version & (pc.field("dt") == day))
+    stored = read_table(tables_dir, _TABLE, partitions=f"{of_version} AND dt = '{day}'")
     partition = pa.concat_tables([stored, rows]).sort_by("behavior_key")
     replace_partitions(
         tables_dir,
         _TABLE,
         partition,
-        predicate=f"encoder_version = '{version}' AND dt = '{day}'",
+        predicate=f"{of_version} AND dt = '{day}'",
         partitions={
             f"{version}/{day}": {
                 "input_fingerprint": fingerprint(keys=partition["behavior_key"].to_pylist()),

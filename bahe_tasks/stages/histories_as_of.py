@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import Histories
-from bahe_tasks.stages.days_in_force import refused_days
+from bahe_tasks.stages.days_in_force import readable_partitions
 from bahe_tasks.stages.impression_rows import EmbeddingIndex
 from bahe_tasks.stores.delta_tables import read_table
 
@@ -57,7 +57,11 @@ class HistoriesAsOf:
 def active_ids(column: str, tables: Sequence[str], first: date, last: date, config: Config) -> list[str]:
     """Return the sorted ids that occur in one of the tables with dt in [first, last]."""
     found = [
-        pc.unique(read_table(config.tables_dir, name, columns=[column], filters=_days(first, last, config))[column])
+        pc.unique(
+            read_table(config.tables_dir, name, columns=[column], partitions=readable_partitions(first, last, config))[
+                column
+            ]
+        )
         for name in tables
     ]
     return sorted(set().union(*(ids.drop_null().to_pylist() for ids in found)))
@@ -70,7 +74,8 @@ def histories_as_of(users: Sequence[str], day: date, config: Config) -> Historie
         config.tables_dir,
         "behavior_events",
         columns=["user_id", "feature", "occurred_at", "behavior_key", "item_id", "value", "text"],
-        filters=_days(first, day, config) & pc.field("user_id").isin(pa.array(users, pa.string())),
+        partitions=readable_partitions(first, day, config),
+        filters=pc.field("user_id").isin(pa.array(users, pa.string())),
     ).to_pandas()
     events = events.sort_values(["feature", "user_id", "occurred_at", "behavior_key", "value", "item_id"])
     newest = events.groupby(["feature", "user_id"], sort=False).tail(config.sequences.max_behaviors_per_sequence)
@@ -83,15 +88,9 @@ def newest_items(items: Sequence[str], day: date, config: Config) -> pa.Table:
         config.tables_dir,
         "items",
         columns=["item_id", "updated_at", "dt", "title_key", "title", "cat", "num"],
-        filters=_days(date.min, day, config) & pc.field("item_id").isin(pa.array(items, pa.string())),
+        partitions=readable_partitions(date.min, day, config),
+        filters=pc.field("item_id").isin(pa.array(items, pa.string())),
     ).sort_by([("item_id", "ascending"), ("updated_at", "ascending"), ("dt", "ascending"), ("title_key", "ascending")])
     ids = np.asarray(rows["item_id"].to_pandas(), dtype=object)
     last_of_item = np.append(ids[1:] != ids[:-1], True) if len(ids) else np.zeros(0, bool)
     return rows.filter(pa.array(last_of_item))
-
-
-def _days(first: date, last: date, config: Config) -> pc.Expression:
-    condition = (pc.field("dt") >= first) & (pc.field("dt") <= last)
-    for refused in refused_days(config):
-        condition = condition & (pc.field("dt") != refused)
-    return condition

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import Histories, ImpressionRows, MissingEmbeddingError
-from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
+from bahe_tasks.stages.days_in_force import first_impression_day, readable_partitions
 from bahe_tasks.stores.delta_tables import read_table
 
 
@@ -61,10 +61,8 @@ def is_held_out(user_id: str, day: date, share: float) -> bool:
 def read_window(day: date, config: Config) -> Window:
     """Read what a run of D may train on or judge by; refused days are left out."""
     tables_dir, first = config.tables_dir, first_impression_day(day, config)
-    days = (pc.field("dt") >= first) & (pc.field("dt") <= day)
-    for refused in refused_days(config) - {day}:
-        days = days & (pc.field("dt") != refused)
-    impressions = read_table(tables_dir, "impressions", filters=days)
+    days = readable_partitions(first, day, config)
+    impressions = read_table(tables_dir, "impressions", partitions=days)
     impressions = impressions.sort_by([("shown_at", "ascending"), ("impression_id", "ascending"), ("dt", "ascending")])
     landed = np.asarray(impressions["dt"], dtype="datetime64[D]")
     label_date = np.asarray(impressions["label_date"], dtype="datetime64[D]")
@@ -79,7 +77,7 @@ def read_window(day: date, config: Config) -> Window:
     return Window(
         day=day,
         impressions=impressions,
-        sequences=read_table(tables_dir, "user_sequences", filters=days),
+        sequences=read_table(tables_dir, "user_sequences", partitions=days),
         held_out=held_out,
         label_date=label_date,
         train_date=train_date,
@@ -113,7 +111,8 @@ def read_embeddings(config: Config, keys: Sequence[pa.ChunkedArray], *, encoder_
         config.tables_dir,
         "behavior_embeddings",
         columns=["behavior_key", "embedding"],
-        filters=(pc.field("encoder_version") == encoder_version) & pc.field("behavior_key").isin(distinct),
+        partitions=f"encoder_version = '{encoder_version}'",
+        filters=pc.field("behavior_key").isin(distinct),
     ).sort_by("behavior_key")
     blob = b"".join(table["embedding"].to_pylist())
     vectors = np.frombuffer(blob, dtype="<f2").reshape(table.num_rows, -1) if blob else np.zeros((0, 1), "<f2")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
@@ -41,7 +40,6 @@ def score_day(
     """Write the parent's predictions for the day's on-time impressions; return their metrics (none without a parent)."""
     tables_dir = config.tables_dir
     record = partition_records(tables_dir, _TABLE).get(str(day))
-    of_day = pc.field("dt") == day
     if record is None or record.input_fingerprint != input_fingerprint or force:
         predictions = arrow_schema(_TABLE).empty_table()
         if parent is not None and parent_model is not None and len(rows.labels):
@@ -61,7 +59,7 @@ def score_day(
             predicate=f"dt = '{day}'",
             partitions={str(day): {"input_fingerprint": input_fingerprint, "counts": {"rows": predictions.num_rows}}},
         )
-    return metrics_of(read_table(tables_dir, _TABLE, filters=of_day))
+    return metrics_of(read_table(tables_dir, _TABLE, partitions=f"dt = '{day}'"))
 
 
 def metrics_of(predictions: pa.Table) -> dict[str, Any]:

@@ -19,15 +19,21 @@ METRICS = ("rows", "auc", "gauc", "logloss", "calibration")
 
 
 def read_status(config: Config) -> dict[str, Any]:
-    """Return {"days": [...], "champion": {...} | None}; every landed row of a day is accounted for in its record."""
+    """Return {"days": [...], "history": [...], "champion": {...} | None}.
+
+    `days` are the days that were run; `history` those of which a later run took in events and items. Every landed row
+    of a day is accounted for in its record.
+    """
     tables_dir = config.tables_dir
     landed = {source: partition_records(tables_dir, source) for source in SOURCES}
     gates = partition_records(tables_dir, "gate_results")
     registry = connect(config)
     known, current = versions(registry), champion(registry)
     days = sorted({dt for records in landed.values() for dt in records})
+    records = [_day_status(dt, landed, gates, known, stale(known)) for dt in days]
     return {
-        "days": [_day_status(dt, landed, gates, known, stale(known)) for dt in days],
+        "days": [record for record in records if record["day"] in landed["impressions"]],
+        "history": [record for record in records if record["day"] not in landed["impressions"]],
         "champion": {"version": current.version, "day": str(current.day)} if current else None,
     }
 
@@ -70,10 +76,8 @@ def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion]
 
 def read_metrics(config: Config, *, first: date | None = None, last: date | None = None) -> dict[str, Any]:
     """Return {"days": [...], "pooled": {...}} of the progressive predictions from `first` to `last`, both included."""
-    where = pc.field("dt") >= (first or date.min)
-    if last:
-        where = where & (pc.field("dt") <= last)
-    predictions = read_table(config.tables_dir, "progressive_predictions", filters=where)
+    where = f"dt >= '{first or date.min}' AND dt <= '{last or date.max}'"
+    predictions = read_table(config.tables_dir, "progressive_predictions", partitions=where)
     days = []
     for day in sorted(set(predictions["dt"].to_pylist())):
         of_day = predictions.filter(pc.equal(predictions["dt"], day))

@@ -143,9 +143,11 @@ def _item_vectors(
 
 
 def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersion, config: Config) -> pa.Table:
-    condition = pc.field("model_version") == champion.version
     return read_table(
-        config.tables_dir, name, filters=condition & pc.field(id_column).isin(pa.array(wanted, pa.string()))
+        config.tables_dir,
+        name,
+        partitions=f"model_version = {champion.version}",
+        filters=pc.field(id_column).isin(pa.array(wanted, pa.string())),
     )
 
 

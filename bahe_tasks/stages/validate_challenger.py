@@ -85,22 +85,23 @@ def _embedding_frames(day: date, config: Config) -> dict[str, Any]:
     """Return the frames of the embeddings the day wrote, and of how many of the keys its windows need are missing."""
     version, window = encoder_version(config.encoder), read_window(day, config)
     used = window.gate(config.gate.gate_days) | window.training(config.training.window_days) | window.of_day()
-    new = read_table(config.tables_dir, "new_behaviors", columns=["behavior_key"], filters=pc.field("dt") == day)
+    new = read_table(config.tables_dir, "new_behaviors", columns=["behavior_key"], partitions=f"dt = '{day}'")
     needed = set(new["behavior_key"].to_pylist())
     for keys in window_keys(window, used):
         needed |= set(keys.drop_null().to_pylist())
-    of_version = pc.field("encoder_version") == version
+    of_version = f"encoder_version = '{version}'"
     stored = read_table(
         config.tables_dir,
         "behavior_embeddings",
         columns=["behavior_key"],
-        filters=of_version & pc.field("behavior_key").isin(sorted(needed)),
+        partitions=of_version,
+        filters=pc.field("behavior_key").isin(sorted(needed)),
     )
     written = read_table(
         config.tables_dir,
         "behavior_embeddings",
         columns=["behavior_key", "embedding"],
-        filters=of_version & (pc.field("dt") == day),
+        partitions=f"{of_version} AND dt = '{day}'",
     )
     missing = needed - set(stored["behavior_key"].to_pylist())
     return embedding_frames(written, missing_keys=len(missing), needed_keys=len(needed))

@@ -8,8 +8,6 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any, Final
 
-import pyarrow.compute as pc
-
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.schemas import SOURCES
@@ -69,7 +67,7 @@ def _earlier_rows(day: date, config: Config) -> dict[str, list[int]]:
 
 
 def _frames(day: date, config: Config, *, history: dict[str, list[int]]) -> dict[str, Any]:
-    tables = {name: read_table(config.tables_dir, name, filters=pc.field("dt") == day) for name in SOURCES}
+    tables = {name: read_table(config.tables_dir, name, partitions=f"dt = '{day}'") for name in SOURCES}
     counts = [
         record.counts
         for name in SOURCES

@@ -54,6 +54,15 @@ def test_the_prompt_stands_around_the_text(encoded):
     np.testing.assert_allclose(prompted[0], encoded[3], atol=2e-3)
 
 
+def test_bfloat16_embeddings_are_close_to_float32_ones(encoded):
+    encoder = EncoderConfig(device="cpu", compute_dtype="bfloat16")
+    rounded = encode_texts(TEXTS, checkpoint_dir=CHECKPOINT, encoder=encoder).astype(np.float32)
+    full = encoded.astype(np.float32)
+    cosine = (rounded * full).sum(1) / np.linalg.norm(rounded, axis=1) / np.linalg.norm(full, axis=1)
+    assert cosine.min() > 0.999  # bfloat16 keeps 8 bits
+    assert not np.array_equal(rounded, full)
+
+
 def test_progress_ends_at_the_number_of_distinct_texts():
     calls = []
     encode_texts(

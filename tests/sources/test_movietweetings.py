@@ -9,6 +9,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from landed_rows import rows as landed
+from landed_rows import tree
 
 from bahe_tasks.sources.movietweetings import MovieTweetingsError, SkippedLine, import_movietweetings
 
@@ -39,15 +41,6 @@ def source(tmp_path: Path) -> Path:
     (folder / "movies.dat").write_bytes(MOVIES)
     (folder / "ratings.dat").write_bytes(RATINGS)
     return folder
-
-
-def landed(landing: Path, table: str, day: str = "*") -> list[dict]:
-    files = sorted(landing.glob(f"{table}/dt={day}/*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def tree(landing: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(landing)): p.read_bytes() for p in landing.rglob("*") if p.is_file()}
 
 
 def test_every_line_is_landed_or_reported_with_its_number(source: Path, tmp_path: Path) -> None:
