@@ -162,7 +162,7 @@ class GateConfig:
 class PublishConfig:
     """Embeddings of the champion, for serving and batch scoring."""
 
-    publish_days: int = setting(30, "users and items active within so many days, D included, are published")
+    publish_days: int = setting(7, "users and items active within so many days, D included, are published")
     keep_versions: int = setting(3, "model versions whose embeddings are kept")
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """The daily fine-tune: one loop over the training rows, in the order given, oldest first.
 
 Unusual: hashed embeddings are trained by a sparse Adam that touches only the rows a batch holds. A dense AdamW would
-read and shrink every row of every table at each step, also those of ids that were not there.
+read and shrink every row of every table at each step, also those of ids that were not there. A row is looked up a few
+times a day where a dense weight moves at every step, so its step size is larger by `_HASHED_STEP`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import ImpressionRows, collate, head_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel
+
+_HASHED_STEP = 50.0
+"""Step size of hashed rows over that of the head. Measured on MovieTweetings, 45 days from 2013-05-01, frozen deep layers:
+pooled progressive AUC 0.690 at 1, 0.710 at 10, 0.725 at 30, 0.729 at 50, 0.732 at 100."""
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -90,7 +95,9 @@ def _optimizers(model: BaheCtrModel, training: TrainingConfig) -> tuple[torch.op
         [{"params": deep, "lr": training.deep_learning_rate}, {"params": rest, "lr": training.head_learning_rate}],
         weight_decay=training.weight_decay,
     )
-    return (dense, torch.optim.SparseAdam(tables, lr=training.head_learning_rate)) if tables else (dense,)
+    return (
+        (dense, torch.optim.SparseAdam(tables, lr=_HASHED_STEP * training.head_learning_rate)) if tables else (dense,)
+    )
 
 
 @contextmanager

@@ -124,6 +124,7 @@ def airflow_environment(config: Config, environment: Mapping[str, str]) -> dict[
         "NO_PROXY": no_proxy,
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "GX_ANALYTICS_ENABLED": "False",
     }
 

@@ -52,7 +52,7 @@ def encode_missing(
     """
     tables_dir, version = config.tables_dir, encoder_version(config.encoder)
     of_version = f"encoder_version = '{version}'"
-    keys = behaviors["behavior_key"]
+    keys = pa.array(behaviors["behavior_key"].to_pylist(), pa.string())
     known = read_table(
         tables_dir,
         _TABLE,
@@ -60,7 +60,7 @@ def encode_missing(
         partitions=of_version,
         filters=pc.field("behavior_key").isin(keys),
     )["behavior_key"]
-    missing = behaviors.filter(pc.invert(pc.is_in(keys, value_set=known.combine_chunks()))).sort_by("behavior_key")
+    missing = behaviors.filter(pc.invert(pc.is_in(keys, value_set=pa.array(known.to_pylist(), pa.string())))).sort_by("behavior_key")
     if not missing.num_rows:
         return 0
     vectors = encode_texts(

@@ -112,7 +112,7 @@ def read_embeddings(config: Config, keys: Sequence[pa.ChunkedArray], *, encoder_
         "behavior_embeddings",
         columns=["behavior_key", "embedding"],
         partitions=f"encoder_version = '{encoder_version}'",
-        filters=pc.field("behavior_key").isin(distinct),
+        filters=pc.field("behavior_key").isin(pa.array(distinct.to_pylist(), pa.string())),
     ).sort_by("behavior_key")
     blob = b"".join(table["embedding"].to_pylist())
     vectors = np.frombuffer(blob, dtype="<f2").reshape(table.num_rows, -1) if blob else np.zeros((0, 1), "<f2")

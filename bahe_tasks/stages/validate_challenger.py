@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.checkpoint import encoder_version
@@ -95,7 +96,7 @@ def _embedding_frames(day: date, config: Config) -> dict[str, Any]:
         "behavior_embeddings",
         columns=["behavior_key"],
         partitions=of_version,
-        filters=pc.field("behavior_key").isin(sorted(needed)),
+        filters=pc.field("behavior_key").isin(pa.array(sorted(needed), pa.string())),
     )
     written = read_table(
         config.tables_dir,

@@ -145,7 +145,7 @@ def test_published_scores_equal_the_models_own(days, tmp_path):
     score_file(pairs, tmp_path / "one.csv", config)
     frame = pd.DataFrame(
         {"user_embedding": [user.astype(float).tolist()], "item_embedding": [np.frombuffer(item.embedding, "<f4").astype(float).tolist()],
-         "user_id": ["u0"], "item_id": ["i00"], "cat_topic": [dict(item.cat)["topic"]], "num_rank": [dict(item.num)["rank"]]}
+         "user_id": ["u0"], "item_id": ["i00"], "cat_topic": [dict(item["cat"])["topic"]], "num_rank": [dict(item["num"])["rank"]]}
     )  # fmt: skip
     served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)
     expected = pd.read_csv(tmp_path / "one.csv")["click_probability"][0]

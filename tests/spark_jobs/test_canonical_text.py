@@ -1,0 +1,66 @@
+"""Spark's canonical text and behavior_key are those of the one Python rule."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
+
+from bahe_tasks import behavior_key as rule
+from spark_jobs.canonical_text import PLAIN_CHARACTERS, behavior_key, canonical_text
+
+GOLDEN = ["order takeout", "  order \t takeout\n", "Café", "Cafe\u0301", "a\u0000b", "a\u200bb", "\u00a0x\u2003y\u0085z", "日本語  テキスト",
+          "e\u0001\u0301", "\u1100\u1161\u11a8", "각\u11a8", "Й и\u0306", "\u2126 \u212b", "", "   ", "\u0001\u0002", "👩‍👩‍👧 emoji", "\x1c\x1f", "ﬁ", "a\r\nb",
+          "\u0958", "x" * 5000, "~ !", "\u0344", "ạ̈", "ạ̈"]  # fmt: skip
+
+
+def spark_says(spark, texts):
+    rows = spark.createDataFrame(list(enumerate(texts)), "i int, text string")
+    canonical = rows.select("i", canonical_text(F.col("text")).alias("canonical"))
+    return [
+        (r[1], r[2]) for r in sorted(canonical.select("i", "canonical", behavior_key(F.col("canonical"))).collect())
+    ]
+
+
+@pytest.mark.spark
+def test_golden_vectors_have_the_keys_of_the_python_rule(spark):
+    assert spark_says(spark, GOLDEN) == [(rule.canonical_text(t), rule.behavior_key(t)) for t in GOLDEN]
+
+
+@pytest.mark.spark
+def test_a_missing_text_has_no_key(spark):
+    assert spark_says(spark, ["a", None])[1] == (None, None)
+
+
+# A lone surrogate cannot be written in UTF-8 and so never reaches Spark.
+mixed = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from(" \t\u0301\u00e9aé\u0300가\u11a8Ω"), max_size=12
+)
+
+
+@pytest.mark.spark
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(mixed, min_size=400, max_size=500))
+def test_random_unicode_has_the_keys_of_the_python_rule(spark, texts):
+    assert spark_says(spark, texts) == [(rule.canonical_text(t), rule.behavior_key(t)) for t in texts]
+
+
+def test_no_plain_character_can_be_dropped_composed_or_taken_for_a_space():
+    plain = [c for c in map(chr, range(0x110000)) if re.fullmatch(f"[{PLAIN_CHARACTERS}]", c)]
+    assert len(plain) > 38_000  # Han and Hangul alone are 38,740
+    for c in plain:
+        assert unicodedata.category(c) not in ("Cc", "Cs")
+        assert c == " " or not c.isspace()
+        assert unicodedata.normalize("NFC", c) == c
+        assert unicodedata.combining(c) == 0
+    # Nothing plain is the second half of a composition: no decomposition of any character ends in one.
+    seconds = {
+        chr(int(parts[1], 16))
+        for c in map(chr, range(0x110000))
+        if len(parts := unicodedata.decomposition(c).split()) == 2 and "<" not in parts[0]
+    }
+    assert not seconds & set(plain)

@@ -1,0 +1,233 @@
+"""Every way a landed row can be broken has its reason, in each format, and no landed row is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import functions as F
+
+from spark_jobs.count_rows import RowsLostError, SourceRows, count_rows, observe_landed
+from spark_jobs.judge_events import judge_events
+from spark_jobs.judge_impressions import judge_impressions, with_label_date
+from spark_jobs.judge_items import judge_items
+from spark_jobs.read_landing import read_landing
+from spark_jobs.settle_rows import settle_events, settle_impressions, settle_items
+
+DAY = date(2024, 3, 10)
+NOON = "2024-03-10T12:00:00Z"
+JUDGES = {"behavior_events": judge_events, "items": judge_items, "impressions": judge_impressions}
+SETTLE = {"behavior_events": settle_events, "items": settle_items, "impressions": settle_impressions}
+FORMATS = ["jsonl", "csv", "parquet"]
+
+GOOD_EVENT = {"user_id": "u", "feature": "bills", "occurred_at": NOON, "text": "t"}
+GOOD_ITEM = {"item_id": "i", "title": "t", "updated_at": NOON}
+GOOD_IMPRESSION = {"impression_id": "x", "user_id": "u", "item_id": "i", "shown_at": NOON, "label": "1"}
+
+# What is changed in a good row, and the reason it must get; None: the row stays good.
+CASES = {
+    "behavior_events": (GOOD_EVENT, [
+        ({}, None),
+        ({"user_id": ""}, "missing_id"),
+        ({"user_id": None}, "missing_id"),
+        ({"feature": ""}, "missing_feature"),
+        ({"occurred_at": "yesterday"}, "unreadable_time"),
+        ({"occurred_at": "12:00"}, "unreadable_time"),
+        ({"occurred_at": None}, "unreadable_time"),
+        ({"occurred_at": "2024-03-11T00:00:00Z"}, "time_after_day"),
+        ({"occurred_at": "2024-03-10T23:59:59.999999Z"}, None),
+        ({"occurred_at": "2024-03-11T01:00:00+02:00"}, None),
+        ({"occurred_at": "2024-03-07"}, None),  # late_days = 3: midnight three days back is the earliest
+        ({"occurred_at": "2024-03-06T23:59:59"}, "too_late"),
+        ({"occurred_at": "1710072000.25"}, None),  # 2024-03-10 12:00:00.25 UTC
+        ({"occurred_at": "1.710072e9"}, None),
+        ({"occurred_at": "1710072000000"}, "time_after_day"),  # milliseconds are not seconds
+        ({"occurred_at": "9" * 40}, "unreadable_time"),
+        ({"value": "2.5"}, None),
+        ({"value": "many"}, "unreadable_number"),
+        ({"value": "NaN"}, "unreadable_number"),
+        ({"value": "1e999"}, "unreadable_number"),
+        ({"value": "1d"}, "unreadable_number"),
+        ({"text": " \t"}, "empty_text"),
+        ({"text": "\u200e\u0001"}, None),  # U+200E is a format character, not a control
+        ({"text": "\u0001"}, "empty_text"),
+        ({"text": None}, "empty_text"),
+    ]),
+    "items": (GOOD_ITEM, [
+        ({}, None),
+        ({"item_id": ""}, "missing_id"),
+        ({"updated_at": "2024-03-06"}, "too_late"),
+        ({"updated_at": "2024-03-12"}, "time_after_day"),
+        ({"updated_at": "soon"}, "unreadable_time"),
+        ({"title": ""}, "empty_text"),
+        ({"num_price": "x"}, "unreadable_number"),
+        ({"num_price": "3"}, None),
+    ]),
+    "impressions": (GOOD_IMPRESSION, [
+        ({}, None),
+        ({"impression_id": ""}, "missing_id"),
+        ({"user_id": None}, "missing_id"),
+        ({"item_id": ""}, "missing_id"),
+        ({"shown_at": "x"}, "unreadable_time"),
+        ({"shown_at": "2024-03-01"}, "too_late"),
+        ({"shown_at": "2024-03-11"}, "time_after_day"),
+        ({"label_known_at": "later"}, "unreadable_time"),
+        ({"label_known_at": "2024-04-01"}, None),
+        ({"label": "1.0"}, None),
+        ({"label": "2"}, "bad_label"),
+        ({"label": "0.5"}, "bad_label"),
+        ({"label": "yes"}, "bad_label"),
+        ({"label": None}, "bad_label"),
+        ({"label_buys": "3"}, None),
+        ({"label_buys": "3.5"}, "bad_label"),
+        ({"num_hour": "inf"}, "unreadable_number"),
+        ({"cat_device": ""}, None),
+    ]),
+}  # fmt: skip
+
+
+def judged(spark, landing, source, day=DAY):
+    return JUDGES[source](read_landing(spark, f"{landing.folder}/{source}", days=[day]), late_days=3)
+
+
+def settled(spark, landing, source):
+    frame, seen = observe_landed(judged(spark, landing, source))
+    return SourceRows(SETTLE[source](frame), seen)
+
+
+def counts_of(spark, landing, source):
+    return count_rows({source: settled(spark, landing, source)}, days={source: [DAY]})[source][DAY]
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("source", CASES)
+def test_every_broken_row_gets_its_reason_in_each_format(spark, landing, source):
+    good, cases = CASES[source]
+    rows = [{**good, **change} for change, _ in cases]
+    for form in FORMATS:
+        landing.rows(source, DAY, rows, form=form, name=form)
+    found = judged(spark, landing, source).groupBy("source_file", "reason").count().collect()
+    wanted = Counter(reason for _, reason in cases)
+    for form in FORMATS:
+        assert {r["reason"]: r["count"] for r in found if r["source_file"] == f"{form}.{form}"} == wanted, form
+
+
+@pytest.mark.spark
+def test_broken_json_lines(spark, landing):
+    good = '{"user_id":"u","feature":"f","occurred_at":"2024-03-10","text":"t"}'
+    lines = {
+        good: None,
+        good + " rubbish": "malformed_json",
+        good + good: "malformed_json",
+        good + "," + good: "malformed_json",
+        good + "]": "malformed_json",
+        good[:-5]: "malformed_json",
+        good[:-1]: "malformed_json",
+        "[1, 2]": "malformed_json",
+        '"text"': "malformed_json",
+        "null": "malformed_json",
+        "[" + good + "]": "malformed_json",
+        '{"user_id":"a","user_id":"u","feature":"f","occurred_at":"2024-03-10","text":"again"}': None,
+        '{"user_id":7,"feature":"f","occurred_at":1710028800,"text":"number"}': None,
+        "{}": "missing_id",
+    }
+    content = b"\xef\xbb\xbf" + "\n".join(lines).encode() + b'\r\n\n   \n{"user_id":"\xff\xfe"}\n'
+    landing.raw("behavior_events", DAY, "a.jsonl", content)
+    rows = judged(spark, landing, "behavior_events").collect()
+    assert len(rows) == len(lines) + 1  # blank lines are not rows
+    assert {r["raw"]: r["reason"] for r in rows if r["reason"] != "invalid_utf8"} == lines
+    assert [r["raw"] for r in rows if r["reason"] == "invalid_utf8"] == ['{"user_id":"\ufffd\ufffd"}']
+    assert {r["user_id"] for r in rows if r["reason"] is None} == {"u", "7"}  # the last of a repeated key counts
+
+
+@pytest.mark.spark
+def test_broken_csv_rows_and_files_with_different_headers(spark, landing):
+    first = b'user_id,feature,occurred_at,text\nu1,f,2024-03-10,"two\nlines, and a ""quote"""\nu2,f,2024-03-10\nu3,f,2024-03-10,t,more\n\nu4,f,2024-03-10,\xff\n'
+    second = "\ufefftext,user_id,occurred_at,feature\ncafé,u5,2024-03-10,f\n".encode()
+    landing.raw("behavior_events", DAY, "a.csv", first)
+    landing.raw("behavior_events", DAY, "b.csv", second)
+    landing.raw("behavior_events", DAY, "empty.csv", b"")
+    rows = judged(spark, landing, "behavior_events").collect()
+    good = {r["user_id"]: r["text"] for r in rows if r["reason"] is None}
+    assert good == {"u1": 'two lines, and a "quote"', "u5": "café"}
+    assert sorted(r["reason"] for r in rows if r["reason"]) == ["invalid_utf8", "malformed_csv", "malformed_csv"]
+    assert {r["raw"] for r in rows if r["reason"] == "malformed_csv"} == {"u2,f,2024-03-10", "u3,f,2024-03-10,t,more"}
+
+
+@pytest.mark.spark
+def test_parquet_times_numbers_and_ids_of_any_type(spark, landing):
+    noon = datetime(2024, 3, 10, 12, tzinfo=UTC)
+    columns = {
+        "impression_id": pa.array([1, 2], pa.int64()),
+        "user_id": pa.array(["a", "b"]),
+        "item_id": pa.array([10, 11], pa.int32()),
+        "label": pa.array([1.0, 0.0], pa.float64()),
+        "num_hour": pa.array([12, None], pa.int8()),
+    }
+    micros = pa.array([noon, noon], pa.timestamp("us", "UTC"))
+    for n, times in enumerate([micros, micros.cast(pa.timestamp("ns")), pa.array([1710072000.0, 1710072000.0])]):
+        table = pa.table({**columns, "shown_at": times, "impression_id": pa.array([2 * n, 2 * n + 1])})
+        landing.raw("impressions", DAY, f"{n}.parquet", b"")
+        pq.write_table(table, landing.folder / "impressions" / f"dt={DAY}" / f"{n}.parquet")
+    rows = judged(spark, landing, "impressions").select("*", F.unix_micros("shown_at").alias("us")).collect()
+    assert len(rows) == 6
+    assert {(r["reason"], r["us"]) for r in rows} == {(None, 1710072000 * 10**6)}
+    assert {(r["item_id"], r["label"], r["num"].get("hour")) for r in rows} == {("10", 1, 12.0), ("11", 0, None)}
+
+
+@pytest.mark.spark
+def test_label_date_is_the_first_day_that_may_use_the_label(spark):
+    rows = spark.sql(
+        "SELECT n, date'2024-03-10' AS dt, timestamp'2024-03-09 23:59:59' AS shown_at, CAST(known AS timestamp) AS label_known_at "
+        "FROM VALUES (1, NULL), (2, '2024-03-01'), (3, '2024-03-12 00:00:00') AS t(n, known)"
+    )
+    dates = {r["n"]: str(r["label_date"]) for r in with_label_date(rows, label_delay_s=0).collect()}
+    assert dates == {1: "2024-03-10", 2: "2024-03-10", 3: "2024-03-12"}
+    delayed = with_label_date(rows.where("n = 1"), label_delay_s=2 * 86400).collect()[0]
+    assert (str(delayed["label_date"]), delayed["is_late"]) == ("2024-03-11", True)
+
+
+@pytest.mark.spark
+def test_duplicates_are_counted_across_formats_and_refused_rows_are_not_merged(spark, landing):
+    other = {**GOOD_EVENT, "text": " t ", "occurred_at": "2024-03-10 12:00:00"}  # the same event, written otherwise
+    landing.rows("behavior_events", DAY, [GOOD_EVENT, GOOD_EVENT, {**GOOD_EVENT, "item_id": "i"}], form="jsonl")
+    landing.rows(
+        "behavior_events",
+        DAY,
+        [other, {**GOOD_EVENT, "user_id": ""}, {**GOOD_EVENT, "user_id": "", "extra": 1}],
+        form="csv",
+    )
+    counts = counts_of(spark, landing, "behavior_events")
+    assert counts == {
+        "landed": 6,
+        "rows": 2,
+        "duplicates": 2,
+        "quarantined": 2,
+        "reasons": {"missing_id": 2},
+        "unknown_columns": ["extra"],
+    }
+
+
+@pytest.mark.spark
+def test_all_versions_of_a_conflicting_impression_are_quarantined_and_equal_copies_are_not_a_conflict(spark, landing):
+    same, differs = {**GOOD_IMPRESSION, "cat_a": "1"}, {**GOOD_IMPRESSION, "impression_id": "y"}
+    landing.rows("impressions", DAY, [same, same, differs, differs, {**differs, "label": "0"}])
+    rows = settled(spark, landing, "impressions")
+    counts = count_rows({"impressions": rows}, days={"impressions": [DAY]})["impressions"][DAY]
+    assert (counts["landed"], counts["rows"], counts["duplicates"], counts["quarantined"]) == (5, 1, 1, 3)
+    assert counts["reasons"] == {"conflicting_impression": 3}
+    kept = rows.settled.kept.collect()
+    assert [(r["impression_id"], r["cat"]) for r in kept] == [("x", {"a": "1"})]
+    assert sorted('"0"' in r["raw"] for r in rows.settled.quarantined.collect()) == [False, False, True]
+
+
+@pytest.mark.spark
+def test_a_row_that_vanishes_on_the_way_stops_the_run(spark, landing):
+    landing.rows("items", DAY, [GOOD_ITEM, {**GOOD_ITEM, "item_id": "j"}])
+    rows = settled(spark, landing, "items")
+    fewer = rows.settled._replace(kept=rows.settled.kept.where("item_id = 'i'"))
+    with pytest.raises(RowsLostError, match="2 landed rows were read but 1"):
+        count_rows({"items": rows._replace(settled=fewer)}, days={"items": [DAY]})
