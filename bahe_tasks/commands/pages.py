@@ -28,7 +28,7 @@ def report(
 
 def ui(home: Home = DEFAULT_HOME) -> None:
     """Serve the Airflow and MLflow pages on this machine until Ctrl-C."""
-    from bahe_tasks.engines.airflow_server import serve_pages
+    from bahe_tasks.engines.airflow_pages import serve_pages
 
     serve_pages(read_config(home))
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
-from spark_jobs.dedup_behaviors import DedupPlan
-from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
-
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
@@ -21,6 +18,8 @@ from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
 from bahe_tasks.stages.errors import NothingLandedError
 from bahe_tasks.stores.delta_tables import partition_records
+from spark_jobs.dedup_behaviors import DedupPlan
+from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.session import spark_session
 
 

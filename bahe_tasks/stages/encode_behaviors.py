@@ -60,7 +60,9 @@ def encode_missing(
         partitions=of_version,
         filters=pc.field("behavior_key").isin(keys),
     )["behavior_key"]
-    missing = behaviors.filter(pc.invert(pc.is_in(keys, value_set=pa.array(known.to_pylist(), pa.string())))).sort_by("behavior_key")
+    missing = behaviors.filter(pc.invert(pc.is_in(keys, value_set=pa.array(known.to_pylist(), pa.string())))).sort_by(
+        "behavior_key"
+    )
     if not missing.num_rows:
         return 0
     vectors = encode_texts(
