@@ -1,15 +1,22 @@
-"""Fixtures that more than one package's tests need."""
+"""Keeps the tests away from the Airflow and the home folder of whoever runs them."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+
 import pytest
 
+AIRFLOW_HOME = pytest.StashKey[str]()
 
-@pytest.fixture(scope="session")
-def spark():
-    """One Spark session for the whole test run: starting a JVM is what costs."""
-    from bahe_tasks.config import SparkConfig
-    from spark_jobs.session import spark_session, stop_spark_session
 
-    yield spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
-    stop_spark_session()
+def pytest_configure(config: pytest.Config) -> None:
+    """Airflow writes its settings file on import, so its folder is chosen before any test module is."""
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "BAHE_")) and name != "BAHE_SHARED"]:
+        del os.environ[name]
+    config.stash[AIRFLOW_HOME] = os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="bahe-test-airflow-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[AIRFLOW_HOME], ignore_errors=True)

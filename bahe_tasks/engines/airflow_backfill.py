@@ -17,7 +17,7 @@ from bahe_tasks.engines.airflow_runs import RUNS, day_of, lay_out_backfill, runs
 from bahe_tasks.engines.airflow_server import AirflowServer, running_airflow
 from bahe_tasks.engines.day_outcome import TASK_ORDER, DayOutcome
 
-POLL_S = 0.5
+POLL_S = 1.0
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 

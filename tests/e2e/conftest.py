@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bahe_tasks.config import Config, config_from
+from bahe_tasks.config import Config, SparkConfig, config_from
+from spark_jobs.session import spark_session
 
 FIRST = date(2024, 3, 1)
 TOPICS = {
@@ -87,6 +88,12 @@ def small_config(home: Path) -> Config:
         },
         home=home,
     )
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """The session the days of all tests run in: starting a JVM is what costs."""
+    return spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
 
 
 @pytest.fixture

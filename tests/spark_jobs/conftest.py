@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bahe_tasks.config import LandingConfig, SequencesConfig
+from bahe_tasks.config import LandingConfig, SequencesConfig, SparkConfig
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.dedup_behaviors import DedupPlan
+from spark_jobs.session import spark_session
 
 
 class Landing:
@@ -44,6 +45,12 @@ class Landing:
             self.raw(source, day, f"{name}.parquet", b"")
             table = pa.table({c: pa.array([row.get(c) for row in rows]) for c in columns})
             pq.write_table(table, self.folder / source / f"dt={day}" / f"{name}.parquet")
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """One Spark session for all tests: starting a JVM is what costs."""
+    return spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
 
 
 @pytest.fixture
