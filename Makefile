@@ -40,13 +40,13 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	  echo "the environment $(VENV) could not be made; install the venv module: sudo apt-get install -y python3.11-venv" >&2; exit 1
 	fi
 	echo "Installing the pinned environment into $(VENV): about 4 minutes the first time; $(VENV)/install.log tells more."
-	"$(BIN)/python" -m pip install --quiet --log "$(VENV)/install.log" -c constraints.txt -e '.[dev]'
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --log "$(VENV)/install.log" -c constraints.txt -e '.[dev]'
 	touch "$@"
 
 run: export BAHE_HOME := $(or $(BAHE_HOME),$(CURDIR)/bahe_home)
-run: unexport BAHE_LANDING
 run: setup
 	@export PATH="$(CURDIR)/$(BIN):$$PATH"
+	unset BAHE_LANDING
 	last=$$(python -c 'from datetime import *; print(date.fromisoformat("$(FIRST)") + timedelta($(DAYS) - 1))')
 	shares=
 	part() {  # NAME COMMAND...: run it, remember its seconds

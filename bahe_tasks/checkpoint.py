@@ -6,6 +6,7 @@ Read without torch or transformers, so that the Spark stage can ask which behavi
 from __future__ import annotations
 
 import importlib.util
+import json
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def checkpoint_dir(checkpoint: str) -> Path:
         f"encoder.checkpoint {checkpoint!r}: no config.json in {path.resolve()}; "
         "give the folder of a transformers checkpoint, a hub name, or all-MiniLM-L6-v2"
     )
+
+
+def embedding_width(checkpoint: str) -> int:
+    """Return H, the width of the checkpoint's hidden states, as its config.json says."""
+    document = json.loads((checkpoint_dir(checkpoint) / "config.json").read_text(encoding="utf-8"))
+    document = document.get("text_config", document)
+    width = next((document[name] for name in ("hidden_size", "n_embd", "d_model", "dim") if name in document), None)
+    if width is None:
+        raise CheckpointNotFoundError(f"the config.json of {checkpoint} names no hidden_size")
+    return int(width)
 
 
 @cache

@@ -1,12 +1,12 @@
 """Rows of parquet files, every column as the text the contract would have it in.
 
 Unusual: times in nanoseconds, which pandas writes, arrive as whole numbers; in the columns that hold times, numbers
-too great to be seconds are taken for them. Files whose column types disagree are read apart.
+too great to be seconds are taken for them. Files with different schemas are read
+apart: Spark would take one file's schema for all of them.
 """
 
 from __future__ import annotations
 
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, LongType, MapType, StructType, VariantType
@@ -18,12 +18,23 @@ _LEAST_NANOSECONDS = 10**15
 
 
 def read_parquet(spark: SparkSession, files: list[str]) -> list[DataFrame]:
-    """Return frames of LANDED_COLUMNS of the files. problem: invalid_utf8."""
+    """Return one frame of LANDED_COLUMNS for each distinct schema of the files. problem: invalid_utf8."""
+    by_schema: dict[str, list[str]] = {}
+    for file in files:
+        by_schema.setdefault(_schema(spark, file), []).append(file)
+    return [_as_fields(spark.read.parquet(*group)) for group in by_schema.values()]
+
+
+def _schema(spark: SparkSession, file: str) -> str:
+    """Return the schema in a file's footer, without starting a Spark job for it."""
+    jvm, hadoop = spark._jvm, spark._jsc.hadoopConfiguration()
+    path = jvm.org.apache.hadoop.fs.Path(file)  # type: ignore[union-attr]
+    parquet = jvm.org.apache.parquet.hadoop  # type: ignore[union-attr]
+    reader = parquet.ParquetFileReader.open(parquet.util.HadoopInputFile.fromPath(path, hadoop))
     try:
-        frames = [spark.read.parquet(*files, mergeSchema=True) if len(files) > 1 else spark.read.parquet(*files)]
-    except PySparkException:
-        frames = [spark.read.parquet(file) for file in files]
-    return [_as_fields(frame) for frame in frames]
+        return str(reader.getFileMetaData().getSchema().toString())
+    finally:
+        reader.close()
 
 
 def _as_fields(rows: DataFrame) -> DataFrame:

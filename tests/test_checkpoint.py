@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bahe_tasks.checkpoint import CheckpointNotFoundError, checkpoint_dir, encoder_version
+from bahe_tasks.checkpoint import CheckpointNotFoundError, checkpoint_dir, embedding_width, encoder_version
 from bahe_tasks.config import EncoderConfig
 
 
@@ -58,3 +58,7 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointNotFoundError, match="no weights"):
         encoder_version(EncoderConfig(checkpoint=str(tmp_path)))
+
+
+def test_the_width_of_an_embedding_stands_in_the_checkpoint():
+    assert embedding_width("all-MiniLM-L6-v2") == 384  # the model's name says MiniLM-L6-H384

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.checkpoint import embedding_width
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import Histories, ImpressionRows, MissingEmbeddingError
 from bahe_tasks.stages.days_in_force import first_impression_day, readable_partitions
@@ -115,7 +116,8 @@ def read_embeddings(config: Config, keys: Sequence[pa.ChunkedArray], *, encoder_
         filters=pc.field("behavior_key").isin(pa.array(distinct.to_pylist(), pa.string())),
     ).sort_by("behavior_key")
     blob = b"".join(table["embedding"].to_pylist())
-    vectors = np.frombuffer(blob, dtype="<f2").reshape(table.num_rows, -1) if blob else np.zeros((0, 1), "<f2")
+    width = embedding_width(config.encoder.checkpoint)
+    vectors = np.frombuffer(blob, dtype="<f2").reshape(table.num_rows, width)
     return EmbeddingIndex(pd.Index(table["behavior_key"].to_pandas()), vectors)
 
 

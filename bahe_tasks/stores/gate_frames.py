@@ -24,6 +24,8 @@ class DayCounts:
     table_rows: int
     duplicate_rows: int
     quarantined_rows: int
+    impressions_lost: int = 0
+    """Landed impressions of a day none of whose impressions was fit for the table; else 0."""
 
     @property
     def unaccounted_rows(self) -> int:

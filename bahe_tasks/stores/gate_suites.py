@@ -28,8 +28,8 @@ _SMALLEST_NORM = 1e-3
 def input_suites(day: date, *, gate: GateConfig, late_days: int) -> dict[str, list[Expectation]]:
     """Return the suites over the day's frames of `gate_frames.input_frames`.
 
-    Neither zero impressions nor zero events is a failure, and the rule for a shrunken day holds only for a source that
-    has rows today and had some on an earlier day.
+    Neither zero impressions nor zero events is a failure, unless impressions landed and all are in quarantine. The rule
+    for a shrunken day holds only for a source that has rows today and had some on an earlier day.
     """
     import great_expectations.expectations as gxe
 
@@ -46,6 +46,7 @@ def input_suites(day: date, *, gate: GateConfig, late_days: int) -> dict[str, li
             gxe.ExpectColumnMinToBeBetween(column="landed_rows", min_value=1),
             gxe.ExpectColumnMaxToBeBetween(column="unaccounted_rows", min_value=0, max_value=0),
             gxe.ExpectColumnMaxToBeBetween(column="quarantined_share", max_value=gate.max_quarantined_share),
+            gxe.ExpectColumnMaxToBeBetween(column="impressions_lost", min_value=0, max_value=0),
             *(
                 gxe.ExpectColumnValuesToBeBetween(column=f"{source}_share_of_median", min_value=gate.min_rows_share)
                 for source in ("behavior_events", "impressions")

@@ -7,8 +7,9 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
-from bahe_tasks.config import Config, SparkConfig, config_from
+from bahe_tasks.config import Config, SparkConfig, load_config
 from spark_jobs.session import spark_session
 
 FIRST = date(2024, 3, 1)
@@ -77,17 +78,18 @@ def at(day: date, hour: int, minute: int = 0) -> str:
     return (datetime(day.year, day.month, day.day) + timedelta(hours=hour, minutes=minute)).isoformat() + "Z"
 
 
+SMALL = {
+    "sequences": {"max_behaviors_per_sequence": 8, "max_events_per_sequence": 64},
+    "model": {"hidden_widths": [16], "hash_buckets": 256},
+    "gate": {"min_gate_rows": 10, "held_out_share": 0.3, "bootstrap_samples": 200},
+    "spark": {"driver_memory": "1g"},
+}
+
+
 def small_config(home: Path) -> Config:
-    """Return settings that make a day of a few rows cheap and its gate decidable."""
-    return config_from(
-        {
-            "sequences": {"max_behaviors_per_sequence": 8, "max_events_per_sequence": 64},
-            "model": {"hidden_widths": [16], "hash_buckets": 256},
-            "gate": {"min_gate_rows": 10, "held_out_share": 0.3, "bootstrap_samples": 200},
-            "spark": {"driver_memory": "1g"},
-        },
-        home=home,
-    )
+    """Write and return settings that make a day of a few rows cheap and its gate decidable."""
+    (home / "bahe.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    return load_config(home)
 
 
 @pytest.fixture(scope="session")

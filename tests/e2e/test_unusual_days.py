@@ -156,6 +156,14 @@ def test_refused_inputs_stop_the_day_are_unread_by_others_and_can_be_accepted(ho
     assert run_day(FIRST, home).results["validate_inputs"]["gate"] == "accepted"
 
 
+def test_impressions_that_are_all_broken_refuse_the_day(home, log):
+    log.ordinary_day(FIRST)
+    log.land("impressions", FIRST, [{"impression_id": "x"}])
+    outcome = run_day(FIRST, home)
+    assert outcome.state == "refused"
+    assert "impressions_lost" in outcome.message
+
+
 def test_a_new_text_feature_and_column_extend_the_model_and_a_vanished_one_is_empty(home, log):
     log.ordinary_day(FIRST)
     run_day(FIRST, home)

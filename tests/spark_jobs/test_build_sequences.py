@@ -1,0 +1,107 @@
+"""Sequences and their ends equal a slow reading of the rule, and no planted future behavior is ever used."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
+
+from bahe_tasks.config import SequencesConfig
+from spark_jobs.build_sequences import build_sequences, sequence_ends
+
+LIMITS = SequencesConfig(max_behaviors_per_sequence=3, max_events_per_sequence=5)
+Event = tuple[str, str, int, str, float | None, str | None]  # user, feature, second, behavior_key, value, item
+
+
+def spark_result(spark, events, impressions):
+    frame = spark.createDataFrame(
+        events, "user_id string, feature string, s int, behavior_key string, value double, item_id string"
+    )
+    frame = frame.withColumn("occurred_at", F.timestamp_seconds("s")).drop("s")
+    shown = spark.createDataFrame(impressions, "impression_id int, user_id string, s int").withColumn(
+        "shown_at", F.timestamp_seconds("s")
+    )
+    sequences = build_sequences(frame, shown, sequences=LIMITS).localCheckpoint()
+    seconds = F.transform("occurred_at", lambda t: F.unix_seconds(t)).alias("seconds")
+    built = {(r["user_id"], r["feature"]): (r["behavior_keys"], r["seconds"], r["values"], r["capped"])
+             for r in sequences.select("*", seconds).collect()}  # fmt: skip
+    ends = {r["impression_id"]: r["sequence_ends"] for r in sequence_ends(shown, sequences).collect()}
+    return built, ends
+
+
+def slow_result(events: list[Event], impressions):
+    """The rule of DESIGN.md read word for word."""
+    built, ends = {}, {number: {} for number, _, _ in impressions}
+    histories = defaultdict(set)
+    for event in events:
+        histories[event[0], event[1]].add(event)
+    for (user, feature), happened in histories.items():
+        shown = [s for _, u, s in impressions if u == user]
+        nothing_first = lambda e: (e[2], e[3], (e[4] is not None, e[4] or 0), (e[5] is not None, e[5] or ""))  # noqa: E731
+        ordered = sorted(happened, key=nothing_first)
+        before = [e for e in ordered if shown and e[2] < min(shown)][-LIMITS.max_behaviors_per_sequence :]
+        during = [e for e in ordered if shown and min(shown) <= e[2] < max(shown)]
+        wanted = before + during
+        kept = wanted[-LIMITS.max_events_per_sequence :]
+        if kept:
+            built[user, feature] = (
+                [e[3] for e in kept],
+                [e[2] for e in kept],
+                [e[4] for e in kept],
+                len(wanted) - len(kept),
+            )
+            for number, u, s in impressions:
+                end = sum(e[2] < s for e in kept)
+                if u == user and end:
+                    ends[number][feature] = end
+    return built, ends
+
+
+@pytest.mark.spark
+@settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32))
+def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(spark, seed):
+    random = Random(seed)
+    users = [f"u{n}" for n in range(40)]
+    impressions = [(n, random.choice(users[:30]), random.randrange(100, 120)) for n in range(80)]
+    events = [
+        (
+            random.choice(users),
+            random.choice("fg"),
+            random.randrange(80, 125),
+            random.choice("kmn"),
+            random.choice([None, 1.0, 2.0]),
+            random.choice([None, "i"]),
+        )
+        for _ in range(500)
+    ]
+    planted = [
+        (user, "f", shown + random.choice([0, 0, 1, 10_000]), "future", 1.0, None) for _, user, shown in impressions
+    ]
+    built, ends = spark_result(spark, events + planted, impressions)
+    assert (built, ends) == slow_result(events + planted, impressions)
+    # Stated again without the reference: what a model may read of any impression happened strictly before it.
+    planted_at = {(user, s) for user, _, s, *_ in planted}
+    for number, user, shown in impressions:
+        for feature, end in ends[number].items():
+            keys, seconds, *_ = built[user, feature]
+            assert max(seconds[:end]) < shown
+            assert all(
+                key != "future" or (user, s) in planted_at for key, s in zip(keys[:end], seconds[:end], strict=True)
+            )
+
+
+@pytest.mark.spark
+def test_an_event_at_the_instant_of_the_impression_is_not_history(spark):
+    events = [
+        ("u", "f", 9, "before", None, None),
+        ("u", "f", 10, "same instant", None, None),
+        ("u", "f", 11, "after", None, None),
+    ]
+    built, ends = spark_result(spark, events, [(1, "u", 10), (2, "u", 11), (3, "nobody", 11)])
+    assert built == {("u", "f"): (["before", "same instant"], [9, 10], [None, None], 0)}
+    assert ends == {1: {"f": 1}, 2: {"f": 2}, 3: {}}

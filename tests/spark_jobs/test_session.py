@@ -1,0 +1,38 @@
+"""A machine that cannot run Spark is told so in one sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from bahe_tasks.config import SparkConfig
+from spark_jobs import session
+
+
+@pytest.fixture
+def no_session(monkeypatch):
+    """As in a fresh process."""
+    monkeypatch.setattr(session.SparkSession, "getActiveSession", staticmethod(lambda: None))
+
+
+def test_a_missing_java_is_named(no_session, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(session.JavaMissingError, match="Java 17"):
+        session.spark_session(SparkConfig(), app_name="tests")
+
+
+def test_a_configured_jar_that_is_not_there_is_named(no_session, monkeypatch):
+    monkeypatch.setattr(session, "_require_java", lambda: None)
+    with pytest.raises(session.DeltaJarsMissingError, match=r"/nowhere/delta\.jar"):
+        session.spark_session(SparkConfig(jars="/nowhere/delta.jar"), app_name="tests")
+
+
+def test_cached_jars_are_used_only_when_both_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(session.Path, "home", staticmethod(lambda: tmp_path))
+    cache = tmp_path / ".ivy2.5.2" / "jars"
+    cache.mkdir(parents=True)
+    spark_jar, storage_jar = session._jar_names()
+    (cache / f"io.delta_{spark_jar}").touch()
+    assert session.cached_delta_jars() == []
+    (cache / f"io.delta_{storage_jar}").touch()
+    assert session.cached_delta_jars() == [str(cache / f"io.delta_{spark_jar}"), str(cache / f"io.delta_{storage_jar}")]
