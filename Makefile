@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 FIRST := 2024-01-01
 DAYS := 3
-USERS := 400
+USERS := 120
 
 .PHONY: help setup run test check bench clean
 
