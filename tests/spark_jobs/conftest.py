@@ -53,13 +53,25 @@ def spark():
     return spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
 
 
+@pytest.fixture(scope="session")
+def new_landing():
+    """How a test makes a landing folder of its own."""
+    return Landing
+
+
 @pytest.fixture
 def landing(tmp_path):
     """An empty landing folder."""
     return Landing(tmp_path / "landing")
 
 
-def plan_of(
+@pytest.fixture(scope="session")
+def plan_of():
+    """How a test makes the plan of a run."""
+    return _plan_of
+
+
+def _plan_of(
     landing: Landing, tables_dir: Path, day: date, *, catch_up: dict[str, list[date]] | None = None, **changes
 ) -> DedupPlan:
     """Return the plan of a run of `day`; `catch_up` names earlier partitions to take in, by source."""

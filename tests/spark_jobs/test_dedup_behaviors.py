@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql.types import StructType
 
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.schemas import SOURCES, TABLES
-from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
 from spark_jobs import write_day
 from spark_jobs.dedup_behaviors import dedup_behaviors
-from conftest import Landing, plan_of
 
 DAY = date(2024, 3, 10)
 NEXT, BEFORE, LONG_BEFORE = DAY + timedelta(days=1), DAY - timedelta(days=1), DAY - timedelta(days=5)
@@ -48,7 +49,7 @@ def impression(day, hour, number, item="i"):
     }
 
 
-def land(landing: Landing) -> None:
+def land(landing) -> None:
     landing.rows("items", LONG_BEFORE, [{"item_id": "i", "title": "a title", "updated_at": at(LONG_BEFORE, 1)}])
     landing.rows("behavior_events", LONG_BEFORE, [event(LONG_BEFORE, 1, "long ago")], form="csv")
     landing.rows("behavior_events", BEFORE, [event(BEFORE, 1, "yesterday"), event(BEFORE, 2, "")])
@@ -74,10 +75,10 @@ def texts(tables_dir, name, day):
 
 
 @pytest.fixture(scope="module")
-def two_days(spark, tmp_path_factory):
+def two_days(spark, tmp_path_factory, new_landing, plan_of):
     """Two days run one after the other, the first of them taking in two earlier partitions."""
     home = tmp_path_factory.mktemp("two_days")
-    landing, tables_dir = Landing(home / "landing"), home / "tables"
+    landing, tables_dir = new_landing(home / "landing"), home / "tables"
     land(landing)
     first = plan_of(
         landing, tables_dir, DAY, catch_up={"behavior_events": [LONG_BEFORE, BEFORE], "items": [LONG_BEFORE]}
@@ -171,7 +172,7 @@ def test_tables_have_the_columns_and_protocol_that_delta_rs_writes_too(spark, tw
 
 @pytest.mark.spark
 def test_running_a_day_again_after_it_was_killed_before_its_last_commits_changes_nothing(spark, two_days, monkeypatch):
-    landing, tables_dir, _, plan, counts = two_days
+    _, tables_dir, _, plan, counts = two_days
     before = content(tables_dir)
     real = write_day.overwrite_partitions
 
@@ -189,12 +190,8 @@ def test_running_a_day_again_after_it_was_killed_before_its_last_commits_changes
 
 
 @pytest.mark.spark
-def test_excluded_days_are_not_read_and_embeddings_of_this_day_do_not_lower_new(spark, two_days, tmp_path):
-    landing, tables_dir, _, plan, counts = two_days
-    import pyarrow as pa
-
-    from bahe_tasks.stores.arrow_types import arrow_schema
-    from bahe_tasks.stores.delta_tables import replace_partitions
+def test_excluded_days_are_not_read_and_embeddings_of_this_day_do_not_lower_new(spark, two_days, plan_of):
+    landing, tables_dir, *_ = two_days
 
     for dt, text in ((DAY, "morning"), (NEXT, "brand new")):
         row = {"encoder_version": "enc-test", "dt": dt, "behavior_key": behavior_key(text), "embedding": b"\0\0"}
@@ -213,7 +210,7 @@ def test_excluded_days_are_not_read_and_embeddings_of_this_day_do_not_lower_new(
 
 
 @pytest.mark.spark
-def test_a_day_without_impressions_leaves_empty_recorded_partitions(spark, landing, tmp_path):
+def test_a_day_without_impressions_leaves_empty_recorded_partitions(spark, landing, plan_of, tmp_path):
     landing.rows("behavior_events", DAY, [event(DAY, 1, "alone")])
     counts = dedup_behaviors(spark, plan_of(landing, tmp_path / "tables", DAY))
     assert (counts["impressions"]["landed"], counts["sequences"], counts["new_behaviors"]) == (0, 0, 1)
