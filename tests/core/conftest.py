@@ -25,7 +25,7 @@ TINY = {
 DAY_US = 86400 * 1_000_000
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread():
     """Tiny tensors gain nothing from a second thread, and on a busy machine lose much by waiting for it."""
     threads = torch.get_num_threads()
