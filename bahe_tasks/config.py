@@ -150,7 +150,7 @@ class GateConfig:
         0.2, "share of a day's landed rows in quarantine above which its inputs are refused"
     )
     min_rows_share: float = setting(
-        0.02, "share of the median rows of the last gate.gate_days days under which inputs are refused"
+        0.01, "share of the median rows of the last gate.gate_days days under which inputs are refused"
     )
 
     def __post_init__(self) -> None:

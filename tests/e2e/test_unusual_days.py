@@ -99,7 +99,8 @@ def test_an_impression_without_history_or_title_is_scored_by_learned_vectors(hom
     log.ordinary_day(FIRST)
     run_day(FIRST, home)
     log.land("impressions", NEXT, [impression(NEXT, 1, user="stranger", item="untitled")])
-    run_day(NEXT, home)
+    outcome = run_day(NEXT, home)
+    assert outcome.message == ""
     scored = read_table(home.tables_dir, "progressive_predictions").to_pylist()
     assert [(row["user_id"], row["item_id"]) for row in scored] == [("stranger", "untitled")]
     assert 0 < scored[0]["click_probability"] < 1
