@@ -98,7 +98,8 @@ def read_report(config: Config) -> dict[str, Any]:
         for version in versions(connect(config))
     ]
     return {
-        **status,
+        "days": status["days"],
+        "champion": status["champion"],
         "metrics": read_metrics(config),
         "gate_results": read_table(config.tables_dir, "gate_results").to_pylist(),
         "versions": known,

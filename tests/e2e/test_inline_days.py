@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import FIRST, Log, at, small_config
+from typer.testing import CliRunner
 
+from bahe_tasks.cli import app
 from bahe_tasks.engines.inline import run_backfill, run_day
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stages.read_status import read_metrics, read_status
@@ -150,6 +154,20 @@ def test_published_scores_equal_the_models_own(days, tmp_path):
     served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)
     expected = pd.read_csv(tmp_path / "one.csv")["click_probability"][0]
     assert np.asarray(served).ravel()[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_verbs_that_read_print_one_json_document_and_write_the_report(days):
+    home = str(days[0].home)
+    printed = {}
+    for verb in ("status", "metrics", "report"):
+        answer = CliRunner().invoke(app, [verb, "--home", home, "--json"])
+        assert answer.exit_code == 0, answer.output
+        printed[verb] = json.loads(answer.stdout)
+    assert [day["landed_rows"] for day in printed["status"]["days"]] == [179, 177, 177]
+    assert printed["metrics"]["pooled"]["rows"] == 144
+    page = Path(printed["report"]["report"]).read_text(encoding="utf-8")
+    assert str(LAST) in page
+    assert "expect_column_values_to_be_unique" in page
 
 
 def test_zz_rollback_withdraws_later_versions_and_a_rerun_does_not_bring_them_back(days):
