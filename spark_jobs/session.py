@@ -67,7 +67,11 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
     }
     for key, value in settings.items():
         builder = builder.config(key, value)
-    builder = builder.config("spark.jars", ",".join(jars)) if jars else configure_spark_with_delta_pip(builder)
+    if jars:
+        builder = builder.config("spark.jars", ",".join(jars))
+    else:
+        # Java takes the home folder from the user database, Python from HOME: both must mean the same cache.
+        builder = configure_spark_with_delta_pip(builder).config("spark.jars.ivy", str(Path.home() / ".ivy2"))
     try:
         spark = builder.getOrCreate()
     except Exception as error:
