@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from bahe_tasks.commands import days, landing, models, pages
+from bahe_tasks.commands import days, landing, models, pages, settings
 from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log
 from bahe_tasks.config import ConfigError
 from bahe_tasks.data_interval import InvalidDayError
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("init")(landing.init)
 app.add_typer(landing.import_app, name="import")
 app.command("synthesize")(landing.synthesize)
+app.add_typer(settings.config_app, name="config")
 app.command("run-day")(days.run_day)
 app.command("backfill")(days.backfill)
 app.command("status")(days.status)

@@ -15,18 +15,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
+from bahe_tasks.config_checks import ConfigError
+from bahe_tasks.config_model import EncoderConfig, ModelConfig, TrainingConfig
 from bahe_tasks.config_sections import (
     AirflowConfig,
-    ConfigError,
-    EncoderConfig,
     GateConfig,
     LandingConfig,
-    ModelConfig,
     PublishConfig,
     RegistryConfig,
     SequencesConfig,
     SparkConfig,
-    TrainingConfig,
 )
 
 __all__ = [
@@ -45,6 +43,7 @@ __all__ = [
     "TrainingConfig",
     "config_from",
     "load_config",
+    "plain",
     "render_config",
 ]
 
@@ -122,19 +121,31 @@ def config_from(document: Any, *, home: Path, where: str = "the configuration") 
     return Config(home=home, **sections)
 
 
-def render_config() -> str:
-    """Return a bahe.yaml that holds every setting, commented out, with its meaning and default."""
-    lines = ["# Settings of this home folder. A line that is commented out shows the default.", ""]
+def render_config(config: Config | None = None) -> str:
+    """Return a bahe.yaml that documents every setting.
+
+    Without `config` every line is commented out and shows the default. With it every line is in force, and one that
+    differs names the default.
+    """
+    lines = [] if config else ["# Settings of this home folder. A line that is commented out shows the default.", ""]
     for name, section in SECTIONS.items():
         lines += [f"# {section.__doc__}", f"{name}:"]
+        default = section()
         for item in dataclasses.fields(section):
-            value = yaml.safe_dump(_plain(item.default), default_flow_style=True).removesuffix("\n...\n").strip()
-            lines += [f"  # {item.metadata['meaning']}", f"  # {item.name}: {value}"]
+            usual = _yaml(getattr(default, item.name))
+            value = _yaml(getattr(getattr(config, name), item.name)) if config else usual
+            mark, remark = ("" if config else "# "), ("" if value == usual else f"  # default: {usual}")
+            lines += [f"  # {item.metadata['meaning']}", f"  {mark}{item.name}: {value}{remark}"]
         lines.append("")
     return "\n".join(lines)
 
 
-def _plain(value: Any) -> Any:
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(plain(value), default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def plain(value: Any) -> Any:
+    """Return a setting's value as YAML and JSON have it: a tuple becomes a list."""
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -155,7 +166,7 @@ def _refuse_unknown(given: dict[str, Any], known: dict[str, Any], where: str) ->
 
 
 def _checked(value: Any, kind: Any, where: str) -> Any:
-    """Return `value` as `kind`: str, int, float, bool, a Literal, or a tuple of one of them."""
+    """Return `value` as `kind`: str, int, float, bool, a Literal, or a tuple or mapping by name of one of them."""
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ConfigError(f"{where} must be one of {', '.join(get_args(kind))}, not {value!r}")
@@ -164,6 +175,10 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise ConfigError(f"{where} must be a list, not {value!r}")
         return tuple(_checked(item, get_args(kind)[0], where) for item in value)
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"{where} must be a mapping of names, not {value!r}")
+        return {name: _checked(item, get_args(kind)[1], f"{where}.{name}") for name, item in value.items()}
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text

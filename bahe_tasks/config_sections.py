@@ -1,18 +1,10 @@
-"""The sections of `bahe.yaml`: every setting with its type, default, meaning and unit, and the checks it must pass."""
+"""The sections of `bahe.yaml` about data, gate and engines; those about the model are in `config_model`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
-
-class ConfigError(ValueError):
-    """A setting that is unknown, of the wrong type or out of range."""
-
-
-def setting(default: Any, meaning: str) -> Any:
-    """A dataclass field with its default and one line of meaning and unit."""
-    return field(default=default, metadata={"meaning": meaning})
+from bahe_tasks.config_checks import ConfigError, at_least, setting, share
 
 
 @dataclass(frozen=True)
@@ -27,7 +19,7 @@ class LandingConfig:
     label_horizon_days: int = setting(7, "days after landing within which a label must become known to be trained on")
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "late_days", "label_delay_s", "label_horizon_days")
+        at_least(self, 0, "late_days", "label_delay_s", "label_horizon_days")
 
 
 @dataclass(frozen=True)
@@ -36,89 +28,27 @@ class SequencesConfig:
 
     history_days: int = setting(90, "days of landed events, D included, that a history is built from")
     max_behaviors_per_sequence: int = setting(50, "S: newest behaviors a model reads of one text feature")
+    max_behaviors_by_feature: dict[str, int] = setting({}, "S of single text features by name, none above the S above")
     max_events_per_sequence: int = setting(
         1000, "behaviors stored for one user, feature and day; the oldest beyond are dropped and counted"
     )
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "history_days", "max_behaviors_per_sequence", "max_events_per_sequence")
+        at_least(self, 1, "history_days", "max_behaviors_per_sequence", "max_events_per_sequence")
         if self.max_events_per_sequence < self.max_behaviors_per_sequence:
             raise ConfigError(
                 "sequences.max_events_per_sequence must not be below sequences.max_behaviors_per_sequence"
             )
+        for feature, longest in self.max_behaviors_by_feature.items():
+            if not 1 <= longest <= self.max_behaviors_per_sequence:
+                raise ConfigError(
+                    f"sequences.max_behaviors_by_feature.{feature} must be between 1 and "
+                    f"max_behaviors_per_sequence ({self.max_behaviors_per_sequence}), not {longest}"
+                )
 
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The shallow layers. Everything but device and tokens_per_batch is part of encoder_version."""
-
-    checkpoint: str = setting(
-        "all-MiniLM-L6-v2",
-        "local folder or hub name of a transformers checkpoint; all-MiniLM-L6-v2 comes with its pip package",
-    )
-    num_shallow_layers: int = setting(3, "layers, from the bottom, that are frozen and run once per distinct text")
-    pooling: Literal["mean", "first", "last"] = setting("mean", "how the token vectors of a text become one vector")
-    prompt: str = setting("{text}", "text the LLM reads for a behavior or title; {text} stands for it")
-    max_tokens_per_behavior: int = setting(64, "T: tokens of a text that are read; the rest is cut off")
-    compute_dtype: Literal["float32", "bfloat16"] = setting(
-        "float32", "dtype the shallow layers compute in, on every device"
-    )
-    tokens_per_batch: int = setting(8192, "tokens, padding included, encoded in one batch")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where torch computes; auto takes a GPU if there is one")
-
-    def __post_init__(self) -> None:
-        _at_least(self, 0, "num_shallow_layers")
-        _at_least(self, 1, "max_tokens_per_behavior", "tokens_per_batch")
-        if "{text}" not in self.prompt:
-            raise ConfigError("encoder.prompt must contain {text}")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Deep layers and CTR head."""
-
-    features: tuple[str, ...] = setting(
-        (), "text features in force; empty: those seen so far, new ones added as they appear"
-    )
-    cat_columns: tuple[str, ...] = setting((), "categorical columns in force, without cat_; empty: those seen so far")
-    num_columns: tuple[str, ...] = setting((), "numeric columns in force, without num_; empty: those seen so far")
-    behavior_pooling: Literal["mean", "last"] = setting(
-        "mean", "how the S outputs of the deep layers become one vector a feature"
-    )
-    recency_buckets: int = setting(
-        16, "log-time buckets of a behavior's age, each a learned vector; 0 switches recency off"
-    )
-    hidden_widths: tuple[int, ...] = setting((256, 64), "widths of the MLP head's hidden layers")
-    dropout: float = setting(0.1, "dropout in the head, share of units")
-    id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
-    hash_buckets: int = setting(65536, "rows of the hashed embedding of one categorical column")
-    cat_width: int = setting(16, "width of the embedding of one categorical column")
-
-    def __post_init__(self) -> None:
-        _at_least(self, 0, "recency_buckets")
-        _at_least(self, 1, "hash_buckets", "cat_width")
-        _share(self, "dropout")
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The daily fine-tune."""
-
-    window_days: int = setting(
-        1, "days of impressions trained on, D included; held-out rows follow gate.gate_days later"
-    )
-    epochs: int = setting(1, "passes over the window")
-    batch_size: int = setting(32, "B: impressions a step")
-    deep_learning_rate: float = setting(5e-5, "AdamW step size of the deep layers")
-    head_learning_rate: float = setting(1e-3, "AdamW step size of the head and of every vector outside the LLM")
-    weight_decay: float = setting(0.01, "AdamW weight decay")
-    max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm")
-    seed: int = setting(17, "seed; each day derives its own from it")
-    num_threads: int = setting(0, "torch CPU threads; 0 leaves the choice to torch; equal results need equal counts")
-
-    def __post_init__(self) -> None:
-        _at_least(self, 1, "window_days", "epochs", "batch_size")
-        _at_least(self, 0, "num_threads")
+    def behaviors_read(self, feature: str) -> int:
+        """Return S of one text feature."""
+        return self.max_behaviors_by_feature.get(feature, self.max_behaviors_per_sequence)
 
 
 @dataclass(frozen=True)
@@ -144,8 +74,8 @@ class GateConfig:
     )
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "gate_days", "min_gate_rows", "bootstrap_samples")
-        _share(self, "held_out_share", "max_quarantined_share", "min_rows_share")
+        at_least(self, 1, "gate_days", "min_gate_rows", "bootstrap_samples")
+        share(self, "held_out_share", "max_quarantined_share", "min_rows_share")
 
 
 @dataclass(frozen=True)
@@ -156,7 +86,7 @@ class PublishConfig:
     keep_versions: int = setting(3, "model versions whose embeddings are kept")
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "publish_days", "keep_versions")
+        at_least(self, 1, "publish_days", "keep_versions")
 
 
 @dataclass(frozen=True)
@@ -188,15 +118,3 @@ class AirflowConfig:
         "2100-01-01", "first day the schedule runs by itself; backfills of earlier days always work"
     )
     retries: int = setting(2, "retries of a task that can heal; a refused gate is never retried")
-
-
-def _at_least(section: Any, least: int, *names: str) -> None:
-    for name in names:
-        if getattr(section, name) < least:
-            raise ConfigError(f"{type(section).__name__}.{name} must be at least {least}, not {getattr(section, name)}")
-
-
-def _share(section: Any, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(section, name) < 1:
-            raise ConfigError(f"{type(section).__name__}.{name} must be in [0, 1), not {getattr(section, name)}")

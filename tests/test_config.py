@@ -37,6 +37,12 @@ def test_uncommenting_the_whole_file_still_means_the_defaults():
         ({"encoder": {"prompt": "no place"}}, "must contain"),
         ({"model": {"features": "liked"}}, "must be a list"),
         ({"gate": {"held_out_share": 1.0}}, r"\[0, 1\)"),
+        ({"model": {"head": "transformer"}}, "mlp, deepfm, dcn_v2, din"),
+        ({"model": {"hidden_widths": []}}, "at least one width"),
+        ({"training": {"label_weights": [1.0]}}, "mapping of names"),
+        ({"training": {"label_weights": {"paid": "much"}}}, r"label_weights\.paid must be of type float"),
+        ({"training": {"label_weights": {"paid": -1}}}, "must not be negative"),
+        ({"sequences": {"max_behaviors_by_feature": {"bills": 51}}}, "between 1 and"),
         ({"training": 3}, "mapping of settings"),
         ([], "mapping of sections"),
     ],
@@ -62,3 +68,18 @@ def test_the_landing_folder_can_be_overridden_and_is_relative_to_the_home(tmp_pa
     config = load_config(tmp_path, landing_dir=str(tmp_path / "elsewhere"))
     assert config.landing_dir == tmp_path / "elsewhere"
     assert config.training.epochs == 2
+
+
+def test_the_settings_in_force_can_be_read_back_and_name_the_default_they_differ_from(tmp_path):
+    config = config_from(
+        {"training": {"label_weights": {"paid": 0.5}, "epochs": 3}, "model": {"hidden_widths": [8]}}, home=tmp_path
+    )
+    text = render_config(config)
+    assert "  epochs: 3  # default: 1\n" in text
+    assert "  batch_size: 32\n" in text
+    assert config_from(yaml.safe_load(text), home=tmp_path) == config
+
+
+def test_a_text_feature_may_read_fewer_behaviors_than_the_others():
+    sequences = config_from({"sequences": {"max_behaviors_by_feature": {"bills": 3}}}, home=Path("home")).sequences
+    assert (sequences.behaviors_read("bills"), sequences.behaviors_read("visits")) == (3, 50)

@@ -10,12 +10,13 @@ one group for all, most positions would be padding: histories are mostly short.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from bahe_tasks.core.model_spec import ModelSpec, hashed_rows, normalised_numbers
+from bahe_tasks.core.columns import hashed_rows, label_columns, normalised_numbers
+from bahe_tasks.core.model_spec import ModelSpec
 
 MICROSECONDS_PER_SECOND = 1_000_000
 
@@ -48,6 +49,7 @@ class ImpressionRows:
     histories: dict[str, Histories]  # by text feature
     cat: dict[str, np.ndarray]  # (R,) object, None = absent
     num: dict[str, np.ndarray]  # (R,) float64, NaN = absent
+    extra_labels: dict[str, np.ndarray] = field(default_factory=dict)  # (R,) float32, 0 or 1, NaN = absent
 
     def __len__(self) -> int:
         return len(self.impression_ids)
@@ -87,23 +89,33 @@ class Batch:
     items: ItemBatch
     cat: torch.Tensor  # (B, C) int64
     num: torch.Tensor  # (B, K) float32, NaN = absent
-    labels: torch.Tensor  # (B,) float32
+    labels: torch.Tensor  # (B, L) float32, NaN = absent
 
 
 @dataclass(frozen=True)
 class HeadColumns:
-    """Columns of R impressions as the head reads them, computed once for all batches."""
+    """Columns of R impressions as the model reads them, computed once for all batches."""
 
     cat: np.ndarray  # (R, C) int64
     num: np.ndarray  # (R, K) float32
+    labels: np.ndarray  # (R, L) float32, the click label first, NaN = absent
 
 
 def head_columns(rows: ImpressionRows, spec: ModelSpec) -> HeadColumns:
-    """Hash the categorical columns in force and normalise the numeric ones."""
+    """Hash the categorical columns in force, normalise the numeric ones and check the labels."""
     return HeadColumns(
-        cat=hashed_rows(spec, user_ids=rows.user_ids, item_ids=rows.item_ids, cat=rows.cat),
-        num=normalised_numbers(spec, rows.num, num_rows=len(rows)),
+        cat=hashed_columns(spec, user_ids=rows.user_ids, item_ids=rows.item_ids, cat=rows.cat),
+        num=normalised_numbers(spec.num_statistics, rows.num, num_rows=len(rows)),
+        labels=label_columns(rows.labels, rows.extra_labels, spec.extra_labels),
     )
+
+
+def hashed_columns(
+    spec: ModelSpec, *, user_ids: np.ndarray, item_ids: np.ndarray, cat: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Return the embedding rows of ids and categorical columns, (R, C) int64, 0 = absent."""
+    columns = {"id:user": user_ids, "id:item": item_ids} | {f"cat:{name}": column for name, column in cat.items()}
+    return hashed_rows(columns, spec.hashed_columns, num_rows=len(user_ids), buckets=spec.model.hash_buckets)
 
 
 def collate(
@@ -121,7 +133,7 @@ def collate(
         items=collate_items(rows.title_rows[index], embeddings, device=device),
         cat=torch.from_numpy(columns.cat[index]).to(device),
         num=torch.from_numpy(columns.num[index]).to(device),
-        labels=torch.from_numpy(rows.labels[index].astype(np.float32)).to(device),
+        labels=torch.from_numpy(columns.labels[index]).to(device),
     )
 
 

@@ -1,29 +1,34 @@
 """The BAHE CTR model: deep layers over behavior embeddings, shared by all text features and the item, and the CTR head.
 
 Follows section 2 of the paper: each text feature's sequence passes separately through the one deep stack and is pooled;
-the N results are the user embedding, which never depends on the candidate item, so it can be published and cached; the
+the N results are the user embedding, which does not depend on the candidate item, so it can be published and cached; the
 item's title passes through the same stack alone.
 
-Unusual: the age of each behavior is added to it as a learned vector (an encoder's layers know no order otherwise), zero
-at first, so that an untrained model computes what the pre-trained LLM does. An empty history and an unknown item are
-learned vectors of their own.
+Two settings give that up, and their type says so: with `head: din` or `item_reading: beside` there is no
+`user_embedding`, only `forward` over histories and items together (`ItemDependentUserError`).
+
+Unusual: an empty history and an unknown item are learned vectors of their own.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
 
 from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
-from bahe_tasks.core.encoder import pool
-from bahe_tasks.core.heads import MlpHead, block_key
+from bahe_tasks.core.columns import LABEL
+from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, field_sizes
+from bahe_tasks.core.heads import HEADS, READS_FIELDS
 from bahe_tasks.core.llm_split import DeepLayers
+from bahe_tasks.core.lora import add_lora, has_lora
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.pooling import AttentionPool, pool
+from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
+from bahe_tasks.core.target_attention import TargetAttention
 
-_FINEST_AGE_S = 60.0
-_COARSEST_AGE_S = 365 * 86400.0
+
+class ItemDependentUserError(TypeError):
+    """A cached user embedding was asked of a model whose user side depends on the candidate item."""
 
 
 class BaheCtrModel(nn.Module):
@@ -31,35 +36,33 @@ class BaheCtrModel(nn.Module):
 
     def __init__(self, spec: ModelSpec, deep: DeepLayers) -> None:
         super().__init__()
+        settings, width = spec.model, deep.width
         self.spec = spec
         self.features = spec.features
-        self.pooling = spec.model.behavior_pooling
         self.deep = deep
-        width = deep.width
-        buckets = spec.model.recency_buckets
-        self.recency = nn.Embedding(buckets, width) if buckets else None
-        if self.recency is not None:
-            nn.init.zeros_(self.recency.weight)
+        self.age_and_position = AgeAndPosition(
+            recency_buckets=settings.recency_buckets, position_buckets=settings.position_buckets, width=width
+        )
+        self.attention_pool = AttentionPool(width) if settings.behavior_pooling == "attention" else None
         self.empty_history = nn.ParameterDict(
             {block_key(feature): nn.Parameter(0.02 * torch.randn(width)) for feature in spec.features}
         )
         self.unknown_item = nn.Parameter(0.02 * torch.randn(width))
-        self.head = MlpHead(spec, width=width)
+        self.columns = ColumnFields(spec)
+        if settings.head == "din":
+            self.over_behaviors = TargetAttention(width, settings.attention_width)
+            self.over_outputs = TargetAttention(width, settings.attention_width)
+        self.head = HEADS[settings.head](field_sizes(spec, width=width), spec.labels, settings)
+        self.log_variances = nn.ParameterDict(
+            {block_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
+        )
+        if settings.deep_tuning == "lora" and not has_lora(deep):
+            add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
 
     def user_embedding(self, users: UserBatch) -> torch.Tensor:
-        """Histories of B users → (B, N·H), text features in sorted order."""
-        width = self.deep.width
-        if not self.features:
-            return self.unknown_item.new_zeros(users.num_rows, 0)
-        empty = torch.stack([self.empty_history[block_key(feature)] for feature in self.features])
-        pooled = empty.repeat(users.num_rows, 1)  # (B·N, H)
-        for group in users.groups:
-            behaviors = group.behaviors
-            if self.recency is not None:
-                behaviors = behaviors + self.recency(age_buckets(group.ages_s, num_buckets=self.recency.num_embeddings))
-            outputs = self.deep(behaviors, group.mask.long())
-            pooled = pooled.index_copy(0, group.slots, pool(outputs, group.mask, pooling=self.pooling))
-        return pooled.view(users.num_rows, len(self.features) * width)
+        """Histories of B users → (B, N·H), text features in sorted order. Raises `ItemDependentUserError`."""
+        self._refuse_if_item_dependent()
+        return self._user_side(users, None, None)[0]
 
     def item_embedding(self, items: ItemBatch) -> torch.Tensor:
         """Titles of B items → (B, H)."""
@@ -70,21 +73,66 @@ class BaheCtrModel(nn.Module):
     def click_logit(
         self, user_embedding: torch.Tensor, item_embedding: torch.Tensor, cat: torch.Tensor, num: torch.Tensor
     ) -> torch.Tensor:
-        """(B, N·H), (B, H), hashed rows (B, C) int64, numbers (B, K) → logit of a click (B,)."""
-        return self.head(user_embedding, item_embedding, cat, num)
+        """(B, N·H), (B, H), hashed rows (B, C) int64, numbers (B, K) → logit of a click (B,).
+
+        Raises `ItemDependentUserError`.
+        """
+        self._refuse_if_item_dependent()
+        fields = embedding_fields(self.features, user_embedding, item_embedding) | self.columns(cat, num)
+        return self.head(fields)[:, 0]
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Click logits (B,) of a batch."""
-        return self.click_logit(
-            self.user_embedding(batch.users), self.item_embedding(batch.items), batch.cat, batch.num
-        )
+        """Logits of a batch, (B, L), the click's first."""
+        item = self.item_embedding(batch.items)
+        user, attended = self._user_side(batch.users, batch.items, item)
+        fields = embedding_fields(self.features, user, item) | attended | self.columns(batch.cat, batch.num)
+        return self.head(fields)
 
+    def _user_side(
+        self, users: UserBatch, items: ItemBatch | None, item: torch.Tensor | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Histories, and where the user side depends on it the item → (B, N·H), and fields (B, H) of target attention.
 
-def age_buckets(ages_s: torch.Tensor, *, num_buckets: int) -> torch.Tensor:
-    """Return the bucket of each age in seconds, equal steps of log(1 + age / minute) up to a year, the last one open."""
-    log_age = torch.log1p(ages_s.clamp(min=0) / _FINEST_AGE_S)
-    per_bucket = math.log1p(_COARSEST_AGE_S / _FINEST_AGE_S) / num_buckets
-    return (log_age / per_bucket).long().clamp(max=num_buckets - 1)
+        An empty history is attended to as zero.
+        """
+        num_features, width = len(self.features), self.deep.width
+        pooled = self._empty_histories(users.num_rows)  # (B·N, H)
+        over_behaviors, over_outputs = torch.zeros_like(pooled), torch.zeros_like(pooled)
+        for group in users.groups:
+            hidden, mask = self.age_and_position(group), group.mask
+            row = group.slots // max(num_features, 1)
+            if self.spec.model.item_reading == "beside" and items is not None:
+                hidden, mask = with_item_last(hidden, mask, items.titles[row], items.known[row])
+            outputs = self.deep(hidden, mask.long())
+            pooled = pooled.index_copy(0, group.slots, self._pool(outputs, mask))
+            if self.spec.model.head == "din" and items is not None and item is not None:
+                of_behaviors = self.over_behaviors(items.titles[row], hidden, mask)
+                over_behaviors = over_behaviors.index_copy(0, group.slots, of_behaviors)
+                over_outputs = over_outputs.index_copy(0, group.slots, self.over_outputs(item[row], outputs, mask))
+        attended: dict[str, torch.Tensor] = {}
+        if self.spec.model.head == "din":
+            for kind, over in (("target", over_behaviors), ("target_deep", over_outputs)):
+                by_feature = over.view(users.num_rows, num_features, width).unbind(1)
+                attended |= {f"{kind}:{f}": part for f, part in zip(self.features, by_feature, strict=True)}
+        return pooled.view(users.num_rows, num_features * width), attended
+
+    def _refuse_if_item_dependent(self) -> None:
+        if not self.spec.model.user_is_cacheable:
+            raise ItemDependentUserError(
+                "with model.head din or model.item_reading beside, the user side depends on the candidate item: "
+                "there is no user embedding to cache; score histories and items together"
+            )
+
+    def _empty_histories(self, num_rows: int) -> torch.Tensor:
+        """Return (B·N, H), the learned vector of each text feature's empty history."""
+        if not self.features:
+            return self.unknown_item.new_zeros(0, self.deep.width)
+        return torch.stack([self.empty_history[block_key(feature)] for feature in self.features]).repeat(num_rows, 1)
+
+    def _pool(self, outputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.attention_pool is not None:
+            return self.attention_pool(outputs, mask)
+        return pool(outputs, mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
 
 
 def new_model(spec: ModelSpec, deep: DeepLayers, *, seed: int, base_rate: float = 0.5) -> BaheCtrModel:
@@ -96,16 +144,14 @@ def new_model(spec: ModelSpec, deep: DeepLayers, *, seed: int, base_rate: float 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BaheCtrModel(spec, deep)
-    rate = min(max(base_rate, 1e-4), 1 - 1e-4)
-    with torch.no_grad():
-        model.head.output_bias.fill_(math.log(rate / (1 - rate)))
+    model.head.outputs.start_at(LABEL, base_rate)
     return model.eval()
 
 
 def grow_model(parent: BaheCtrModel, spec: ModelSpec, *, seed: int) -> BaheCtrModel:
     """Return a model of the grown `spec` with the parent's weights and the parent's outputs on inputs the parent knew.
 
-    Blocks the parent lacks read nothing at first: their weights are zero, but for hashed columns, whose embeddings are.
+    What reads a new text feature or number is zero at first; a new hashed column is read, but its embeddings are zero.
     The deep layers are taken over, not copied: do not train the parent afterwards.
     """
     with torch.random.fork_rng(devices=[]):
@@ -113,9 +159,9 @@ def grow_model(parent: BaheCtrModel, spec: ModelSpec, *, seed: int) -> BaheCtrMo
         model = BaheCtrModel(spec, parent.deep)
     old = parent.state_dict()
     new = model.state_dict()
-    hashed = tuple(f"head.blocks.{block_key(name)}." for name in spec.hashed_columns)
+    hashed = {block_key(name) for name in spec.hashed_columns}
     for name in new.keys() - old.keys():
-        if name.startswith("head.blocks.") and not name.startswith(hashed):
+        if name.startswith(READS_FIELDS) and hashed.isdisjoint(name.split(".")):
             new[name].zero_()
     for name in old:
         new[name].copy_(old[name])

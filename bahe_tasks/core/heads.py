@@ -1,73 +1,127 @@
-"""The CTR head: an MLP over user embedding, item embedding, their products, hashed and numeric columns (paper, section 2).
+"""CTR heads (paper, section 2: "any embedding-based CTR model"): fields → one logit per label.
 
-Unusual: the first layer is a sum of named blocks, one linear map per input, which equals one linear map over their
-concatenation. So a text feature or column that appears later is one more block, zero at first, and the weights of the
-others do not move. Hashed embeddings start at zero: an id never seen contributes nothing, as an absent one does.
+One interface: `Head(sizes, labels, model)` with `sizes` the width of each field (`head_fields`), and
+`forward(fields) -> (B, L)`. `mlp` and `din` share a head, since what `din` adds is two more fields (`target_attention`).
+
+Sources: DeepFM, Guo et al., IJCAI 2017. DCN-v2, Wang et al., WWW 2021. DIN, Zhou et al., KDD 2018.
+
+Unusual: fields differ in width, so `deepfm` and `dcn_v2` first map each to a vector of `field_width`. Every head ends in
+one linear map per label over what the labels share.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
-from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.config import ModelConfig
+from bahe_tasks.core.head_fields import FieldLinear, FieldMaps, block_key
 
 
 class MlpHead(nn.Module):
-    """User and item embeddings and columns → click logit."""
+    """An MLP over all fields."""
 
-    def __init__(self, spec: ModelSpec, *, width: int) -> None:
-        """`width` is H."""
+    def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
         super().__init__()
-        first, *further = (*spec.model.hidden_widths, 1)
-        self.features = spec.features
-        self.hashed_columns = spec.hashed_columns
-        self.num_columns = spec.num_columns
-        sizes = {"item": width}
-        sizes |= {f"user:{feature}": width for feature in spec.features}
-        sizes |= {f"product:{feature}": width for feature in spec.features}
-        sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
-        sizes |= {f"num:{column}": 2 for column in spec.num_columns}
-        self.blocks = nn.ModuleDict(
-            {block_key(name): nn.Linear(size, first, bias=False) for name, size in sizes.items()}
+        self.tower = Tower(sizes, model)
+        self.outputs = Outputs(model.hidden_widths[-1], labels)
+
+    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Fields (B, width of the field) each → logits (B, L)."""
+        return self.outputs(self.tower(fields))
+
+
+class DeepFmHead(nn.Module):
+    """A factorisation machine over the fields' vectors beside the MLP: first order + pairwise products + deep.
+
+    The pairwise part is ((Σ v)² − Σ v²) / 2, summed over the vector; a label's weight of each part is 1 at first, which
+    is the published model, and learned, so that several labels may weigh them apart.
+    """
+
+    def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
+        super().__init__()
+        self.tower = Tower(sizes, model)
+        self.first_order = FieldLinear(sizes, 1)
+        self.vectors = FieldMaps(sizes, model.field_width)
+        self.outputs = Outputs(model.hidden_widths[-1] + 1 + model.field_width, labels)
+        for output in self.outputs.values():
+            nn.init.ones_(output.weight[:, model.hidden_widths[-1] :])  # type: ignore[index]
+
+    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Fields (B, width of the field) each → logits (B, L)."""
+        vectors = torch.stack(list(self.vectors(fields).values()))  # (fields, B, field_width)
+        pairwise = (vectors.sum(0).square() - vectors.square().sum(0)) / 2
+        return self.outputs(torch.cat([self.tower(fields), self.first_order(fields), pairwise], 1))
+
+
+class DcnV2Head(nn.Module):
+    """Cross layers x ← x0 ⊙ (U Vᵀ x + b) + x of low rank over the concatenated vectors, beside the MLP ("parallel").
+
+    U, V, b and the output's weights are kept by field, so that a field can be added.
+    """
+
+    def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
+        super().__init__()
+        width = model.field_width
+        vector_sizes = dict.fromkeys(sizes, width)
+        self.tower = Tower(sizes, model)
+        self.vectors = FieldMaps(sizes, width)
+        self.narrow = nn.ModuleList(FieldMaps(vector_sizes, model.cross_rank) for _ in range(model.cross_layers))
+        self.widen = nn.ModuleList(
+            nn.ModuleDict({block_key(name): nn.Linear(model.cross_rank, width) for name in sizes})
+            for _ in range(model.cross_layers)
         )
-        self.tables = nn.ModuleDict(
-            {
-                block_key(name): nn.Embedding(
-                    spec.model.hash_buckets + 1, spec.model.cat_width, padding_idx=0, sparse=True
-                )
-                for name in spec.hashed_columns
-            }
-        )
-        for table in self.tables.values():
-            nn.init.zeros_(table.weight)  # type: ignore[arg-type]
-        self.bias = nn.Parameter(torch.zeros(first))
-        layers: list[nn.Module] = []
-        for before, after in zip((first, *further), further, strict=False):
-            layers += [nn.ReLU(), nn.Dropout(spec.model.dropout), nn.Linear(before, after)]
+        self.crossed = FieldLinear(vector_sizes, model.hidden_widths[-1])
+        self.outputs = Outputs(2 * model.hidden_widths[-1], labels)
+
+    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Fields (B, width of the field) each → logits (B, L)."""
+        first = self.vectors(fields)
+        crossed = first
+        for narrow, widen in zip(self.narrow, self.widen, strict=True):
+            low = sum(narrow(crossed).values())  # (B, cross_rank)
+            crossed = {name: first[name] * widen[block_key(name)](low) + x for name, x in crossed.items()}  # type: ignore[index]
+        return self.outputs(torch.cat([self.tower(fields), self.crossed(crossed)], 1))
+
+
+class Tower(nn.Module):
+    """Fields → the last hidden layer of an MLP, (B, hidden_widths[-1])."""
+
+    def __init__(self, sizes: dict[str, int], model: ModelConfig) -> None:
+        super().__init__()
+        self.entry = FieldLinear(sizes, model.hidden_widths[0])
+        layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(model.dropout)]
+        for before, after in zip(model.hidden_widths, model.hidden_widths[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(model.dropout)]
         self.layers = nn.Sequential(*layers)
 
-    @property
-    def output_bias(self) -> nn.Parameter:
-        """The bias of the logit, shape (1,)."""
-        return self.layers[-1].bias if len(self.layers) else self.bias  # type: ignore[return-value]
-
-    def forward(self, user: torch.Tensor, item: torch.Tensor, cat: torch.Tensor, num: torch.Tensor) -> torch.Tensor:
-        """(B, N·H), (B, H), rows of hashed values (B, C) int64, numbers (B, K) with NaN = absent → logit (B,)."""
-        hidden = self.bias + self.blocks["item"](item)
-        for n, feature in enumerate(self.features):
-            of_feature = user[:, n * item.shape[1] : (n + 1) * item.shape[1]]
-            hidden = hidden + self.blocks[block_key(f"user:{feature}")](of_feature)
-            hidden = hidden + self.blocks[block_key(f"product:{feature}")](of_feature * item)
-        for c, name in enumerate(self.hashed_columns):
-            hidden = hidden + self.blocks[block_key(name)](self.tables[block_key(name)](cat[:, c]))
-        present = ~num.isnan()
-        for k, column in enumerate(self.num_columns):
-            number_and_presence = torch.stack([num[:, k].nan_to_num(0.0), present[:, k].to(num.dtype)], 1)
-            hidden = hidden + self.blocks[block_key(f"num:{column}")](number_and_presence)
-        return self.layers(hidden).squeeze(1)
+    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.layers(self.entry(fields))
 
 
-def block_key(name: str) -> str:
-    """Name of a block as a module name, which must not hold a dot."""
-    return name.replace("%", "%25").replace(".", "%2E")
+class Outputs(nn.ModuleDict):
+    """A logit for each label from what the labels share: (B, width) → (B, L)."""
+
+    def __init__(self, width: int, labels: tuple[str, ...]) -> None:
+        super().__init__({block_key(label): nn.Linear(width, 1) for label in labels})
+
+    def forward(self, shared: torch.Tensor) -> torch.Tensor:
+        return torch.cat([output(shared) for output in self.values()], 1)
+
+    def start_at(self, label: str, rate: float) -> None:
+        """Let the label's logit start at the log-odds of `rate`, so that it is calibrated from the first step on."""
+        rate = min(max(rate, 1e-4), 1 - 1e-4)
+        nn.init.constant_(self[block_key(label)].bias, math.log(rate / (1 - rate)))  # type: ignore[arg-type]
+
+
+READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.")
+"""Names of the maps that read fields; a field added later is one more block in each of them, zero at first."""
+
+HEADS: dict[str, type[MlpHead] | type[DeepFmHead] | type[DcnV2Head]] = {
+    "mlp": MlpHead,
+    "din": MlpHead,
+    "deepfm": DeepFmHead,
+    "dcn_v2": DcnV2Head,
+}

@@ -1,7 +1,8 @@
 """Click probabilities of impressions, and the user and item embeddings they can be computed from.
 
-The user embedding does not depend on the item, so `score` equals `score_pairs` over `user_embeddings` and
-`item_embeddings`, within float tolerance.
+Where the user embedding does not depend on the item, `score` equals `score_pairs` over `user_embeddings` and
+`item_embeddings`, within float tolerance. Where it does (`ModelConfig.user_is_cacheable` is false), only `score` exists:
+the others raise `ItemDependentUserError`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from bahe_tasks.core.batches import (
     collate,
     collate_items,
     collate_users,
+    hashed_columns,
     head_columns,
 )
+from bahe_tasks.core.columns import normalised_numbers
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.model_spec import hashed_rows, normalised_numbers
 
 
 class NonFiniteScoreError(ArithmeticError):
@@ -28,16 +30,23 @@ class NonFiniteScoreError(ArithmeticError):
 
 
 def score(
-    model: BaheCtrModel, rows: ImpressionRows, embeddings: np.ndarray, *, batch_size: int, device: torch.device
+    model: BaheCtrModel,
+    rows: ImpressionRows,
+    embeddings: np.ndarray,
+    *,
+    index: np.ndarray | None = None,
+    batch_size: int,
+    device: torch.device,
 ) -> np.ndarray:
-    """Return the click probability of each row, (R,) float64. Raises `NonFiniteScoreError`."""
+    """Return the click probability of each row, or of those at `index`, (R,) float64. Raises `NonFiniteScoreError`."""
     model.to(device).eval()
     columns = head_columns(rows, model.spec)
-    logits = np.zeros(len(rows))
+    index = np.arange(len(rows)) if index is None else index
+    logits = np.zeros(len(index))
     with torch.inference_mode():
-        for index in _batches(len(rows), batch_size):
-            batch = collate(rows, embeddings, index, columns=columns, features=model.features, device=device)
-            logits[index] = model(batch).double().cpu().numpy()
+        for part in _batches(len(index), batch_size):
+            batch = collate(rows, embeddings, index[part], columns=columns, features=model.features, device=device)
+            logits[part] = model(batch)[:, 0].double().cpu().numpy()
     return _probabilities(logits)
 
 
@@ -93,8 +102,8 @@ def score_pairs(
     `user_ids`, `item_ids` and the columns in `cat` are (P,) object, None = absent; those in `num` (P,) float64, NaN = absent.
     """
     model.to(device).eval()
-    hashed = torch.from_numpy(hashed_rows(model.spec, user_ids=user_ids, item_ids=item_ids, cat=cat))
-    numbers = torch.from_numpy(normalised_numbers(model.spec, num, num_rows=len(user_ids)))
+    hashed = torch.from_numpy(hashed_columns(model.spec, user_ids=user_ids, item_ids=item_ids, cat=cat))
+    numbers = torch.from_numpy(normalised_numbers(model.spec.num_statistics, num, num_rows=len(user_ids)))
     logits = np.zeros(len(user_ids))
     with torch.inference_mode():
         for index in _batches(len(user_ids), batch_size):

@@ -1,28 +1,28 @@
-"""The daily fine-tune: one loop over the training rows, in the order given, oldest first.
-
-Unusual: hashed embeddings are trained by a sparse Adam that touches only the rows a batch holds. A dense AdamW would
-read and shrink every row of every table at each step, also those of ids that were not there. A row is looked up a few
-times a day where a dense weight moves at every step, so its step size is larger by `_HASHED_STEP`.
-"""
+"""The daily fine-tune: one loop over the training rows, in the order given, oldest first (paper, step 4 of the day)."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import ImpressionRows, collate, head_columns
+from bahe_tasks.core.batches import HeadColumns, ImpressionRows, collate, head_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.head_fields import block_key
+from bahe_tasks.core.label_loss import label_loss
+from bahe_tasks.core.metrics import logloss
+from bahe_tasks.core.optimizers import Optimizers, OptimizerState
+from bahe_tasks.core.schedule import learning_rate_share
+from bahe_tasks.core.score import score
+from bahe_tasks.core.training_state import Position, resume_state, save_state
 
-_HASHED_STEP = 50.0
-"""Step size of hashed rows over that of the head. Measured on MovieTweetings, 45 days from 2013-05-01, frozen deep layers:
-pooled progressive AUC 0.690 at 1, 0.710 at 10, 0.725 at 30, 0.729 at 50, 0.732 at 100."""
+_SCORED_AT_ONCE = 8  # batches of training that fit one batch of scoring, which keeps no gradients
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -31,11 +31,13 @@ class TrainingDivergedError(ArithmeticError):
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """What happened at each step, in order."""
+    """What happened, in order, and the optimisers' state at the end."""
 
-    losses: tuple[float, ...]  # mean binary cross-entropy of the batch, nats
-    gradient_norms: tuple[float, ...]  # before clipping, hashed embeddings left out
+    losses: tuple[float, ...]  # of each step, nats; with several labels their weighted sum
+    gradient_norms: tuple[float, ...]  # of each step, before clipping, hashed embeddings left out
+    stop_losses: tuple[float, ...]  # logloss of the click on the early-stop rows after each epoch, nats
     rows: int  # rows of one epoch
+    optimizer_state: OptimizerState
 
 
 def train(
@@ -46,57 +48,128 @@ def train(
     training: TrainingConfig,
     seed: int,
     device: torch.device,
+    optimizer_state: OptimizerState | None = None,
+    state_file: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingCurve:
     """Train the deep layers and everything above them in place; the model ends in evaluation mode.
 
-    `embeddings` is (M, H) float16. The same model, rows, settings, seed and thread count give equal bits on the same
-    machine. Zero rows train nothing: the curve is empty. `progress` is called with rows done and their total over all
-    epochs. Raises `TrainingDivergedError`.
+    `embeddings` is (M, H) float16. `optimizer_state` is the parent's, to go on with. `state_file` is where the state is
+    saved every `training.checkpoint_steps` steps, and read from if it is there; the caller removes it.
+
+    The same model, rows, settings, seed and thread count give equal bits on the same machine, resumed or not. Zero rows
+    train nothing: the curve is empty. With early stop the weights are those of the best epoch. `progress` is called with
+    rows done and their total over all epochs. Raises `TrainingDivergedError`.
     """
     columns = head_columns(rows, model.spec)
-    optimizers = _optimizers(model, training)
-    dense = [parameter for group in optimizers[0].param_groups for parameter in group["params"]]
-    losses: list[float] = []
-    norms: list[float] = []
+    trained_on, stop_on = early_stop_rows(rows.user_ids, share=training.early_stop_share, seed=seed)
+    model.to(device)
+    optimizers = Optimizers(model, training)
+    optimizers.load(optimizer_state or {})
     with _reproducible(seed, num_threads=training.num_threads, device=device):
-        model.to(device).train()
-        for epoch in range(training.epochs):
-            for start in range(0, len(rows), training.batch_size):
-                index = np.arange(start, min(start + training.batch_size, len(rows)))
-                batch = collate(rows, embeddings, index, columns=columns, features=model.features, device=device)
-                loss = binary_cross_entropy_with_logits(model(batch), batch.labels)
-                for optimizer in optimizers:
-                    optimizer.zero_grad()
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(dense, training.max_gradient_norm)
-                if not torch.isfinite(loss) or not torch.isfinite(norm):
-                    raise TrainingDivergedError(
-                        f"loss {loss.item()} and gradient norm {norm.item()} at step {len(losses)} of epoch {epoch}: "
-                        "lower training.deep_learning_rate or training.head_learning_rate"
-                    )
-                for optimizer in optimizers:
-                    optimizer.step()
-                losses.append(loss.item())
-                norms.append(norm.item())
+        at, best = resume_state(state_file, model, optimizers, device) if state_file else (Position(), {})
+        while at.epoch < training.epochs and not _stopped(at.stop_losses, training.patience_epochs):
+            model.train()
+            for start in range(at.next_row, len(trained_on), training.batch_size):
+                index = trained_on[start : start + training.batch_size]
+                loss, norm = _step(model, optimizers, rows, embeddings, index, columns, training, at, device)
+                at.losses.append(loss)
+                at.gradient_norms.append(norm)
+                at.next_row = start + len(index)
+                if state_file and training.checkpoint_steps and len(at.losses) % training.checkpoint_steps == 0:
+                    save_state(state_file, at, model, optimizers, best, device)
                 if progress is not None:
-                    progress(epoch * len(rows) + int(index[-1]) + 1, training.epochs * len(rows))
-        model.eval()
-    return TrainingCurve(tuple(losses), tuple(norms), len(rows))
-
-
-def _optimizers(model: BaheCtrModel, training: TrainingConfig) -> tuple[torch.optim.Optimizer, ...]:
-    """AdamW for dense weights in two groups, deep layers and the rest; a sparse Adam, without decay, for hashed rows."""
-    tables = list(model.head.tables.parameters())
-    deep = [p for p in model.deep.parameters() if p.requires_grad]
-    apart = {id(p) for p in (*tables, *model.deep.parameters())}
-    rest = [p for p in model.parameters() if id(p) not in apart]
-    dense = torch.optim.AdamW(
-        [{"params": deep, "lr": training.deep_learning_rate}, {"params": rest, "lr": training.head_learning_rate}],
-        weight_decay=training.weight_decay,
+                    progress(at.epoch * len(trained_on) + at.next_row, training.epochs * len(trained_on))
+            at.epoch, at.next_row = at.epoch + 1, 0
+            if len(stop_on):
+                at.stop_losses.append(_stop_loss(model, rows, embeddings, stop_on, training, device))
+                if at.stop_losses[-1] == min(at.stop_losses):
+                    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        if best:
+            model.load_state_dict(best)
+    model.eval()
+    return TrainingCurve(
+        losses=tuple(at.losses),
+        gradient_norms=tuple(at.gradient_norms),
+        stop_losses=tuple(at.stop_losses),
+        rows=len(trained_on),
+        optimizer_state=optimizers.state(),
     )
-    return (
-        (dense, torch.optim.SparseAdam(tables, lr=_HASHED_STEP * training.head_learning_rate)) if tables else (dense,)
+
+
+def early_stop_rows(user_ids: np.ndarray, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the rows trained on and of those that decide when to stop, by hash(user_id, seed) < share.
+
+    None decide when that would leave nothing to train on.
+    """
+    everything = np.arange(len(user_ids))
+    of_user = {
+        user: int.from_bytes(hashlib.sha256(f"{seed}\0{user}".encode()).digest()[:8], "big") / 2**64 < share
+        for user in set(user_ids)
+    }
+    decides = np.array([of_user[user] for user in user_ids], bool)
+    if decides.all():
+        return everything, everything[:0]
+    return everything[~decides], everything[decides]
+
+
+def _step(
+    model: BaheCtrModel,
+    optimizers: Optimizers,
+    rows: ImpressionRows,
+    embeddings: np.ndarray,
+    index: np.ndarray,
+    columns: HeadColumns,
+    training: TrainingConfig,
+    at: Position,
+    device: torch.device,
+) -> tuple[float, float]:
+    """Take one step on the rows at `index`; return loss and gradient norm."""
+    batch = collate(rows, embeddings, index, columns=columns, features=model.features, device=device)
+    weights, log_variances = _label_weights(model, training, device)
+    loss = label_loss(model(batch), batch.labels, weights=weights, log_variances=log_variances)
+    optimizers.zero_grad()
+    loss.backward()
+    norm = optimizers.clip(training.max_gradient_norm)
+    if not torch.isfinite(loss) or not torch.isfinite(norm):
+        raise TrainingDivergedError(
+            f"loss {loss.item()} and gradient norm {norm.item()} at step {len(at.losses)} of epoch {at.epoch}: "
+            "lower training.deep_learning_rate or training.head_learning_rate"
+        )
+    step = model.spec.trained_steps + len(at.losses)
+    optimizers.step(learning_rate_share(training, step=step, day=model.spec.trained_days))
+    return loss.item(), norm.item()
+
+
+def _label_weights(
+    model: BaheCtrModel, training: TrainingConfig, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the weights (L,) of the labels in force and, where they are learned, their log-variances (L,)."""
+    labels = model.spec.labels
+    weights = torch.tensor([training.label_weights.get(label, 1.0) for label in labels], device=device)
+    if training.label_weighting == "fixed" or len(labels) == 1:
+        return weights, None
+    return weights, torch.stack([model.log_variances[block_key(label)] for label in labels])
+
+
+def _stop_loss(
+    model: BaheCtrModel,
+    rows: ImpressionRows,
+    embeddings: np.ndarray,
+    stop_on: np.ndarray,
+    training: TrainingConfig,
+    device: torch.device,
+) -> float:
+    scores = score(
+        model, rows, embeddings, index=stop_on, batch_size=training.batch_size * _SCORED_AT_ONCE, device=device
+    )
+    return logloss(rows.labels[stop_on], scores)
+
+
+def _stopped(stop_losses: list[float], patience_epochs: int) -> bool:
+    """Return whether the last `patience_epochs` epochs brought no better logloss."""
+    return len(stop_losses) > patience_epochs and min(stop_losses[-patience_epochs:]) >= min(
+        stop_losses[:-patience_epochs]
     )
 
 

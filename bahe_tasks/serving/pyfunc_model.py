@@ -1,6 +1,6 @@
-"""The MLflow pyfunc of a model version: click probabilities from cached user and item embeddings.
+"""The MLflow pyfunc of a model version: click probabilities from cached embeddings, or from histories.
 
-Owns no logic: it turns a DataFrame into the arrays of `core.score.score_pairs`. So
+Owns no logic: it turns a DataFrame into the arrays of `core.score`. So
 `mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)` gives what `bahe score` gives.
 
 Unusual: MLflow stores this very file beside the weights and runs it when the model is loaded ("model from code"), so
@@ -34,28 +34,91 @@ class ClickProbability(PythonModel):
 
         Columns: user_embedding (N·H numbers, text features in sorted order), item_embedding (H numbers); optional:
         user_id, item_id, and each `cat_*` (text) and `num_*` (number) the model has. A value left out is absent.
+
+        A model whose user side depends on the item (head din, item beside) reads instead, all optional:
+        title_embedding (H numbers, the behavior embedding of the title) and for each text feature behaviors_FEATURE
+        (S lists of H numbers, oldest first, at most the S it was trained with) and ages_s_FEATURE (S numbers, seconds).
         """
+        score = self._score_cached if self._spec.model.user_is_cacheable else self._score_histories
+        cat = {name: _texts(model_input, f"cat_{name}") for name in self._spec.cat_columns}
+        num = {name: _numbers(model_input, f"num_{name}") for name in self._spec.num_columns}
+        return pd.DataFrame({"click_probability": score(model_input, cat, num)})
+
+    def _score_cached(self, frame: pd.DataFrame, cat: dict[str, np.ndarray], num: dict[str, np.ndarray]) -> np.ndarray:
         import torch
 
         from bahe_tasks.core.score import score_pairs
 
-        probabilities = score_pairs(
+        return score_pairs(
             self._model,
-            _matrix(model_input["user_embedding"]),
-            _matrix(model_input["item_embedding"]),
-            user_ids=_texts(model_input, "user_id"),
-            item_ids=_texts(model_input, "item_id"),
-            cat={name: _texts(model_input, f"cat_{name}") for name in self._spec.cat_columns},
-            num={name: _numbers(model_input, f"num_{name}") for name in self._spec.num_columns},
+            _matrix(frame["user_embedding"]),
+            _matrix(frame["item_embedding"]),
+            user_ids=_texts(frame, "user_id"),
+            item_ids=_texts(frame, "item_id"),
+            cat=cat,
+            num=num,
             device=torch.device("cpu"),
         )
-        return pd.DataFrame({"click_probability": probabilities})
+
+    def _score_histories(
+        self, frame: pd.DataFrame, cat: dict[str, np.ndarray], num: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        import torch
+
+        from bahe_tasks.core.batches import Histories, ImpressionRows
+        from bahe_tasks.core.score import score
+
+        vectors: list[Any] = []  # every vector of the frame in turn: rows of one embedding matrix
+        title_rows = np.full(len(frame), -1, np.int64)
+        for p, title in enumerate(_lists(frame, "title_embedding")):
+            if len(title):
+                title_rows[p] = len(vectors)
+                vectors.append(title)
+        histories = {}
+        for feature in self._spec.features:
+            behaviors, ages_s = _lists(frame, f"behaviors_{feature}"), _lists(frame, f"ages_s_{feature}")
+            lengths = np.array([len(sequence) for sequence in behaviors], np.int64)
+            flat_ages = np.array([age for ages in ages_s for age in ages], np.float64)
+            if [len(ages) for ages in ages_s] != lengths.tolist():
+                raise ValueError(f"ages_s_{feature} must hold one age for each behavior of behaviors_{feature}")
+            ends = np.cumsum(lengths)
+            histories[feature] = Histories(
+                behavior_rows=len(vectors) + np.arange(lengths.sum()),
+                occurred_at=np.round(-flat_ages * 1_000_000).astype(np.int64),  # the present is 0
+                values=np.full(len(flat_ages), np.nan, np.float32),
+                starts=ends - lengths,
+                ends=ends,
+            )
+            vectors += [vector for sequence in behaviors for vector in sequence]
+        rows = ImpressionRows(
+            impression_ids=np.arange(len(frame)).astype(object),
+            user_ids=_texts(frame, "user_id"),
+            item_ids=_texts(frame, "item_id"),
+            shown_at=np.zeros(len(frame), np.int64),
+            labels=np.zeros(len(frame), np.float32),
+            title_rows=title_rows,
+            histories=histories,
+            cat=cat,
+            num=num,
+        )
+        width = self._model.deep.width
+        embeddings = np.array(vectors, np.float32).reshape(len(vectors), width)
+        return score(self._model, rows, embeddings, batch_size=256, device=torch.device("cpu"))
 
 
 def _matrix(column: pd.Series) -> np.ndarray:
     """Return (P, width) float32, all rows of one width."""
     return (
         np.stack([np.asarray(row, dtype=np.float32) for row in column]) if len(column) else np.zeros((0, 0), np.float32)
+    )
+
+
+def _lists(frame: pd.DataFrame, name: str) -> list[Any]:
+    """Return a list a row, empty where the value or the whole column is absent."""
+    return (
+        [row if isinstance(row, list | np.ndarray) else [] for row in frame[name]]
+        if name in frame
+        else [[]] * len(frame)
     )
 
 

@@ -37,7 +37,7 @@ def challenger_metrics(
     window = read_window(day, config)
     mask = window.gate(config.gate.gate_days)
     index = read_embeddings(config, window_keys(window, mask), encoder_version=encoder_version(config.encoder))
-    rows = impression_rows(window, mask, index, max_behaviors_per_sequence=config.sequences.max_behaviors_per_sequence)
+    rows = impression_rows(window, mask, index, sequences=config.sequences)
     labels = rows.labels.astype(np.float64)
     unjudged = ChallengerMetrics(
         rows=len(labels), positives=int(labels.sum()), has_reference=reference is not None, non_finite_scores=0

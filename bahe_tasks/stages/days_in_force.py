@@ -5,6 +5,7 @@ A day whose inputs were refused is not read by any other day until it passes or 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 from bahe_tasks.config import Config
@@ -57,7 +58,7 @@ def training_fingerprint(day: date, config: Config, *, encoder_version: str, par
         encoder_version=encoder_version,
         parent=parent_fingerprint,
         model=config.model,
-        training=config.training,
+        training=replace(config.training, checkpoint_steps=0),  # decides nothing but where a killed run goes on
         held_out=[config.gate.gate_days, config.gate.held_out_share, config.landing.label_horizon_days],
-        max_behaviors_per_sequence=config.sequences.max_behaviors_per_sequence,
+        behaviors_read=[config.sequences.max_behaviors_per_sequence, config.sequences.max_behaviors_by_feature],
     )

@@ -21,7 +21,7 @@ from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.device import pick_device
-from bahe_tasks.core.model_files import load_model, save_model
+from bahe_tasks.core.model_files import load_model, load_optimizer_state, save_model
 from bahe_tasks.core.train import train
 from bahe_tasks.stages.days_in_force import training_fingerprint
 from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
@@ -55,12 +55,11 @@ def fine_tune(
     index = read_embeddings(config, window_keys(window, training_mask | day_mask), encoder_version=version)
 
     def rows_of(mask: np.ndarray) -> ImpressionRows:
-        return impression_rows(
-            window, mask, index, max_behaviors_per_sequence=config.sequences.max_behaviors_per_sequence
-        )
+        return impression_rows(window, mask, index, sequences=config.sequences)
 
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
-    parent_model = load_model(local_model_folder(registry, parent.version)) if parent else None
+    parent_folder = local_model_folder(registry, parent.version) if parent else None
+    parent_model = load_model(parent_folder, to_train=True) if parent_folder else None
     progressive = score_day(
         day, config, rows_of(day_mask), index, parent, parent_model, input_fingerprint=stage_fingerprint, force=force
     )
@@ -72,7 +71,12 @@ def fine_tune(
 
     rows = rows_of(training_mask)
     seed = _seed_of_day(config.training.seed, day)
-    model, spec = model_to_train(rows, config, parent_model, encoder_version=version, seed=seed)
+    warm = config.training.start_from == "parent"
+    model, spec = model_to_train(rows, config, parent_model if warm else None, encoder_version=version, seed=seed)
+    keeps_state = config.training.keep_optimizer_state
+    state_file = config.home / "work" / "fine_tune" / f"{day}-{stage_fingerprint[:16]}.safetensors"
+    if force:
+        state_file.unlink(missing_ok=True)
     curve = train(
         model,
         rows,
@@ -80,10 +84,13 @@ def fine_tune(
         training=config.training,
         seed=seed,
         device=pick_device(config.encoder.device),
+        optimizer_state=load_optimizer_state(parent_folder) if warm and keeps_state and parent_folder else None,
+        state_file=state_file,
         progress=progress,
     )
     with tempfile.TemporaryDirectory(prefix="bahe-model-") as folder:
-        save_model(model, spec, Path(folder))
+        spec = spec.trained(steps=len(curve.losses))
+        save_model(model, spec, Path(folder), optimizer_state=curve.optimizer_state if keeps_state else None)
         run_id = log_fine_tune_run(
             registry,
             day=day,
@@ -91,6 +98,7 @@ def fine_tune(
             model_dir=Path(folder),
             cat_columns=spec.cat_columns,
             num_columns=spec.num_columns,
+            history_features=None if spec.model.user_is_cacheable else spec.features,
             params=_params(
                 config, parameters=sum(p.numel() for p in model.parameters()), seed=seed, rows=len(rows.labels)
             ),
@@ -99,7 +107,11 @@ def fine_tune(
                 "training_loss": float(np.mean(curve.losses)),
                 "training_rows": float(len(rows.labels)),
             },
-            curves={"loss": list(curve.losses), "gradient_norm": list(curve.gradient_norms)},
+            curves={
+                "loss": list(curve.losses),
+                "gradient_norm": list(curve.gradient_norms),
+                "stop_logloss": list(curve.stop_losses),
+            },
             tags={
                 "encoder_version": version,
                 "parent_version": str(parent.version) if parent else "",
@@ -110,6 +122,8 @@ def fine_tune(
                 **{f"table_version.{name}": str(v) for name, v in table_versions(config).items()},
             },
         )
+    for leftover in state_file.parent.glob(f"{day}-*"):
+        leftover.unlink()
     return {"state": "trained", "run_id": run_id, **summary, **progressive}
 
 

@@ -78,8 +78,9 @@ def histories_as_of(users: Sequence[str], day: date, config: Config) -> Historie
         filters=pc.field("user_id").isin(pa.array(users, pa.string())),
     ).to_pandas()
     events = events.sort_values(["feature", "user_id", "occurred_at", "behavior_key", "value", "item_id"])
-    newest = events.groupby(["feature", "user_id"], sort=False).tail(config.sequences.max_behaviors_per_sequence)
-    return HistoriesAsOf(pd.Index(users), newest)
+    from_newest = events.groupby(["feature", "user_id"], sort=False).cumcount(ascending=False)
+    read = events["feature"].map(config.sequences.behaviors_read)
+    return HistoriesAsOf(pd.Index(users), events[from_newest < read])
 
 
 def newest_items(items: Sequence[str], day: date, config: Config) -> pa.Table:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.checkpoint import embedding_width
-from bahe_tasks.config import Config
+from bahe_tasks.config import Config, SequencesConfig
 from bahe_tasks.core.batches import Histories, ImpressionRows, MissingEmbeddingError
 from bahe_tasks.stages.days_in_force import first_impression_day, readable_partitions
 from bahe_tasks.stores.delta_tables import read_table
@@ -108,12 +108,17 @@ class EmbeddingIndex:
 def read_embeddings(config: Config, keys: Sequence[pa.ChunkedArray], *, encoder_version: str) -> EmbeddingIndex:
     """Return the stored embeddings of the given keys (nulls and repeats allowed)."""
     distinct = pc.unique(pa.chunked_array([chunk for array in keys for chunk in array.chunks], pa.string())).drop_null()
+    return read_stored_embeddings(config, distinct.to_pylist(), encoder_version=encoder_version)
+
+
+def read_stored_embeddings(config: Config, keys: Sequence[str], *, encoder_version: str) -> EmbeddingIndex:
+    """Return the embeddings of those of the distinct keys that have one."""
     table = read_table(
         config.tables_dir,
         "behavior_embeddings",
         columns=["behavior_key", "embedding"],
         partitions=f"encoder_version = '{encoder_version}'",
-        filters=pc.field("behavior_key").isin(pa.array(distinct.to_pylist(), pa.string())),
+        filters=pc.field("behavior_key").isin(pa.array(keys, pa.string())),
     ).sort_by("behavior_key")
     blob = b"".join(table["embedding"].to_pylist())
     width = embedding_width(config.encoder.checkpoint)
@@ -128,24 +133,24 @@ def window_keys(window: Window, mask: np.ndarray) -> list[pa.ChunkedArray]:
 
 
 def impression_rows(
-    window: Window, mask: np.ndarray, index: EmbeddingIndex, *, max_behaviors_per_sequence: int
+    window: Window, mask: np.ndarray, index: EmbeddingIndex, *, sequences: SequencesConfig
 ) -> ImpressionRows:
     """Return the masked impressions, in the window's order, each with the newest S behaviors before it."""
     impressions, of_users = _with_sequences(window, mask)
     ends = _map_columns(impressions["sequence_ends"], np.int64, 0)
     histories = {}
     for feature in sorted(set(of_users["feature"].to_pylist())):
-        sequences = of_users.filter(pc.equal(of_users["feature"], feature))
-        lists = sequences["behavior_keys"].combine_chunks()
+        of_feature = of_users.filter(pc.equal(of_users["feature"], feature))
+        lists = of_feature["behavior_keys"].combine_chunks()
         offsets = np.asarray(lists.offsets, dtype=np.int64) - lists.offsets[0].as_py()
-        row = _day_and_user(sequences).get_indexer(_day_and_user(impressions))
+        row = _day_and_user(of_feature).get_indexer(_day_and_user(impressions))
         base = np.where(row >= 0, offsets[row], 0)
         end = np.where(row >= 0, ends.get(feature, np.zeros(len(row), np.int64)), 0)
         histories[feature] = Histories(
-            behavior_rows=index.rows_of(pc.list_flatten(sequences["behavior_keys"])),
-            occurred_at=_micros(pc.list_flatten(sequences["occurred_at"])),
-            values=np.asarray(pc.list_flatten(sequences["values"]).to_pandas(), dtype=np.float32),
-            starts=base + np.maximum(0, end - max_behaviors_per_sequence),
+            behavior_rows=index.rows_of(pc.list_flatten(of_feature["behavior_keys"])),
+            occurred_at=_micros(pc.list_flatten(of_feature["occurred_at"])),
+            values=np.asarray(pc.list_flatten(of_feature["values"]).to_pandas(), dtype=np.float32),
+            starts=base + np.maximum(0, end - sequences.behaviors_read(feature)),
             ends=base + end,
         )
     return ImpressionRows(
@@ -158,6 +163,7 @@ def impression_rows(
         histories=histories,
         cat=_map_columns(impressions["cat"], object, None),
         num=_map_columns(impressions["num"], np.float64, np.nan),
+        extra_labels=_map_columns(impressions["labels"], np.float32, np.nan),
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.columns import num_statistics
 from bahe_tasks.core.ctr_model import BaheCtrModel, grow_model, new_model
 from bahe_tasks.core.llm_split import LlmSplit
-from bahe_tasks.core.model_spec import ModelSpec, NumStatistics, check_parent, num_statistics
+from bahe_tasks.core.model_spec import ModelSpec, check_parent
+
+
+class MissingColumnError(ValueError):
+    """A text feature, column or label that the configuration names and the log does not have."""
 
 
 def model_to_train(
@@ -24,42 +29,50 @@ def model_to_train(
 ) -> tuple[BaheCtrModel, ModelSpec]:
     """Return the untrained model of the day and its spec.
 
-    Text features and columns in force are the configured ones, else the parent's and those of the training rows.
-    Statistics of a numeric column come from the rows of the day it appeared. Raises the errors of `check_parent` when
-    the parent was built on another encoder_version or another model.
+    Text features and columns in force are the configured ones, else the parent's and those of the training rows; extra
+    labels are the configured ones. Statistics of a numeric column come from the rows of the day it appeared. Raises the
+    errors of `check_parent` when the parent was built on another encoder_version or another model, and
+    `MissingColumnError`.
     """
-    features = config.model.features or _filled_features(rows)
-    cat_columns = config.model.cat_columns or tuple(rows.cat)
-    numbers = num_statistics(_chosen(rows.num, config.model.num_columns))
+    settings = config.model
+    numbers = num_statistics(_chosen(rows.num, settings.num_columns))
+    found = {
+        "features": settings.features or _filled_features(rows),
+        "cat_columns": settings.cat_columns or tuple(rows.cat),
+        "num_statistics": numbers,
+        "extra_labels": settings.extra_labels,
+    }
+    known = parent[1] if parent else None
+    _refuse_missing("features", settings.features, _filled_features(rows), known.features if known else ())
+    _refuse_missing("cat_columns", settings.cat_columns, rows.cat, known.cat_columns if known else ())
+    _refuse_missing("num_columns", settings.num_columns, numbers, known.num_columns if known else ())
+    _refuse_missing("extra_labels", settings.extra_labels, rows.extra_labels, known.extra_labels if known else ())
     if parent is not None:
-        model, spec = parent
-        check_parent(spec, encoder_version=encoder_version, model=config.model)
-        spec = spec.grown(features=features, cat_columns=cat_columns, num_statistics=numbers, model=config.model)
-        return grow_model(model, spec, seed=seed), spec
-    return _fresh(rows, config, features, cat_columns, numbers, encoder_version=encoder_version, seed=seed)
-
-
-def _fresh(
-    rows: ImpressionRows,
-    config: Config,
-    features: tuple[str, ...],
-    cat_columns: tuple[str, ...],
-    numbers: dict[str, NumStatistics],
-    *,
-    encoder_version: str,
-    seed: int,
-) -> tuple[BaheCtrModel, ModelSpec]:
-    split = LlmSplit.load(checkpoint_dir(config.encoder.checkpoint), config.encoder.num_shallow_layers)
-    spec = ModelSpec(
-        features=tuple(sorted(features)),
-        cat_columns=tuple(sorted(cat_columns)),
-        num_statistics=numbers,
-        encoder_version=encoder_version,
-        num_shallow_layers=config.encoder.num_shallow_layers,
-        llm_config=split.llm_config,
-        model=config.model,
-    )
-    return new_model(spec, split.deep, seed=seed, base_rate=float(rows.labels.mean())), spec
+        check_parent(parent[1], encoder_version=encoder_version, model=settings)
+        spec = parent[1].grown(**found, model=settings)  # type: ignore[arg-type]
+        model = grow_model(parent[0], spec, seed=seed)
+    else:
+        split = LlmSplit.load(
+            checkpoint_dir(config.encoder.checkpoint),
+            config.encoder.num_shallow_layers,
+            deep_attention=settings.deep_attention,
+        )
+        spec = ModelSpec(
+            features=(),
+            cat_columns=(),
+            num_statistics={},
+            encoder_version=encoder_version,
+            num_shallow_layers=config.encoder.num_shallow_layers,
+            llm_config=split.llm_config,
+            model=settings,
+        ).grown(**found)  # type: ignore[arg-type]
+        model = new_model(spec, split.deep, seed=seed, base_rate=float(rows.labels.mean()))
+    if settings.head == "din" and not spec.features:
+        raise MissingColumnError(
+            "model.head din attends to behaviors, but no text feature has one yet: "
+            "land behavior_events, or choose another model.head"
+        )
+    return model, spec
 
 
 def _filled_features(rows: ImpressionRows) -> tuple[str, ...]:
@@ -69,3 +82,13 @@ def _filled_features(rows: ImpressionRows) -> tuple[str, ...]:
 
 def _chosen(columns: Mapping[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
     return {name: column for name, column in columns.items() if not names or name in names}
+
+
+def _refuse_missing(setting: str, configured: Iterable[str], in_log: Iterable[str], in_parent: Iterable[str]) -> None:
+    """Raise `MissingColumnError` for configured names that neither the training rows nor the parent have."""
+    missing = sorted({*configured} - {*in_log} - {*in_parent})
+    if missing:
+        raise MissingColumnError(
+            f"model.{setting} names {', '.join(missing)}, which no training row has; the log has "
+            f"{', '.join(sorted(in_log)) or 'none'}: mend the setting or the log"
+        )

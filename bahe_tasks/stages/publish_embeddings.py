@@ -1,7 +1,8 @@
 """Stage 8: user and item embeddings of the champion, for serving and batch scoring (PAPER.md, step 3).
 
 Users and items active in the last publish_days, as of the end of D, one partition per model version written whole. The
-user embedding does not depend on a candidate item, so a pair is scored from two cached vectors and the CTR head.
+user embedding does not depend on a candidate item, so a pair is scored from two cached vectors and the CTR head. Where
+it does (`head: din`, `item_reading: beside`), items are published and no users: `bahe score` reads their histories.
 """
 
 from __future__ import annotations
@@ -40,21 +41,24 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
         return {"state": "published", **record.counts}
 
     first = day - timedelta(days=config.publish.publish_days - 1)
-    users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config)
+    model, spec = load_model(local_model_folder(registry, version))
+    cacheable = spec.model.user_is_cacheable
+    users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config) if cacheable else []
     items = newest_items(
         active_ids("item_id", ("behavior_events", "impressions", "items"), first, day, config), day, config
     )
     history = histories_as_of(users, day, config)
     encode_missing(day, config, _texts(history.texts, items))
-    model, spec = load_model(local_model_folder(registry, version))
     index = read_embeddings(
         config, [history.texts["behavior_key"], items["title_key"]], encoder_version=spec.encoder_version
     )
     batch_size, device = config.training.batch_size * 8, pick_device(config.encoder.device)
     as_of = np.full(len(users), int(end_of(day).timestamp()) * 1_000_000, np.int64)
-    of_users = user_embeddings(
-        model, history.histories(index), as_of, index.vectors, batch_size=batch_size, device=device
-    )
+    of_users: np.ndarray = np.zeros((0, 0), np.float32)
+    if cacheable:
+        of_users = user_embeddings(
+            model, history.histories(index), as_of, index.vectors, batch_size=batch_size, device=device
+        )
     of_items = item_embeddings(
         model, index.rows_of(items["title_key"]), index.vectors, batch_size=batch_size, device=device
     )

@@ -1,7 +1,8 @@
 """Batch scoring with the champion: click probabilities of (user_id, item_id) pairs from the published embeddings.
 
 An unknown user is an empty history. An item that is not published but has a title, in the file or in the table items,
-is encoded; without a title it gets the model's vector for unknown items.
+is encoded; without a title it gets the model's vector for unknown items. Where the user side depends on the item
+(`head: din`, `item_reading: beside`) nothing is looked up: histories and titles pass through the model.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.behavior_key import behavior_key, canonical_text
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
@@ -22,7 +22,8 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
-from bahe_tasks.stages.histories_as_of import newest_items
+from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
+from bahe_tasks.stages.score_with_histories import score_with_histories
 from bahe_tasks.stores.delta_tables import partition_records, read_table
 from bahe_tasks.stores.model_registry import champion as current_champion
 from bahe_tasks.stores.model_registry import connect, local_model_folder
@@ -50,18 +51,8 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     if champion is None or str(champion.version) not in partition_records(config.tables_dir, "item_embeddings"):
         raise NothingToScoreWithError("no published champion; run a day first: `bahe run-day DAY`")
     model, _ = load_model(local_model_folder(registry, champion.version))
-    users, new_users = _user_vectors(frame, model, champion, config)
-    items, columns, new_items = _item_vectors(frame, model, champion, config)
-    frame["click_probability"] = score_pairs(
-        model,
-        users,
-        items,
-        user_ids=frame["user_id"].to_numpy(dtype=object),
-        item_ids=frame["item_id"].to_numpy(dtype=object),
-        cat=_columns(frame, "cat_", [row["cat"] for row in columns], dtype=object, absent=None),
-        num=_columns(frame, "num_", [row["num"] for row in columns], dtype=np.float64, absent=np.nan),
-        device=pick_device(config.encoder.device),
-    )
+    score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
+    frame["click_probability"], new_users, new_items = score_all(frame, model, champion, config)
     out.parent.mkdir(parents=True, exist_ok=True)
     _WRITERS[out.suffix](frame, out)
     return {
@@ -92,6 +83,26 @@ def _read(path: Path) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+def _score_published(
+    frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
+) -> tuple[np.ndarray, int, int]:
+    """Return the click probability of each pair (P,), and how many users and items are not published."""
+    users, new_users = _user_vectors(frame, model, champion, config)
+    items, known, new_items = _item_vectors(frame, model, champion, config)
+    cat, num = pair_columns(frame, known)
+    probabilities = score_pairs(
+        model,
+        users,
+        items,
+        user_ids=frame["user_id"].to_numpy(dtype=object),
+        item_ids=frame["item_id"].to_numpy(dtype=object),
+        cat=cat,
+        num=num,
+        device=pick_device(config.encoder.device),
+    )
+    return probabilities, new_users, new_items
+
+
 def _user_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
 ) -> tuple[np.ndarray, int]:
@@ -109,21 +120,13 @@ def _user_vectors(
 
 def _item_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, list[dict[str, dict[str, Any]]], int]:
-    """Return the item embedding of each pair, (P, H) float32, the item's columns, and how many items were not published."""
+) -> tuple[np.ndarray, ItemColumns, int]:
+    """Return the item embedding of each pair, (P, H) float32, the items' columns, and how many items were not published."""
     wanted = pd.Index(frame["item_id"].unique())
     table = _published("item_embeddings", "item_id", wanted, champion, config)
-    published = {row["item_id"]: row for row in table.select(["item_id", "cat", "num"]).to_pylist()}
-    absent = sorted(set(wanted) - set(published))
-    described = {row["item_id"]: row for row in newest_items(absent, champion.day, config).to_pylist()}
-    titles = {item: row["title"] for item, row in described.items()}
-    if "title" in frame:
-        given = frame.dropna(subset=["title"]).drop_duplicates("item_id").set_index("item_id")["title"]
-        titles |= {
-            item: canonical_text(str(given[item]))
-            for item in absent
-            if item in given and behavior_key(str(given[item]))
-        }
+    known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
+    absent = sorted(set(wanted) - set(known))
+    titles, described = describe_items(frame, absent, champion.day, config)
     texts = sorted(set(titles.values()))
     encoded = (
         encode_texts(texts, checkpoint_dir=checkpoint_dir(config.encoder.checkpoint), encoder=config.encoder)
@@ -134,12 +137,7 @@ def _item_vectors(
     extra = item_embeddings(model, title_rows, encoded, batch_size=256, device=pick_device(config.encoder.device))
     vectors = np.concatenate([_vectors(table, model.deep.width), extra])
     row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
-    no_columns: dict[str, Any] = {"cat": [], "num": []}
-    columns = {item: published.get(item) or described.get(item) or no_columns for item in wanted}
-    as_maps = {
-        item: {"cat": dict(found["cat"] or []), "num": dict(found["num"] or [])} for item, found in columns.items()
-    }
-    return vectors[row], [as_maps[item] for item in frame["item_id"]], len(absent)
+    return vectors[row], known | described, len(absent)
 
 
 def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersion, config: Config) -> pa.Table:
@@ -153,21 +151,6 @@ def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersi
 
 def _vectors(table: pa.Table, width: int) -> np.ndarray:
     return np.frombuffer(b"".join(table["embedding"].to_pylist()), "<f4").reshape(table.num_rows, width)
-
-
-def _columns(
-    frame: pd.DataFrame, prefix: str, of_items: list[dict[str, Any]], *, dtype: type, absent: Any
-) -> dict[str, np.ndarray]:
-    """Return the file's columns of a prefix over the items' columns of the same name."""
-    given = {str(name).removeprefix(prefix): frame[name] for name in frame if str(name).startswith(prefix)}
-    columns = {}
-    for name in sorted({*given, *(key for maps in of_items for key in maps)}):
-        column: np.ndarray = np.array([maps.get(name, absent) for maps in of_items], dtype=dtype)
-        if name in given:
-            present = given[name].notna().to_numpy()
-            column[present] = given[name][present].astype(str if dtype is object else float)
-        columns[name] = column
-    return columns
 
 
 def _write_jsonl(frame: pd.DataFrame, out: Path) -> None:

@@ -24,6 +24,7 @@ LOGGED_MODEL_TAG = "logged_model_id"
 """Run tag that names the run's model; set last before the run is finished."""
 
 MODEL_FILES = ("model.safetensors", "model_spec.json")
+OPTIONAL_FILES = ("optimizer.safetensors",)
 
 PYFUNC_SCRIPT = Path(__file__).parent.parent / "serving" / "pyfunc_model.py"
 """MLflow stores this file with the model; it is named, not imported, because it needs torch."""
@@ -60,11 +61,14 @@ def log_fine_tune_run(
     model_dir: Path,
     cat_columns: Sequence[str],
     num_columns: Sequence[str],
+    history_features: Sequence[str] | None = None,
 ) -> str:
     """Log one fine-tune and return the run's id.
 
-    `curves` are values by step, from step 0. `model_dir` holds model.safetensors and model_spec.json. `cat_columns` and
-    `num_columns` are the model's columns without cat_ and num_; they enter the signature. A run that fails on the way
+    `curves` are values by step, from step 0. `model_dir` holds model.safetensors, model_spec.json and, where it is kept,
+    optimizer.safetensors. `cat_columns` and
+    `num_columns` are the model's columns without cat_ and num_; they enter the signature, and so do `history_features`,
+    the text features of a model that reads histories where others read a cached user embedding. A run that fails on the way
     is marked FAILED and the error raised. Raises `ModelFilesNotFoundError` before anything is logged.
     """
     missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
@@ -76,7 +80,9 @@ def log_fine_tune_run(
     run_id: str = run.info.run_id
     try:
         _log_numbers(registry, run_id, params=params, metrics=metrics, curves=curves, time_ms=run.info.start_time)
-        model_id = _log_model(registry, run_id, model_dir, signature=_signature(cat_columns, num_columns))
+        model_id = _log_model(
+            registry, run_id, model_dir, signature=_signature(cat_columns, num_columns, history_features)
+        )
         client.set_tag(run_id, LOGGED_MODEL_TAG, model_id)
     except BaseException:
         client.set_terminated(run_id, status="FAILED")
@@ -119,7 +125,11 @@ def _log_model(registry: Registry, run_id: str, model_dir: Path, *, signature: M
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(PYFUNC_SCRIPT),
-            artifacts={Path(name).stem: str(model_dir / name) for name in MODEL_FILES},
+            artifacts={
+                Path(name).stem: str(model_dir / name)
+                for name in (*MODEL_FILES, *OPTIONAL_FILES)
+                if (model_dir / name).is_file()
+            },
             signature=signature,
             pip_requirements=[f"{name}=={installed_version(name)}" for name in _PIP_REQUIREMENTS],
         )
@@ -132,15 +142,23 @@ def _log_model(registry: Registry, run_id: str, model_dir: Path, *, signature: M
     return str(model.model_id)
 
 
-def _signature(cat_columns: Sequence[str], num_columns: Sequence[str]) -> ModelSignature:
-    """Return the pyfunc's signature: embeddings are required, ids and columns may be left out."""
+def _signature(
+    cat_columns: Sequence[str], num_columns: Sequence[str], history_features: Sequence[str] | None
+) -> ModelSignature:
+    """Return the pyfunc's signature: embeddings are required, ids, columns and histories may be left out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
 
-    inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(Array(DataType.double), name) for name in ("user_embedding", "item_embedding")
-    ]
+    numbers = Array(DataType.double)
+    inputs: list[ColSpec | TensorSpec] = []
+    if history_features is None:
+        inputs += [ColSpec(numbers, name) for name in ("user_embedding", "item_embedding")]
+    else:
+        inputs.append(ColSpec(numbers, "title_embedding", required=False))
+        for feature in sorted(history_features):
+            inputs.append(ColSpec(Array(numbers), f"behaviors_{feature}", required=False))
+            inputs.append(ColSpec(numbers, f"ages_s_{feature}", required=False))
     inputs += [ColSpec(DataType.string, name, required=False) for name in ("user_id", "item_id")]
     inputs += [ColSpec(DataType.string, f"cat_{name}", required=False) for name in sorted(cat_columns)]
     inputs += [ColSpec(DataType.double, f"num_{name}", required=False) for name in sorted(num_columns)]

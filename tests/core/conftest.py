@@ -1,5 +1,6 @@
 """Tiny random LLMs and rows that the tests of core share. Everything is seeded."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -9,9 +10,10 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrai
 
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.batches import Batch, Histories, ImpressionRows, collate, head_columns
+from bahe_tasks.core.columns import NumStatistics
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit
-from bahe_tasks.core.model_spec import ModelSpec, NumStatistics
+from bahe_tasks.core.model_spec import ModelSpec
 
 WIDTH = 32
 TINY = {
@@ -65,6 +67,12 @@ def tiny_spec(tiny_split) -> ModelSpec:
 
 
 @pytest.fixture
+def with_model(tiny_spec) -> Callable[..., ModelSpec]:
+    """(settings of the model) → the tiny spec with them."""
+    return lambda **settings: dataclasses.replace(tiny_spec, model=dataclasses.replace(tiny_spec.model, **settings))
+
+
+@pytest.fixture
 def tiny_model(tiny_split, tiny_spec) -> BaheCtrModel:
     """A model whose zero-initialised parts are filled, so that a test sees every input matter."""
     return filled(new_model(tiny_spec, tiny_split().deep, seed=3))
@@ -74,12 +82,18 @@ def filled(model: BaheCtrModel) -> BaheCtrModel:
     generator = torch.Generator().manual_seed(9)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if not name.startswith("deep.") and not parameter.any():
+            if (not name.startswith("deep.") or ".lora_" in name) and not parameter.any():
                 parameter.normal_(0, 0.3, generator=generator)
-        for table in model.head.tables.values():
+        for table in model.columns.tables.values():
             table.weight.normal_(0, 0.3, generator=generator)
             table.weight[0] = 0
     return model
+
+
+@pytest.fixture
+def fill() -> Callable[[BaheCtrModel], BaheCtrModel]:
+    """(model) → the model, its zero-initialised parts filled."""
+    return filled
 
 
 @pytest.fixture

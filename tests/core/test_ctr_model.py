@@ -1,11 +1,13 @@
 import dataclasses
 
+import pytest
 import torch
 
-from bahe_tasks.core.ctr_model import age_buckets, new_model
+from bahe_tasks.core.ctr_model import ItemDependentUserError, new_model
+from bahe_tasks.core.sequence_inputs import age_buckets
 
 
-def plain_user_embedding(model, rows, embeddings, r):
+def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
     """One impression, one text feature at a time, no padding."""
     parts = []
     for feature in ("bills", "visits"):
@@ -16,27 +18,29 @@ def plain_user_embedding(model, rows, embeddings, r):
             continue
         behaviors = torch.stack([torch.tensor(embeddings[history.behavior_rows[p]]).float() for p in positions])
         ages_s = torch.tensor([(int(rows.shown_at[r]) - int(history.occurred_at[p])) / 1e6 for p in positions])
-        behaviors = behaviors + model.recency.weight[age_buckets(ages_s, num_buckets=8)]
+        behaviors = behaviors + model.age_and_position.recency.weight[age_buckets(ages_s, num_buckets=8)]
         outputs = model.deep(behaviors[None], torch.ones(1, len(positions), dtype=torch.long))[0]
-        parts.append(outputs.mean(0) if model.pooling == "mean" else outputs[-1])
+        parts.append(outputs.mean(0) if pooling == "mean" else outputs[-1])
     return torch.cat(parts)
 
 
 def test_feature_parallel_equals_one_feature_of_one_impression_at_a_time(
-    tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
+    fill, tiny_split, with_model, tiny_rows, embeddings, batch_of
 ):
     for pooling in ("mean", "last"):
-        tiny_model.pooling = pooling
+        spec = with_model(behavior_pooling=pooling)
+        model = fill(new_model(spec, tiny_split().deep, seed=3))
         with torch.inference_mode():
-            together = tiny_model.user_embedding(batch_of(tiny_rows, embeddings, tiny_spec).users)
+            together = model.user_embedding(batch_of(tiny_rows, embeddings, spec).users)
             for r in range(len(tiny_rows)):
-                torch.testing.assert_close(together[r], plain_user_embedding(tiny_model, tiny_rows, embeddings, r))
+                expected = plain_user_embedding(model, tiny_rows, embeddings, r, pooling)
+                torch.testing.assert_close(together[r], expected)
 
 
 def test_gradients_of_feature_parallel_equal_one_at_a_time(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
     target = torch.randn(len(tiny_rows), 64, generator=torch.Generator().manual_seed(0))
     loss = (tiny_model.user_embedding(batch_of(tiny_rows, embeddings, tiny_spec).users) * target).sum()
-    weights = [tiny_model.recency.weight, *tiny_model.deep.parameters()]
+    weights = [tiny_model.age_and_position.recency.weight, *tiny_model.deep.parameters()]
     together = torch.autograd.grad(loss, weights)
     plain = torch.stack([plain_user_embedding(tiny_model, tiny_rows, embeddings, r) for r in range(len(tiny_rows))])
     for got, expected in zip(together, torch.autograd.grad((plain * target).sum(), weights), strict=True):
@@ -85,14 +89,6 @@ def test_the_age_of_a_behavior_matters(tiny_model, tiny_rows, tiny_spec, embeddi
     assert torch.equal(now[3], then[3])  # both histories empty
 
 
-def test_age_buckets_grow_with_age_and_take_every_age():
-    ages_s = torch.tensor([-5.0, 0.0, 60.0, 3600.0, 86400.0, 30 * 86400.0, 366 * 86400.0, 1e12])
-    buckets = age_buckets(ages_s, num_buckets=16).tolist()
-    assert buckets == sorted(buckets)
-    assert (buckets[0], buckets[-2], buckets[-1]) == (0, 15, 15)
-    assert len(set(buckets[2:7])) == 5  # a minute, an hour, a day, a month and a year are told apart
-
-
 def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
     without = dataclasses.replace(tiny_rows, histories={"bills": tiny_rows.histories["bills"]})
     user = tiny_model.user_embedding(batch_of(without, embeddings, tiny_spec).users)
@@ -102,7 +98,7 @@ def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, ti
 def test_a_model_without_text_features_still_scores(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
     spec = dataclasses.replace(tiny_spec, features=())
     model = new_model(spec, tiny_split().deep, seed=1)
-    assert model(batch_of(tiny_rows, embeddings, spec)).shape == (9,)
+    assert model(batch_of(tiny_rows, embeddings, spec)).shape == (9, 1)
 
 
 def test_a_new_model_starts_near_the_base_rate(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
@@ -116,3 +112,56 @@ def test_a_new_model_is_a_function_of_its_seed(tiny_split, tiny_spec):
     one, same, other = (new_model(tiny_spec, tiny_split().deep, seed=s).state_dict() for s in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["unknown_item"], other["unknown_item"])
+
+
+@pytest.mark.parametrize("settings", [{"head": "din"}, {"item_reading": "beside"}], ids=["din", "beside"])
+def test_where_the_user_side_depends_on_the_item_there_is_no_user_embedding(
+    fill, settings, tiny_split, with_model, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(**settings)
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
+    batch = batch_of(tiny_rows, embeddings, spec)
+    assert not spec.model.user_is_cacheable
+    with pytest.raises(ItemDependentUserError, match="depends on the candidate item"):
+        model.user_embedding(batch.users)
+    with pytest.raises(ItemDependentUserError):
+        model.click_logit(torch.zeros(9, 64), torch.zeros(9, 32), batch.cat, batch.num)
+
+
+def test_beside_the_item_is_the_last_position_of_every_sequence(
+    fill, tiny_split, with_model, tiny_rows, embeddings, batch_of
+):
+    """Against one sequence at a time; row 4 has no known title, so its sequences hold behaviors alone."""
+    spec = with_model(item_reading="beside", recency_buckets=0)
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
+    batch = batch_of(tiny_rows, embeddings, spec)
+    with torch.inference_mode():
+        user, _ = model._user_side(batch.users, batch.items, None)
+        for r in range(len(tiny_rows)):
+            for n, history in enumerate(tiny_rows.histories.values()):
+                behaviors = history.behavior_rows[history.starts[r] : history.ends[r]]
+                if not len(behaviors):
+                    continue
+                title = tiny_rows.title_rows[r]
+                read = [*behaviors, title] if title >= 0 else behaviors
+                outputs = model.deep(torch.tensor(embeddings[read]).float()[None], torch.ones(1, len(read)).long())
+                torch.testing.assert_close(user[r, n * 32 : (n + 1) * 32], outputs[0].mean(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2", "din"])
+def test_every_head_reads_user_item_and_columns(fill, head, tiny_split, with_model, tiny_rows, embeddings, batch_of):
+    spec = with_model(head=head)
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
+    changed = {
+        "title_rows": tiny_rows.title_rows[::-1].copy(),
+        "user_ids": tiny_rows.user_ids[::-1],
+        "histories": {**tiny_rows.histories, "bills": tiny_rows.histories["visits"]},
+        "cat": {"genre": tiny_rows.cat["genre"][::-1]},
+        "num": {"price": tiny_rows.num["price"][::-1]},
+    }
+    with torch.inference_mode():
+        before = model(batch_of(tiny_rows, embeddings, spec))
+        assert before.shape == (9, 1)
+        for name, value in changed.items():
+            after = model(batch_of(dataclasses.replace(tiny_rows, **{name: value}), embeddings, spec))
+            assert not torch.allclose(before, after), name

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.ctr_model import grow_model
-from bahe_tasks.core.model_spec import NumStatistics
+from bahe_tasks.core.columns import NumStatistics
+from bahe_tasks.core.ctr_model import grow_model, new_model
 from bahe_tasks.core.train import train
 
 
@@ -27,14 +27,38 @@ def rows_with_more(tiny_rows, make_histories):
     )
 
 
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2", "din"])
 def test_a_grown_model_gives_the_parents_outputs(
-    tiny_model, tiny_spec, grown_spec, tiny_rows, rows_with_more, embeddings, batch_of
+    head, with_model, tiny_split, fill, tiny_rows, rows_with_more, embeddings, batch_of
 ):
+    spec = with_model(head=head)
+    parent = fill(new_model(spec, tiny_split().deep, seed=3))
+    grown = spec.grown(
+        features=["clicks"],
+        cat_columns=["brand"],
+        num_statistics={"age": NumStatistics(30.0, 5.0)},
+        extra_labels=["paid"],
+    )
     with torch.inference_mode():
-        before = tiny_model(batch_of(tiny_rows, embeddings, tiny_spec))
-        child = grow_model(tiny_model, grown_spec, seed=1)
-        torch.testing.assert_close(child(batch_of(tiny_rows, embeddings, grown_spec)), before)
-        torch.testing.assert_close(child(batch_of(rows_with_more, embeddings, grown_spec)), before)
+        before = parent(batch_of(tiny_rows, embeddings, spec))
+        child = grow_model(parent, grown, seed=1)
+        for rows in (tiny_rows, rows_with_more):
+            after = child(batch_of(rows, embeddings, grown))
+            assert after.shape == (9, 2)
+            torch.testing.assert_close(after[:, :1], before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2", "din"])
+def test_every_new_input_of_every_head_gets_a_gradient(
+    head, with_model, tiny_split, fill, rows_with_more, embeddings, batch_of
+):
+    spec = with_model(head=head)
+    grown = spec.grown(features=["clicks"], cat_columns=["brand"], num_statistics={"age": NumStatistics(30.0, 5.0)})
+    child = grow_model(fill(new_model(spec, tiny_split().deep, seed=3)), grown, seed=1)
+    child(batch_of(rows_with_more, embeddings, grown)).sum().backward()
+    entries = [f"head.tower.entry.blocks.{field}.weight" for field in ("user:clicks", "product:clicks", "num:age")]
+    for name in [*entries, "columns.tables.cat:brand.weight"]:
+        assert child.get_parameter(name).grad.to_dense().any(), name
 
 
 def test_training_makes_the_new_inputs_matter(tiny_model, grown_spec, rows_with_more, tiny_rows, embeddings, batch_of):
@@ -42,8 +66,8 @@ def test_training_makes_the_new_inputs_matter(tiny_model, grown_spec, rows_with_
     training = TrainingConfig(epochs=3, batch_size=3, head_learning_rate=0.01)
     train(child, rows_with_more, embeddings, training=training, seed=1, device=torch.device("cpu"))
     for key in ("user:clicks", "product:clicks", "num:age"):
-        assert child.head.blocks[key].weight.abs().max() > 0
-    assert child.head.tables["cat:brand"].weight.abs().max() > 0
+        assert child.head.tower.entry.blocks[key].weight.abs().max() > 0
+    assert child.columns.tables["cat:brand"].weight.abs().max() > 0
     with torch.inference_mode():
         with_more, without = (child(batch_of(r, embeddings, grown_spec)) for r in (rows_with_more, tiny_rows))
     assert not torch.allclose(with_more, without)

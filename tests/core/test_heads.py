@@ -1,9 +1,15 @@
+"""Each head against a plain reference over the concatenated fields, written here from its paper."""
+
 import dataclasses
 
-import numpy as np
+import pytest
 import torch
 
-from bahe_tasks.core.heads import MlpHead
+from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.head_fields import ColumnFields, FieldLinear, FieldMaps, embedding_fields, field_sizes
+from bahe_tasks.core.heads import HEADS
+
+LABELS = ("label", "paid")
 
 
 def inputs(num_rows=6):
@@ -14,57 +20,129 @@ def inputs(num_rows=6):
     return user, item, cat, num
 
 
-def test_the_first_layer_equals_one_linear_map_over_the_concatenation(tiny_model):
-    head = tiny_model.head
+@pytest.fixture
+def fields(tiny_model):
     user, item, cat, num = inputs()
-    looked_up = [table.weight[cat[:, c]] for c, table in enumerate(head.tables.values())]
+    return embedding_fields(("bills", "visits"), user, item) | tiny_model.columns(cat, num)
+
+
+@pytest.fixture
+def head_of(with_model):
+    """(name) → the head over the tiny spec's fields, for two labels, every weight filled."""
+
+    def build(name):
+        torch.manual_seed(2)
+        spec = with_model(head=name)
+        head = HEADS[name](field_sizes(spec, width=32), LABELS, spec.model).eval()
+        for parameter in head.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.3)
+        return head
+
+    return build
+
+
+def concatenated(maps: FieldMaps):
+    """The weight (out, all widths) of the one linear map that a map of fields stands for."""
+    return torch.cat([maps[name].weight for name in maps.names], 1)
+
+
+def together(fields, names):
+    return torch.cat([fields[name] for name in names], 1)
+
+
+def tower(head, fields):
+    entry = head.tower.entry
+    hidden = together(fields, entry.blocks.names) @ concatenated(entry.blocks).T + entry.bias
+    hidden = hidden.relu()
+    return (hidden @ head.tower.layers[2].weight.T + head.tower.layers[2].bias).relu()
+
+
+def outputs(head, shared):
+    return torch.cat([shared @ head.outputs[label].weight.T + head.outputs[label].bias for label in LABELS], 1)
+
+
+def test_fields_are_item_user_products_and_columns(fields, tiny_model, tiny_spec):
+    user, item, cat, num = inputs()
+    assert {name: field.shape[1] for name, field in fields.items()} == field_sizes(tiny_spec, width=32)
+    assert torch.equal(fields["product:visits"], user[:, 32:] * item)
+    assert torch.equal(fields["cat:genre"], tiny_model.columns.tables["cat:genre"].weight[cat[:, 2]])
     presence = torch.stack([num.nan_to_num(0.0)[:, 0], (~num.isnan())[:, 0].float()], 1)
-    columns = {
-        "item": item,
-        "user:bills": user[:, :32],
-        "user:visits": user[:, 32:],
-        "product:bills": user[:, :32] * item,
-        "product:visits": user[:, 32:] * item,
-        **dict(zip(("id:user", "id:item", "cat:genre"), looked_up, strict=True)),
-        "num:price": presence,
-    }
-    weight = torch.cat([head.blocks[name].weight for name in columns], 1)
-    first = torch.cat(list(columns.values()), 1) @ weight.T + head.bias
-    torch.testing.assert_close(head(user, item, cat, num), head.layers(first).squeeze(1))
-    assert set(head.blocks) == set(columns)
+    assert torch.equal(fields["num:price"], presence)
 
 
-def test_an_absent_number_is_not_a_mean_number(tiny_model):
-    user, item, cat, _ = inputs(2)
-    logits = tiny_model.head(
-        user[:1].expand(2, -1), item[:1].expand(2, -1), cat[:1].expand(2, -1), torch.tensor([[0.0], [float("nan")]])
-    )
-    assert logits[0] != logits[1]
+def test_mlp_equals_an_mlp_over_the_concatenation(head_of, fields):
+    head = head_of("mlp")
+    torch.testing.assert_close(head(fields), outputs(head, tower(head, fields)))
 
 
-def test_an_id_never_seen_in_training_scores_as_an_absent_one(tiny_spec):
-    head = MlpHead(tiny_spec, width=32).eval()
+def test_deepfm_equals_first_order_plus_all_pairs_plus_mlp(head_of, fields):
+    head = head_of("deepfm")
+    names = head.vectors.names
+    vectors = [fields[name] @ head.vectors[name].weight.T for name in names]
+    pairs = sum(vectors[i] * vectors[j] for i in range(len(names)) for j in range(i))
+    first = together(fields, names) @ concatenated(head.first_order.blocks).T + head.first_order.bias
+    shared = torch.cat([tower(head, fields), first, pairs], 1)
+    torch.testing.assert_close(head(fields), outputs(head, shared), rtol=1e-4, atol=1e-4)
+
+
+def test_a_new_deepfm_adds_its_parts_as_published(tiny_spec, with_model, fields):
+    spec = with_model(head="deepfm")
+    head = HEADS["deepfm"](field_sizes(spec, width=32), ("label",), spec.model).eval()
+    vectors = torch.stack([fields[name] @ head.vectors[name].weight.T for name in head.vectors.names])
+    pairwise = ((vectors.sum(0) ** 2 - (vectors**2).sum(0)) / 2).sum(1)
+    last = head.outputs["label"]
+    deep = head.tower(fields) @ last.weight[0, :8] + last.bias
+    torch.testing.assert_close(head(fields)[:, 0], deep + head.first_order(fields)[:, 0] + pairwise)
+
+
+def test_dcn_v2_equals_cross_layers_over_the_concatenated_vectors(head_of, fields):
+    head = head_of("dcn_v2")
+    names = head.vectors.names
+    first = torch.cat([fields[name] @ head.vectors[name].weight.T for name in names], 1)
+    x = first
+    for narrow, widen in zip(head.narrow, head.widen, strict=True):
+        v, u = concatenated(narrow), torch.cat([widen[name].weight for name in names])
+        x = first * (x @ v.T @ u.T + torch.cat([widen[name].bias for name in names])) + x
+    crossed = x @ concatenated(head.crossed.blocks).T + head.crossed.bias
+    expected = outputs(head, torch.cat([tower(head, fields), crossed], 1))
+    torch.testing.assert_close(head(fields), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_an_absent_number_is_not_a_mean_number(tiny_spec):
+    maps = FieldLinear({"num:price": 2}, 3)
+    columns = ColumnFields(dataclasses.replace(tiny_spec, cat_columns=()))
+    no_ids = torch.zeros(2, 2, dtype=torch.long)
+    mean, absent = maps(columns(no_ids, torch.tensor([[0.0], [float("nan")]])))
+    assert not torch.allclose(mean, absent)
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2"])
+def test_an_id_never_seen_in_training_scores_as_an_absent_one(head, tiny_split, with_model):
+    model = new_model(with_model(head=head), tiny_split().deep, seed=1)
     user, item, cat, num = inputs()
-    assert torch.equal(head(user, item, cat, num), head(user, item, torch.zeros_like(cat), num))
+    with torch.inference_mode():
+        assert torch.equal(
+            model.click_logit(user, item, cat, num), model.click_logit(user, item, torch.zeros_like(cat), num)
+        )
 
 
 def test_names_that_are_no_module_names_are_accepted(tiny_spec):
     spec = dataclasses.replace(tiny_spec, features=("items", "type"), cat_columns=("a.b", "a%2Eb", "keys"))
-    head = MlpHead(spec, width=32)
-    assert len(head.blocks) == 1 + 2 + 2 + 2 + 3 + 1
-
-
-def test_a_head_without_hidden_layers_is_a_linear_model(tiny_spec):
-    spec = dataclasses.replace(tiny_spec, model=dataclasses.replace(tiny_spec.model, hidden_widths=()))
-    head = MlpHead(spec, width=32)
-    user, item, cat, num = inputs()
-    assert head(user, item, cat, num).shape == (6,)
-    assert head.output_bias is head.bias
+    for name in ("mlp", "deepfm", "dcn_v2"):
+        head = HEADS[name](field_sizes(spec, width=32), ("label", "x.y"), spec.model)
+        assert len(head.tower.entry.blocks) == 1 + 2 + 2 + 2 + 3 + 1
 
 
 def test_gradients_of_hashed_embeddings_hold_only_the_rows_looked_up(tiny_model):
     user, item, cat, num = inputs()
-    tiny_model.head(user, item, cat, num).sum().backward()
-    gradient = tiny_model.head.tables["id:user"].weight.grad
+    tiny_model.click_logit(user, item, cat, num).sum().backward()
+    gradient = tiny_model.columns.tables["id:user"].weight.grad
     assert gradient.is_sparse
-    assert set(gradient.coalesce().indices()[0].tolist()) <= set(np.unique(cat[:, 0]).tolist())
+    assert set(gradient.coalesce().indices()[0].tolist()) <= set(cat[:, 0].tolist())
+
+
+def test_extra_labels_do_not_touch_the_click_s_own_weights(fill, tiny_split, tiny_spec):
+    model = fill(new_model(tiny_spec.grown(extra_labels=["paid"]), tiny_split().deep, seed=1))
+    assert set(model.head.outputs) == {"label", "paid"}
+    assert set(model.log_variances) == {"label", "paid"}
+    assert not new_model(tiny_spec, tiny_split().deep, seed=1).log_variances

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -5,10 +6,10 @@ import pytest
 import torch
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.ctr_model import new_model
-from bahe_tasks.core.metrics import auc
+from bahe_tasks.core.ctr_model import grow_model, new_model
+from bahe_tasks.core.metrics import auc, logloss
 from bahe_tasks.core.score import score
-from bahe_tasks.core.train import TrainingDivergedError, train
+from bahe_tasks.core.train import TrainingDivergedError, early_stop_rows, train
 
 CPU = torch.device("cpu")
 TRAINING = TrainingConfig(epochs=2, batch_size=4, head_learning_rate=0.01, deep_learning_rate=1e-3)
@@ -27,8 +28,9 @@ def test_same_seed_same_bits_and_another_seed_others(fresh, tiny_rows, embedding
         trained.append((model.state_dict(), curve))
     (one, curve_one), (same, curve_same), (other, _) = trained
     assert all(torch.equal(one[name], same[name]) for name in one)
-    assert curve_one == curve_same
-    assert not torch.equal(one["head.blocks.item.weight"], other["head.blocks.item.weight"])  # dropout
+    assert curve_one.losses == curve_same.losses
+    assert all(torch.equal(t, curve_same.optimizer_state[n]) for n, t in curve_one.optimizer_state.items())
+    assert not torch.equal(one["head.tower.entry.bias"], other["head.tower.entry.bias"])  # dropout
 
 
 def test_the_first_losses_are_those_of_a_plain_loop(fresh, tiny_rows, tiny_spec, embeddings, batch_of):
@@ -66,17 +68,25 @@ def test_training_moves_every_part(fresh, tiny_rows, embeddings):
     before = {name: tensor.clone() for name, tensor in fresh().state_dict().items()}
     model = fresh()
     train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
-    for part in ("deep.", "recency", "empty_history.", "unknown_item", "head.blocks.", "head.tables.", "head.layers."):
+    for part in (
+        "deep.",
+        "age_and_position.recency",
+        "empty_history.",
+        "unknown_item",
+        "head.tower.",
+        "columns.tables.",
+        "head.outputs.",
+    ):
         assert any(not torch.equal(before[n], t) for n, t in model.state_dict().items() if n.startswith(part)), part
 
 
 def test_rows_of_ids_that_were_absent_do_not_move(fresh, tiny_rows, tiny_spec, embeddings, batch_of):
     model = fresh()
     with torch.no_grad():
-        model.head.tables["id:user"].weight[1:] = 1.0
+        model.columns.tables["id:user"].weight[1:] = 1.0
     train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
     seen = np.unique(batch_of(tiny_rows, embeddings, tiny_spec).cat[:, 0].numpy())
-    moved = torch.nonzero((model.head.tables["id:user"].weight[1:] != 1.0).any(1)).squeeze(1) + 1
+    moved = torch.nonzero((model.columns.tables["id:user"].weight[1:] != 1.0).any(1)).squeeze(1) + 1
     assert set(moved.tolist()) == set(seen.tolist())
 
 
@@ -182,3 +192,130 @@ def slice_of(rows, part):
         cat={name: column[part] for name, column in rows.cat.items()},
         num={name: column[part] for name, column in rows.num.items()},
     )
+
+
+def without_dropout(spec, split):
+    spec = dataclasses.replace(spec, model=dataclasses.replace(spec.model, dropout=0.0))
+    model = new_model(spec, split.deep, seed=3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = 0.0
+    return model
+
+
+def test_a_warm_start_with_optimiser_state_equals_continued_training(tiny_split, tiny_spec, tiny_rows, embeddings):
+    training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5)
+    whole, parent = (without_dropout(tiny_spec, tiny_split()) for _ in range(2))
+    train(whole, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+    first, second = (slice_of(tiny_rows, part) for part in (slice(0, 6), slice(6, None)))
+    curve = train(parent, first, embeddings, training=training, seed=1, device=CPU)
+
+    def warm_started(state):
+        child = grow_model(copy.deepcopy(parent), parent.spec.trained(steps=len(curve.losses)), seed=5)
+        train(child, second, embeddings, training=training, seed=2, device=CPU, optimizer_state=state)
+        return child.state_dict()
+
+    continued, anew = warm_started(curve.optimizer_state), warm_started(None)
+    assert all(torch.equal(tensor, continued[name]) for name, tensor in whole.state_dict().items())
+    assert not torch.equal(whole.state_dict()["head.tower.entry.bias"], anew["head.tower.entry.bias"])
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("killed_after", [2, 6, 8, 12])
+def test_a_killed_fine_tune_resumes_to_the_bits_of_an_undisturbed_one(
+    tmp_path, fresh, tiny_rows, embeddings, killed_after
+):
+    """Two epochs of six rows, two a step; killed before the first saved state, at the end of an epoch, in and at the end."""
+    training = dataclasses.replace(TRAINING, batch_size=2, checkpoint_steps=2, early_stop_share=0.2)
+    undisturbed = fresh()
+    curve = train(undisturbed, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+
+    def kill(done, total):
+        if done >= killed_after:
+            raise KilledError
+
+    file = tmp_path / "work" / "state.safetensors"
+    with pytest.raises(KilledError):
+        train(fresh(), tiny_rows, embeddings, training=training, seed=1, device=CPU, state_file=file, progress=kill)
+    steps = []
+    resumed = fresh()
+    again = train(
+        resumed,
+        tiny_rows,
+        embeddings,
+        training=training,
+        seed=1,
+        device=CPU,
+        state_file=file,
+        progress=lambda done, total: steps.append(done),
+    )
+    assert len(curve.losses) == 6
+    assert len(steps) == {2: 6, 6: 4, 8: 2, 12: 0}[killed_after]  # a state is saved before the progress is told
+    assert (again.losses, again.stop_losses) == (curve.losses, curve.stop_losses)
+    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in undisturbed.state_dict().items())
+    assert all(torch.equal(tensor, again.optimizer_state[name]) for name, tensor in curve.optimizer_state.items())
+
+
+def test_frozen_deep_layers_do_not_move_and_the_rest_does(tiny_split, with_model, tiny_rows, embeddings):
+    model = new_model(with_model(deep_tuning="frozen"), tiny_split().deep, seed=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(before[name], tensor)}
+    assert not any(name.startswith("deep.") for name in moved)
+    assert {"age_and_position.recency.weight", "head.tower.entry.bias"} <= moved
+
+
+def test_early_stop_keeps_the_best_epoch_and_never_trains_on_the_rows_that_decide(
+    fresh, tiny_rows, tiny_spec, embeddings, batch_of
+):
+    training = dataclasses.replace(TRAINING, epochs=30, early_stop_share=0.4, head_learning_rate=0.05)
+    model = fresh()
+    curve = train(model, tiny_rows, embeddings, training=training, seed=7, device=CPU)
+    trained_on, stop_on = early_stop_rows(tiny_rows.user_ids, share=0.4, seed=7)
+    assert curve.rows == len(trained_on)
+    assert 0 < len(stop_on) < len(tiny_rows)
+    assert not set(tiny_rows.user_ids[trained_on]) & set(tiny_rows.user_ids[stop_on])
+    assert len(curve.stop_losses) < 30
+    assert min(curve.stop_losses[:-1]) <= curve.stop_losses[-1]
+    scores = score(model, tiny_rows, embeddings, index=stop_on, batch_size=9, device=CPU)
+    assert logloss(tiny_rows.labels[stop_on], scores) == pytest.approx(min(curve.stop_losses), rel=1e-6)
+    stop_users = set(batch_of(tiny_rows, embeddings, tiny_spec, stop_on).cat[:, 0].tolist())
+    assert not model.columns.tables["id:user"].weight[sorted(stop_users)].any()
+
+
+def test_one_user_alone_is_trained_on_not_waited_for():
+    trained_on, stop_on = early_stop_rows(np.array(["u", "u"], object), share=0.99, seed=1)
+    assert (trained_on.tolist(), stop_on.tolist()) == ([0, 1], [])
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_several_labels_are_learned_together(weighting, tiny_split, tiny_spec, tiny_rows, embeddings):
+    rows = dataclasses.replace(tiny_rows, extra_labels={"paid": np.float32([1, 0, np.nan] * 3)})
+    model = new_model(tiny_spec.grown(extra_labels=["paid"]), tiny_split().deep, seed=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    training = dataclasses.replace(TRAINING, label_weighting=weighting, label_weights={"paid": 0.5})
+    train(model, rows, embeddings, training=training, seed=1, device=CPU)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(before[name], tensor)}
+    assert {"head.outputs.label.weight", "head.outputs.paid.weight"} <= moved
+    assert ("log_variances.paid" in moved) == (weighting == "uncertainty")
+
+
+def test_a_day_of_one_class_and_a_day_of_new_users_are_trained_on(tiny_split, tiny_spec, tiny_rows, embeddings):
+    one_class = dataclasses.replace(tiny_rows, labels=np.ones(9, np.float32))
+    all_new = dataclasses.replace(
+        tiny_rows,
+        user_ids=np.array([f"new{r}" for r in range(9)], object),
+        histories={
+            name: dataclasses.replace(history, ends=history.starts) for name, history in tiny_rows.histories.items()
+        },
+    )
+    for rows in (one_class, all_new):
+        model = new_model(tiny_spec, tiny_split().deep, seed=3, base_rate=float(rows.labels.mean()))
+        curve = train(model, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+        assert np.isfinite(curve.losses).all()
+        assert np.isfinite(score(model, rows, embeddings, batch_size=9, device=CPU)).all()

@@ -66,7 +66,8 @@ class Log:
                 shown = at(day, 12 + t, minute=user)
                 impressions.append(
                     {"impression_id": f"{day}-{user}-{t}", "user_id": f"u{user}", "item_id": f"i{t}{user % 3}",
-                     "shown_at": shown, "label": int(t == liked), "cat_device": "phone", "num_hour": 12 + t}
+                     "shown_at": shown, "label": int(t == liked), "label_saved": int(t == liked and user % 2 == 0),
+                     "cat_device": "phone", "num_hour": 12 + t}
                 )  # fmt: skip
         self.land("items", day, items)
         self.land("behavior_events", day, events)

@@ -7,10 +7,11 @@ import torch
 from transformers import BertConfig, BertModel
 
 from bahe_tasks.config import Config, ModelConfig
+from bahe_tasks.core.columns import NumStatistics
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_files import save_model
-from bahe_tasks.core.model_spec import ModelSpec, NumStatistics
+from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.score import score_pairs
 from bahe_tasks.stores.fine_tune_runs import log_fine_tune_run
 from bahe_tasks.stores.model_promotion import promote, record_gate, register

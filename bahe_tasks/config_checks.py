@@ -1,0 +1,31 @@
+"""How a setting is declared and checked: one line of meaning and unit beside each default."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
+def setting(default: Any, meaning: str) -> Any:
+    """A dataclass field with its default and one line of meaning and unit. A mapping is copied for each object."""
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata={"meaning": meaning})
+    return field(default=default, metadata={"meaning": meaning})
+
+
+def at_least(section: Any, least: float, *names: str) -> None:
+    """Raise `ConfigError` when one of the named settings is below `least`."""
+    for name in names:
+        if getattr(section, name) < least:
+            raise ConfigError(f"{type(section).__name__}.{name} must be at least {least}, not {getattr(section, name)}")
+
+
+def share(section: Any, *names: str) -> None:
+    """Raise `ConfigError` when one of the named settings is not a share in [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(section, name) < 1:
+            raise ConfigError(f"{type(section).__name__}.{name} must be in [0, 1), not {getattr(section, name)}")

@@ -1,0 +1,147 @@
+"""The sections of `bahe.yaml` that decide what the model is and how it is trained: encoder, model, training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bahe_tasks.config_checks import ConfigError, at_least, setting, share
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The shallow layers. Everything but device and tokens_per_batch is part of encoder_version."""
+
+    checkpoint: str = setting(
+        "all-MiniLM-L6-v2",
+        "local folder or hub name of a transformers checkpoint; all-MiniLM-L6-v2 comes with its pip package",
+    )
+    num_shallow_layers: int = setting(3, "layers, from the bottom, that are frozen and run once per distinct text")
+    pooling: Literal["mean", "first", "last"] = setting("mean", "how the token vectors of a text become one vector")
+    prompt: str = setting("{text}", "text the LLM reads for a behavior or title; {text} stands for it")
+    max_tokens_per_behavior: int = setting(64, "T: tokens of a text that are read; the rest is cut off")
+    compute_dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "dtype the shallow layers compute in, on every device"
+    )
+    tokens_per_batch: int = setting(8192, "tokens, padding included, encoded in one batch")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where torch computes; auto takes a GPU if there is one")
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "num_shallow_layers")
+        at_least(self, 1, "max_tokens_per_behavior", "tokens_per_batch")
+        if "{text}" not in self.prompt:
+            raise ConfigError("encoder.prompt must contain {text}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Deep layers and CTR head. A change of a setting that shapes weights asks for a new registry.model_name."""
+
+    features: tuple[str, ...] = setting(
+        (), "text features in force; empty: those seen so far, new ones added as they appear"
+    )
+    cat_columns: tuple[str, ...] = setting((), "categorical columns in force, without cat_; empty: those seen so far")
+    num_columns: tuple[str, ...] = setting((), "numeric columns in force, without num_; empty: those seen so far")
+    extra_labels: tuple[str, ...] = setting(
+        (), "further labels, 0 or 1, learnt beside label, without label_; click_probability stays that of label"
+    )
+    deep_attention: Literal["as_trained", "bidirectional", "causal"] = setting(
+        "as_trained", "which behaviors a behavior sees in the deep layers: as in the LLM, all of them, or older ones"
+    )
+    deep_tuning: Literal["full", "lora", "frozen"] = setting(
+        "full", "what is trained of the deep layers: all weights, LoRA adapters, or nothing"
+    )
+    lora_rank: int = setting(8, "rank of a LoRA adapter")
+    lora_alpha: float = setting(16.0, "scale of a LoRA adapter: its output counts lora_alpha / lora_rank fold")
+    lora_dropout: float = setting(0.0, "dropout before a LoRA adapter, share of units")
+    behavior_pooling: Literal["mean", "first", "last", "attention"] = setting(
+        "mean", "how the S outputs of the deep layers become one vector a feature; attention is learned"
+    )
+    recency_buckets: int = setting(
+        16, "log-time buckets of a behavior's age, each a learned vector; 0 switches recency off"
+    )
+    position_buckets: int = setting(
+        0, "learned vectors of a behavior's position, counted from the newest; older ones share the last; 0: none"
+    )
+    item_reading: Literal["apart", "beside"] = setting(
+        "apart",
+        "apart: the item passes the deep layers alone and the user embedding can be cached; "
+        "beside: it is also the last position of each of the user's sequences",
+    )
+    head: Literal["mlp", "deepfm", "dcn_v2", "din"] = setting(
+        "mlp", "CTR head; with din the user side depends on the item and cannot be cached"
+    )
+    hidden_widths: tuple[int, ...] = setting((256, 64), "widths of the hidden layers of the head's MLP")
+    field_width: int = setting(16, "width of the vector an input becomes inside deepfm and dcn_v2")
+    cross_layers: int = setting(2, "cross layers of dcn_v2")
+    cross_rank: int = setting(32, "rank of the matrix of a cross layer of dcn_v2")
+    attention_width: int = setting(64, "hidden width of the attention unit of din")
+    dropout: float = setting(0.1, "dropout in the head, share of units")
+    id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
+    hash_buckets: int = setting(65536, "rows of the hashed embedding of one categorical column")
+    cat_width: int = setting(16, "width of the embedding of one categorical column")
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "recency_buckets", "position_buckets")
+        at_least(self, 1, "hash_buckets", "cat_width", "lora_rank", "field_width", "cross_layers", "cross_rank")
+        at_least(self, 1, "attention_width")
+        share(self, "dropout", "lora_dropout")
+        if not self.hidden_widths or min(self.hidden_widths) < 1:
+            raise ConfigError("ModelConfig.hidden_widths must hold at least one width, each at least 1")
+
+    @property
+    def user_is_cacheable(self) -> bool:
+        """Whether the user embedding is the same for every candidate item, as in the paper."""
+        return self.item_reading == "apart" and self.head != "din"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The daily fine-tune."""
+
+    start_from: Literal["parent", "scratch"] = setting(
+        "parent",
+        "parent: warm start from the model of the days before; scratch: pre-trained deep layers and a new head, "
+        "for a re-fit over window_days",
+    )
+    keep_optimizer_state: bool = setting(
+        False, "whether AdamW's moments go on across days; they are then stored with each version, twice its size"
+    )
+    window_days: int = setting(
+        1, "days of impressions trained on, D included; held-out rows follow gate.gate_days later"
+    )
+    epochs: int = setting(1, "passes over the window, at most")
+    batch_size: int = setting(32, "B: impressions a step")
+    deep_learning_rate: float = setting(5e-5, "AdamW step size of the deep layers")
+    head_learning_rate: float = setting(1e-3, "AdamW step size of the head and of every vector outside the LLM")
+    hashed_learning_rate: float = setting(
+        0.05, "Adam step size of hashed embeddings; one row is met a few times a day, a dense weight at every step"
+    )
+    warmup_steps: int = setting(0, "steps over which step sizes rise from 0, counted across days from the first one")
+    decay_half_life_days: float = setting(
+        0.0, "days trained after which step sizes have halved, counted across days; 0: they do not decay"
+    )
+    min_learning_rate_share: float = setting(0.1, "share of a step size that decay leaves at least")
+    weight_decay: float = setting(0.01, "AdamW weight decay; hashed embeddings have none")
+    max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm")
+    label_weighting: Literal["fixed", "uncertainty"] = setting(
+        "fixed", "how the losses of several labels add up: by label_weights, or by a learned variance each"
+    )
+    label_weights: dict[str, float] = setting(
+        {}, "weight of a label's loss where label_weighting is fixed, by name without label_; others weigh 1"
+    )
+    early_stop_share: float = setting(
+        0.0, "share of the training users whose rows decide when to stop and are not trained on that day; 0: none"
+    )
+    patience_epochs: int = setting(1, "passes without a better logloss on those rows after which training stops")
+    checkpoint_steps: int = setting(500, "steps between saved states, from which a killed fine-tune goes on; 0: none")
+    seed: int = setting(17, "seed; each day derives its own from it")
+    num_threads: int = setting(0, "torch CPU threads; 0 leaves the choice to torch; equal results need equal counts")
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "window_days", "epochs", "batch_size", "patience_epochs")
+        at_least(self, 0, "num_threads", "warmup_steps", "decay_half_life_days", "checkpoint_steps", "weight_decay")
+        at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate")
+        share(self, "early_stop_share", "min_learning_rate_share")
+        if any(weight < 0 for weight in self.label_weights.values()):
+            raise ConfigError("TrainingConfig.label_weights must not be negative")

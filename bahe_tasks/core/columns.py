@@ -1,0 +1,107 @@
+"""Columns of impressions as the model reads them: hashed values, normalised numbers, labels. numpy alone.
+
+A categorical value is hashed to a row of an embedding, the same on every machine and defined for values never seen. The
+mean and deviation of a numeric column come from the training rows of the day it appeared and never change afterwards:
+the weights that read it were trained on that scale.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+_CLIPPED_AT = 10.0  # deviations: one absurd number must not decide a prediction
+
+LABEL = "label"
+"""Name of the click label among the labels in force; the others are the `label_NAME` columns, without `label_`."""
+
+
+class NonFiniteNumberError(ValueError):
+    """A numeric column that holds an infinity."""
+
+
+class LabelValueError(ValueError):
+    """An extra label that is neither 0 nor 1."""
+
+
+@dataclass(frozen=True)
+class NumStatistics:
+    """Mean and standard deviation of one numeric column over training rows, in the column's own unit."""
+
+    mean: float
+    std: float
+
+
+def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
+    """Return mean and deviation of each column over its present numbers; the deviation of a constant column is 1.
+
+    A column with no number at all is left out: it is not in force until it has one. Raises `NonFiniteNumberError`.
+    """
+    found = {}
+    for name, column in num.items():
+        present = _finite_or_nan(name, column)
+        present = present[~np.isnan(present)]
+        if len(present):
+            std = float(present.std())
+            found[name] = NumStatistics(float(present.mean()), std if std > 1e-12 * abs(present).max() else 1.0)
+    return found
+
+
+def normalised_numbers(
+    statistics: dict[str, NumStatistics], num: dict[str, np.ndarray], *, num_rows: int
+) -> np.ndarray:
+    """Return (value - mean) / std, clipped to ±10, of each column that has statistics, by name: (R, K) float32.
+
+    NaN = absent. Raises `NonFiniteNumberError`.
+    """
+    numbers = np.full((num_rows, len(statistics)), np.nan, np.float32)
+    for k, name in enumerate(sorted(statistics)):
+        if name in num:
+            scaled = (_finite_or_nan(name, num[name]) - statistics[name].mean) / statistics[name].std
+            numbers[:, k] = np.clip(scaled, -_CLIPPED_AT, _CLIPPED_AT)
+    return numbers
+
+
+def hashed_rows(columns: dict[str, np.ndarray], names: tuple[str, ...], *, num_rows: int, buckets: int) -> np.ndarray:
+    """Return the embedding row of every value, (R, C) int64 in the order of `names`; 0 = absent.
+
+    `columns` are (R,) object, None = absent. The row is 1 + crc32(name, NUL, value) mod `buckets`.
+    """
+    rows = np.zeros((num_rows, len(names)), np.int64)
+    for c, name in enumerate(names):
+        if name in columns:
+            start = zlib.crc32(name.encode() + b"\0")
+            rows[:, c] = [
+                0 if value is None else 1 + zlib.crc32(value.encode("utf-8", "surrogatepass"), start) % buckets
+                for value in columns[name]
+            ]
+    return rows
+
+
+def label_columns(labels: np.ndarray, extra: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    """Return the click label and the extra labels `names`, (R, 1 + len(names)) float32, NaN = absent.
+
+    Raises `LabelValueError`.
+    """
+    columns = [labels.astype(np.float32)]
+    for name in names:
+        column = np.asarray(extra.get(name, np.full(len(labels), np.nan)), np.float32)
+        bad = ~(np.isnan(column) | (column == 0) | (column == 1))
+        if bad.any():
+            raise LabelValueError(
+                f"label_{name} holds {column[bad][0]:g}: a label that is learnt must be 0 or 1; "
+                "leave it out of model.extra_labels, or map it to 0 and 1 in the log"
+            )
+        columns.append(column)
+    return np.stack(columns, 1)
+
+
+def _finite_or_nan(name: str, column: np.ndarray) -> np.ndarray:
+    column = np.asarray(column, np.float64)
+    if np.isinf(column).any():
+        raise NonFiniteNumberError(
+            f"num_{name} holds {int(np.isinf(column).sum())} infinities: mend the log, leave them empty"
+        )
+    return column

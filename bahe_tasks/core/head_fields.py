@@ -1,0 +1,89 @@
+"""What every CTR head reads: named fields, each a (B, width) tensor.
+
+"item" and "user:FEATURE" are the embeddings of the paper, "product:FEATURE" their elementwise product (a linear map
+over a concatenation learns a similarity slowly); hashed columns give their embedding, numeric ones value and presence.
+With `din`, "target:FEATURE" and "target_deep:FEATURE" are what the item attends to.
+
+Unusual: a map from fields is one linear map per field, summed, which equals one linear map over their concatenation. So
+a text feature or column that appears later is one more block, zero at first, and the weights of the others do not move.
+Hashed embeddings start at zero: an id never seen contributes nothing, as an absent one does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bahe_tasks.core.model_spec import ModelSpec
+
+
+def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
+    """Return the width of every field of a model; `width` is H."""
+    per_feature = ["user", "product"] + (["target", "target_deep"] if spec.model.head == "din" else [])
+    sizes = {"item": width}
+    sizes |= {f"{kind}:{feature}": width for kind in per_feature for feature in spec.features}
+    sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
+    sizes |= {f"num:{column}": 2 for column in spec.num_columns}
+    return sizes
+
+
+class ColumnFields(nn.Module):
+    """Hashed and numeric columns → fields."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.hashed_columns = spec.hashed_columns
+        self.num_columns = spec.num_columns
+        rows, width = spec.model.hash_buckets + 1, spec.model.cat_width
+        self.tables = nn.ModuleDict(
+            {block_key(name): nn.Embedding(rows, width, padding_idx=0, sparse=True) for name in spec.hashed_columns}
+        )
+        for table in self.tables.values():
+            nn.init.zeros_(table.weight)  # type: ignore[arg-type]
+
+    def forward(self, cat: torch.Tensor, num: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Rows of hashed values (B, C) int64 and numbers (B, K), NaN = absent → (B, cat_width) or (B, 2) each."""
+        fields = {name: self.tables[block_key(name)](cat[:, c]) for c, name in enumerate(self.hashed_columns)}
+        present = (~num.isnan()).to(num.dtype)
+        value = num.nan_to_num(0.0)
+        for k, column in enumerate(self.num_columns):
+            fields[f"num:{column}"] = torch.stack([value[:, k], present[:, k]], 1)
+        return fields
+
+
+def embedding_fields(features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor) -> dict[str, torch.Tensor]:
+    """User embedding (B, N·H) and item embedding (B, H) → a field each of item, features and products, (B, H)."""
+    fields = {"item": item}
+    for n, feature in enumerate(features):
+        fields[f"user:{feature}"] = user[:, n * item.shape[1] : (n + 1) * item.shape[1]]
+        fields[f"product:{feature}"] = fields[f"user:{feature}"] * item
+    return fields
+
+
+class FieldLinear(nn.Module):
+    """One linear map over all fields: (B, width of the field) each → (B, width_out)."""
+
+    def __init__(self, sizes: dict[str, int], width_out: int) -> None:
+        super().__init__()
+        self.blocks = FieldMaps(sizes, width_out)
+        self.bias = nn.Parameter(torch.zeros(width_out))
+
+    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.bias + sum(self.blocks(fields).values())
+
+
+class FieldMaps(nn.ModuleDict):
+    """A linear map without bias for each field."""
+
+    def __init__(self, sizes: dict[str, int], width_out: int) -> None:
+        super().__init__({block_key(name): nn.Linear(size, width_out, bias=False) for name, size in sizes.items()})
+        self.names = tuple(sizes)
+
+    def forward(self, fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """(B, width of the field) each → (B, width_out) each."""
+        return {name: self[block_key(name)](fields[name]) for name in self.names}
+
+
+def block_key(name: str) -> str:
+    """Name of a field as a module name, which must not hold a dot."""
+    return name.replace("%", "%25").replace(".", "%2E")

@@ -1,0 +1,26 @@
+"""The loss of one or several labels.
+
+Fixed weights: the weighted sum of the labels' mean binary cross-entropies. Uncertainty: each label's loss counts
+exp(-s), plus s / 2, with s the learned log-variance of the label (Kendall, Gal and Cipolla, CVPR 2018, equation 10).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+def label_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, weights: torch.Tensor, log_variances: torch.Tensor | None
+) -> torch.Tensor:
+    """Logits and labels (B, L), NaN = absent label, weights and log-variances (L,) → loss, nats.
+
+    `log_variances` replace `weights` where given. A label absent from the whole batch counts nothing.
+    """
+    present = ~labels.isnan()
+    losses = binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none")
+    count = present.sum(0)
+    mean = (losses * present).sum(0) / count.clamp(min=1)  # (L,)
+    if log_variances is None:
+        return (weights * mean).sum()
+    return ((torch.exp(-log_variances) * mean + log_variances / 2) * (count > 0)).sum()

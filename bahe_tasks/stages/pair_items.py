@@ -1,0 +1,57 @@
+"""Titles and columns of the items in a file of pairs: what the file says of them, over what the table items knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bahe_tasks.behavior_key import behavior_key, canonical_text
+from bahe_tasks.config import Config
+from bahe_tasks.stages.histories_as_of import newest_items
+
+ItemColumns = dict[str, dict[str, dict[str, Any]]]
+"""item_id → "cat" and "num" → column without its prefix → value."""
+
+
+def describe_items(
+    frame: pd.DataFrame, items: Sequence[str], day: date, config: Config
+) -> tuple[dict[str, str], ItemColumns]:
+    """Return the canonical title of each item that has one, the file's first, and the columns known at the end of `day`."""
+    rows = newest_items(items, day, config).to_pylist()
+    titles = {row["item_id"]: row["title"] for row in rows}
+    if "title" in frame:
+        given = frame.dropna(subset=["title"]).drop_duplicates("item_id").set_index("item_id")["title"].astype(str)
+        titles |= {item: canonical_text(given[item]) for item in items if item in given and behavior_key(given[item])}
+    return titles, {row["item_id"]: columns_of(row) for row in rows}
+
+
+def columns_of(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the columns of a row of items or item_embeddings, whose maps are lists of pairs."""
+    return {"cat": dict(row["cat"] or []), "num": dict(row["num"] or [])}
+
+
+def pair_columns(frame: pd.DataFrame, known: ItemColumns) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return categorical (P,) object and numeric (P,) float64 columns of the pairs, None and NaN = absent."""
+    return (
+        _columns(frame, "cat", known, dtype=object, absent=None),
+        _columns(frame, "num", known, dtype=np.float64, absent=np.nan),
+    )
+
+
+def _columns(frame: pd.DataFrame, kind: str, known: ItemColumns, *, dtype: type, absent: Any) -> dict[str, np.ndarray]:
+    """Return the file's columns of a kind over the items' columns of the same name."""
+    prefix = f"{kind}_"
+    given = {str(name).removeprefix(prefix): frame[name] for name in frame if str(name).startswith(prefix)}
+    of_items = [known.get(item, {}).get(kind, {}) for item in frame["item_id"]]
+    columns = {}
+    for name in sorted({*given, *(key for maps in of_items for key in maps)}):
+        column: np.ndarray = np.array([maps.get(name, absent) for maps in of_items], dtype=dtype)
+        if name in given:
+            present = given[name].notna().to_numpy()
+            column[present] = given[name][present].astype(str if dtype is object else float)
+        columns[name] = column
+    return columns

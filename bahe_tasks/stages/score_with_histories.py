@@ -1,0 +1,80 @@
+"""Click probabilities of pairs by a model whose user side depends on the item: histories and titles pass it together.
+
+There is no user embedding to look up (`ModelConfig.user_is_cacheable`), so the deep layers run for every pair. Users'
+histories are those at the end of the champion's day, as a published embedding's are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from bahe_tasks.behavior_key import behavior_key
+from bahe_tasks.checkpoint import checkpoint_dir
+from bahe_tasks.config import Config
+from bahe_tasks.core.batches import Histories, ImpressionRows
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.encoder import encode_texts
+from bahe_tasks.core.score import score
+from bahe_tasks.data_interval import end_of
+from bahe_tasks.stages.histories_as_of import histories_as_of
+from bahe_tasks.stages.impression_rows import EmbeddingIndex, read_stored_embeddings
+from bahe_tasks.stages.pair_items import describe_items, pair_columns
+from bahe_tasks.stores.promotion_rules import ModelVersion
+
+
+def score_with_histories(
+    frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
+) -> tuple[np.ndarray, int, int]:
+    """Return the click probability of each pair (P,), and the numbers of users without history and items without title."""
+    day = champion.day
+    users, items = (sorted(frame[name].unique()) for name in ("user_id", "item_id"))
+    history = histories_as_of(users, day, config)
+    titles, known = describe_items(frame, items, day, config)
+    texts = dict(zip(*(history.texts[name].to_pylist() for name in ("behavior_key", "text")), strict=True))
+    title_keys = {item: behavior_key(title) for item, title in titles.items()}
+    index = _index(texts | {title_keys[item]: title for item, title in titles.items()}, model, config)
+
+    row = pd.Index(users).get_indexer(frame["user_id"])
+    cat, num = pair_columns(frame, known)
+    rows = ImpressionRows(
+        impression_ids=np.arange(len(frame)).astype(object),
+        user_ids=frame["user_id"].to_numpy(dtype=object),
+        item_ids=frame["item_id"].to_numpy(dtype=object),
+        shown_at=np.full(len(frame), int(end_of(day).timestamp()) * 1_000_000, np.int64),
+        labels=np.zeros(len(frame), np.float32),
+        title_rows=index.rows_of(
+            pa.chunked_array([pa.array([title_keys.get(i) for i in frame["item_id"]], pa.string())])
+        ),
+        histories={
+            feature: Histories(h.behavior_rows, h.occurred_at, h.values, h.starts[row], h.ends[row])
+            for feature, h in history.histories(index).items()
+        },
+        cat=cat,
+        num=num,
+    )
+    probabilities = score(
+        model,
+        rows,
+        index.vectors,
+        batch_size=config.training.batch_size * 8,
+        device=pick_device(config.encoder.device),
+    )
+    with_history = set(history.events["user_id"])
+    return probabilities, len(set(users) - with_history), len(set(items) - set(titles))
+
+
+def _index(texts: dict[str, str], model: BaheCtrModel, config: Config) -> EmbeddingIndex:
+    """Return the embeddings of the texts by key: the stored ones, and the missing ones encoded now and not kept."""
+    stored = read_stored_embeddings(config, list(texts), encoder_version=model.spec.encoder_version)
+    missing = sorted(set(texts) - set(stored.keys))
+    if not missing:
+        return stored
+    encoded = encode_texts(
+        [texts[key] for key in missing],
+        checkpoint_dir=checkpoint_dir(config.encoder.checkpoint),
+        encoder=config.encoder,
+    )
+    return EmbeddingIndex(pd.Index([*stored.keys, *missing]), np.concatenate([stored.vectors, encoded]))

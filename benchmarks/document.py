@@ -1,0 +1,61 @@
+"""What every benchmark prints: {"benchmark", "figures": {name: number}, "rows": [...], "machine": {...}} with `--json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+
+@dataclass
+class Document:
+    """Figures and rows of one benchmark run."""
+
+    benchmark: str
+    figures: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def show(self, *, as_json: bool) -> None:
+        """Print the document, or a table of the rows and the figures for a person."""
+        if as_json:
+            print(json.dumps({**vars(self), "machine": machine()}, indent=1))
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=self.benchmark)
+        names = list(self.rows[0]) if self.rows else []
+        for name in names:
+            table.add_column(name)
+        for row in self.rows:
+            table.add_row(*(f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in names))
+        out = Console()
+        out.print(table)
+        for name, value in self.figures.items():
+            out.print(f"{name}: {value:.4g}")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers depend on: processor, cores, GPU, versions."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "numpy")},
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

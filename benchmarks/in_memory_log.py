@@ -1,0 +1,149 @@
+"""A clean log of the landing contract in memory: impressions with point-in-time histories, without Spark and tables.
+
+For benchmarks that train a model many times over. It reads json lines alone, takes every row as good (a synthetic log
+with `flaw_share=0`, or an imported data set), and gives the rows of any days as the stages would build them: behaviors
+before `shown_at`, oldest first, ties by text; the newest item row with `updated_at` ≤ `shown_at`, else the earliest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bahe_tasks.config import EncoderConfig
+from bahe_tasks.core.batches import Histories, ImpressionRows
+from bahe_tasks.core.encoder import encode_texts
+
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class InMemoryLog:
+    """All impressions in training order, and the distinct texts their rows point to."""
+
+    rows: ImpressionRows
+    texts: list[str]
+
+    def encode(self, checkpoint_dir: Path, encoder: EncoderConfig) -> np.ndarray:
+        """Return the behavior embeddings of the texts, (M, H) float16."""
+        return encode_texts(self.texts, checkpoint_dir=checkpoint_dir, encoder=encoder)
+
+    def days(self, first: date, last: date) -> list[tuple[date, ImpressionRows]]:
+        """Return the rows of each day from `first` to `last` that has any."""
+        found = []
+        for offset in range((last - first).days + 1):
+            day = first + timedelta(days=offset)
+            start = (day - date(1970, 1, 1)).days * _DAY_US
+            low, high = np.searchsorted(self.rows.shown_at, [start, start + _DAY_US])
+            if low < high:
+                found.append((day, part_of(self.rows, slice(low, high))))
+        return found
+
+
+def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
+    """Return some of the impressions; the arrays of behaviors stay shared."""
+
+    def of(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: column[part] for name, column in columns.items()}
+
+    return ImpressionRows(
+        impression_ids=rows.impression_ids[part],
+        user_ids=rows.user_ids[part],
+        item_ids=rows.item_ids[part],
+        shown_at=rows.shown_at[part],
+        labels=rows.labels[part],
+        title_rows=rows.title_rows[part],
+        histories={
+            name: Histories(h.behavior_rows, h.occurred_at, h.values, h.starts[part], h.ends[part])
+            for name, h in rows.histories.items()
+        },
+        cat=of(rows.cat),
+        num=of(rows.num),
+        extra_labels=of(rows.extra_labels),
+    )
+
+
+def read_log(landing: Path, *, max_behaviors: int = 50) -> InMemoryLog:
+    """Read every day of a landing folder of json lines; `max_behaviors` is S."""
+    impressions = _read(landing, "impressions", "shown_at").sort_values(["shown_at", "impression_id"])
+    impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
+    events = _read(landing, "behavior_events", "occurred_at").sort_values(["feature", "user_id", "occurred_at", "text"])
+    items = _read(landing, "items", "updated_at").sort_values("updated_at")
+    known = _items_of(impressions, items)
+    texts = sorted({*events["text"], *known["title"].dropna()})
+    row_of = pd.Index(texts)
+    shown = impressions["shown_at"].to_numpy(np.int64)
+    columns = {name: known[name] for name in known if str(name).startswith(("cat_", "num_"))}
+    columns |= {name: impressions[name] for name in impressions if str(name).startswith(("cat_", "num_"))}
+    histories = {
+        str(feature): _histories(of_feature, impressions["user_id"], shown, row_of, max_behaviors)
+        for feature, of_feature in events.groupby("feature")
+    }
+    return InMemoryLog(
+        texts=texts,
+        rows=ImpressionRows(
+            impression_ids=impressions["impression_id"].to_numpy(object),
+            user_ids=impressions["user_id"].to_numpy(object),
+            item_ids=impressions["item_id"].to_numpy(object),
+            shown_at=shown,
+            labels=impressions["label"].to_numpy(np.float32),
+            title_rows=row_of.get_indexer(known["title"]).astype(np.int64),
+            histories=histories,
+            cat={n.removeprefix("cat_"): _objects(c) for n, c in columns.items() if n.startswith("cat_")},
+            num={n.removeprefix("num_"): c.to_numpy(np.float64) for n, c in columns.items() if n.startswith("num_")},
+            extra_labels={
+                str(name).removeprefix("label_"): impressions[name].to_numpy(np.float32)
+                for name in impressions
+                if str(name).startswith("label_") and name != "label_known_at"
+            },
+        ),
+    )
+
+
+def _read(landing: Path, folder: str, time_column: str) -> pd.DataFrame:
+    files = sorted((landing / folder).glob("dt=*/*.jsonl"))
+    frames = [pd.read_json(file, lines=True, dtype=False, convert_dates=False) for file in files]
+    frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
+    times = pd.to_datetime(frame[time_column], format="ISO8601", utc=True).dt.tz_convert(None)
+    frame[time_column] = times.to_numpy("datetime64[us]").astype(np.int64)
+    return frame
+
+
+def _items_of(impressions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Return the item row of each impression; one from after it was shown gives its title and `cat_*`, never its `num_*`."""
+    left = impressions[["item_id", "shown_at"]].rename(columns={"shown_at": "updated_at"})
+    before = pd.merge_asof(left, items.assign(found=True), on="updated_at", by="item_id")
+    earliest = items.drop_duplicates("item_id").set_index("item_id").reindex(impressions["item_id"]).reset_index()
+    unknown = before["found"].isna()
+    for name in before:
+        if name == "title" or str(name).startswith("cat_"):
+            before.loc[unknown, name] = earliest.loc[unknown, name]
+    return before.drop(columns=["found"])
+
+
+def _histories(
+    events: pd.DataFrame, users: pd.Series, shown: np.ndarray, row_of: pd.Index, max_behaviors: int
+) -> Histories:
+    """Return each impression's newest behaviors before it; `events` are one feature's by user and time."""
+    user_index = pd.Index(events["user_id"].unique())
+    event_user = user_index.get_indexer(events["user_id"])
+    times = events["occurred_at"].to_numpy(np.int64)
+    order = np.argsort(event_user, kind="stable")
+    times, behavior_rows = times[order], row_of.get_indexer(events["text"])[order]
+    bounds = np.searchsorted(event_user[order], np.arange(len(user_index) + 1))
+    starts, ends = np.zeros((2, len(users)), np.int64)
+    for r, user in enumerate(user_index.get_indexer(users)):
+        if user >= 0:
+            first, last = bounds[user], bounds[user + 1]
+            ends[r] = first + np.searchsorted(times[first:last], shown[r])
+            starts[r] = max(first, ends[r] - max_behaviors)
+    values = events["value"].to_numpy(np.float32)[order] if "value" in events else np.full(len(times), np.nan, np.float32)
+    return Histories(behavior_rows.astype(np.int64), times, values, starts, ends)
+
+
+def _objects(column: pd.Series) -> np.ndarray:
+    return np.array([None if pd.isna(value) else str(value) for value in column], object)

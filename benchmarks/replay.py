@@ -1,0 +1,75 @@
+"""A progressive replay in memory: each day is scored by the model of the days before it, then trained on.
+
+The protocol of the pipeline's fine_tune without gate and held-out rows, for benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from time import process_time
+
+import numpy as np
+
+from bahe_tasks.config import Config
+from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.score import score
+from bahe_tasks.core.train import train
+from bahe_tasks.stages.model_of_day import model_to_train
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted before it was trained on, and what it cost."""
+
+    labels: np.ndarray  # (R,)
+    scores: np.ndarray  # (R,) click probabilities
+    users: np.ndarray  # (R,) object
+    days: np.ndarray  # (R,) datetime64[D]
+    train_cpu_s: float
+    score_cpu_s: float
+
+
+def replay(
+    days: Sequence[tuple[date, ImpressionRows]], embeddings: np.ndarray, config: Config, *, seed: int
+) -> tuple[Predictions, BaheCtrModel]:
+    """Replay the days; the first is trained on alone. Returns the predictions of the others and the last model."""
+    device = pick_device(config.encoder.device)
+    model, spec, state = None, None, None
+    parts: list[tuple[date, ImpressionRows, np.ndarray]] = []
+    train_cpu_s = score_cpu_s = 0.0
+    for number, (day, rows) in enumerate(days):
+        if model is not None:
+            began = process_time()
+            batch_size = config.training.batch_size * 8
+            parts.append((day, rows, score(model, rows, embeddings, batch_size=batch_size, device=device)))
+            score_cpu_s += process_time() - began
+        began = process_time()
+        parent = (model, spec) if model is not None and spec is not None else None
+        model, spec = model_to_train(rows, config, parent, encoder_version="replay", seed=seed + number)
+        kept = state if config.training.keep_optimizer_state else None
+        curve = train(
+            model,
+            rows,
+            embeddings,
+            training=config.training,
+            seed=seed + number,
+            device=device,
+            optimizer_state=kept,
+        )
+        state, spec = curve.optimizer_state, spec.trained(steps=len(curve.losses))
+        model.spec = spec
+        train_cpu_s += process_time() - began
+    if model is None or not parts:
+        raise ValueError("a replay needs two days with impressions or more")
+    return Predictions(
+        labels=np.concatenate([rows.labels for _, rows, _ in parts]).astype(np.float64),
+        scores=np.concatenate([scores for _, _, scores in parts]),
+        users=np.concatenate([rows.user_ids for _, rows, _ in parts]),
+        days=np.concatenate([np.full(len(rows), np.datetime64(day)) for day, rows, _ in parts]),
+        train_cpu_s=train_cpu_s,
+        score_cpu_s=score_cpu_s,
+    ), model

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from bahe_tasks.core.columns import (
+    LabelValueError,
+    NonFiniteNumberError,
+    NumStatistics,
+    hashed_rows,
+    label_columns,
+    normalised_numbers,
+    num_statistics,
+)
+
+NAN = float("nan")
+PRICE = {"price": NumStatistics(mean=10.0, std=4.0)}
+NAMES = ("id:user", "id:item", "cat:genre")
+
+
+def test_statistics_are_those_of_the_present_numbers():
+    found = num_statistics({"price": np.array([2.0, NAN, 4.0, 6.0])})
+    assert found == {"price": NumStatistics(4.0, pytest.approx((8 / 3) ** 0.5))}  # deviations -2, 0, 2
+
+
+def test_a_constant_column_has_deviation_one_and_an_empty_one_is_not_in_force():
+    found = num_statistics({"constant": np.array([0.1] * 7), "empty": np.array([NAN, NAN])})
+    assert list(found) == ["constant"]
+    assert found["constant"].std == 1.0
+
+
+def test_numbers_are_normalised_clipped_and_absent_ones_stay_absent():
+    numbers = normalised_numbers(PRICE, {"price": np.array([10.0, 18.0, NAN, 1e9]), "other": np.ones(4)}, num_rows=4)
+    np.testing.assert_array_equal(numbers, np.float32([[0.0], [2.0], [NAN], [10.0]]))
+    assert np.isnan(normalised_numbers(PRICE, {}, num_rows=2)).all()
+
+
+def test_an_infinity_is_an_error_that_names_the_column():
+    with pytest.raises(NonFiniteNumberError, match="num_price holds 1"):
+        normalised_numbers(PRICE, {"price": np.array([np.inf, 1.0])}, num_rows=2)
+    with pytest.raises(NonFiniteNumberError, match="num_price"):
+        num_statistics({"price": np.array([-np.inf, 1.0])})
+
+
+def test_hashed_rows_are_the_same_on_every_machine():
+    ids = np.array(["u1", None, "Ünï"], object)
+    rows = hashed_rows(dict.fromkeys([*NAMES, "not in force"], ids), NAMES, num_rows=3, buckets=512)
+    # 1 + binascii.crc32 of b"id:user\0u1", b"id:item\0u1", b"cat:genre\0u1" mod 512
+    assert rows[0].tolist() == [402, 91, 285]
+    assert rows[1].tolist() == [0, 0, 0]
+    assert ((rows[2] >= 1) & (rows[2] <= 512)).all()
+
+
+def test_a_column_the_log_no_longer_has_is_absent():
+    ids = np.array(["u1", "u2"], object)
+    assert hashed_rows({"id:user": ids}, NAMES, num_rows=2, buckets=512)[:, 2].tolist() == [0, 0]
+
+
+def test_labels_stand_beside_the_click_and_one_the_log_lacks_is_absent():
+    columns = label_columns(np.float32([1, 0]), {"paid": np.float32([NAN, 1])}, ("basket", "paid"))
+    np.testing.assert_array_equal(columns, np.float32([[1, NAN, NAN], [0, NAN, 1]]))
+
+
+def test_a_label_that_is_neither_zero_nor_one_is_an_error_that_names_it():
+    with pytest.raises(LabelValueError, match="label_stars holds 4"):
+        label_columns(np.float32([1, 0]), {"stars": np.float32([1, 4])}, ("stars",))
+    label_columns(np.float32([1, 0]), {"stars": np.float32([1, 4])}, ())  # not learnt, not looked at
