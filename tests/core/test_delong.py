@@ -9,9 +9,9 @@ from bahe_tasks.core.intervals import metric_intervals, paired_auc_difference_in
 from bahe_tasks.core.metrics import auc
 
 Z = 1.959963984540054  # the normal distribution's 0.975 quantile
-rows = st.lists(
-    st.tuples(st.integers(0, 1), st.integers(0, 8), st.integers(0, 8)), min_size=6, max_size=40
-).map(lambda drawn: tuple(np.array(column) for column in zip(*drawn, strict=True)))  # fmt: skip
+rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8), st.integers(0, 8)), min_size=6, max_size=40).map(
+    lambda drawn: tuple(np.array(column) for column in zip(*drawn, strict=True))
+)
 
 
 def wins(labels, scores):

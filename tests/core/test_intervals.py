@@ -41,9 +41,7 @@ def rows_of_draws(users, *, samples, seed):
 def test_a_resampled_metric_is_the_metric_of_the_rows_of_the_users_drawn(log):
     labels, scores, users = log
     found = metric_intervals(labels, scores, users, samples=25, seed=4, level=0.9)
-    values = [
-        evaluate(labels[rows], scores[rows], drawn) for rows, drawn in rows_of_draws(users, samples=25, seed=4)
-    ]  # fmt: skip
+    values = [evaluate(labels[rows], scores[rows], drawn) for rows, drawn in rows_of_draws(users, samples=25, seed=4)]
     for name in set(METRICS) - {ECE}:
         expected = np.quantile([of_draw[name] for of_draw in values], [0.05, 0.95], method="inverted_cdf")
         assert (found[name].low, found[name].high) == pytest.approx(tuple(expected)), name

@@ -24,9 +24,9 @@ USERS = np.array(["a", "b", "a", "c", "b", "a", "b", "b"], object)
 LABELS = np.array([1, 1, 0, 1, 0, 0, 0, 1.0])
 SCORES = np.array([0.5, 0.05, 0.5, 0.9, 0.4, 0.1, 0.1, 0.7])
 
-rows = st.lists(
-    st.tuples(st.integers(0, 1), st.integers(0, 10), st.integers(0, 3)), min_size=1, max_size=40
-).map(lambda drawn: tuple(np.array(column) for column in zip(*drawn, strict=True)))  # fmt: skip
+rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10), st.integers(0, 3)), min_size=1, max_size=40).map(
+    lambda drawn: tuple(np.array(column) for column in zip(*drawn, strict=True))
+)
 
 
 @pytest.fixture
