@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Group
 from rich.table import Table
 
@@ -27,10 +28,10 @@ _METRIC_HEADERS = {
     "mean_user_auc": "user AUC",
     "logloss": "logloss",
     "normalised_entropy": "NE",
-    "calibration": "calibration",
+    "calibration": "calib.",
     "expected_calibration_error": "ECE",
 }
-_LEGEND = "user AUC: mean over users · NE: normalised entropy · calibration: predicted / observed clicks · ECE: expected calibration error"
+_LEGEND = "user AUC: mean over users; NE: normalised entropy; calib.: predicted / observed clicks; ECE: expected calibration error"
 
 Intervals = Annotated[
     bool, typer.Option("--intervals", help="Add bootstrap intervals (95 %, gate.bootstrap_samples resamples of users).")
@@ -54,15 +55,12 @@ def metrics(
     document = read_metrics(
         read_config(home), first=optional_day(first), last=optional_day(last), intervals=intervals, segments=segments
     )
-    tables = [_days_table(document), *([_segments_table(document)] if segments else [])]
+    tables = [_days_table(document), *_segment_tables(document)]
     show(document, as_json=as_json, table=Group(*tables, _legend(document)))
 
 
 def _days_table(document: dict[str, Any]) -> Table:
-    table = Table(title="Progressive validation")
-    table.add_column("day", no_wrap=True)
-    for header in ("rows", *_METRIC_HEADERS.values(), "model"):
-        table.add_column(header, justify="right")
+    table = _table("Progressive validation", "day", "rows", last="model")
     for day in document["days"]:
         table.add_row(day["day"], cell(day["rows"]), *_metric_cells(day), cell(day["model_version"]))
     table.add_section()
@@ -71,31 +69,34 @@ def _days_table(document: dict[str, Any]) -> Table:
     return table
 
 
-def _segments_table(document: dict[str, Any]) -> Table:
-    table = Table(title="By segment, pooled over the days")
-    table.add_column("segment", no_wrap=True)
-    for header in ("value", "rows", "clicks", *_METRIC_HEADERS.values()):
-        table.add_column(header, justify="right")
-    previous = None
-    for record in document["segments"]:
-        if record["segment"] != previous:
-            table.add_section()
-        name = record["segment"].replace("_", " ") if record["segment"] != previous else ""
-        table.add_row(name, record["value"], cell(record["rows"]), cell(record["positives"]), *_metric_cells(record))
-        previous = record["segment"]
+def _segment_tables(document: dict[str, Any]) -> list[Table]:
+    tables: dict[str, Table] = {}
+    for record in document.get("segments", []):
+        title = f"By {record['segment'].replace('_', ' ')}, pooled over the days"
+        table = tables.setdefault(title, _table(title, "value", "rows", "clicks"))
+        table.add_row(record["value"], cell(record["rows"]), cell(record["positives"]), *_metric_cells(record))
+    return list(tables.values())
+
+
+def _table(title: str, first: str, *others: str, last: str | None = None) -> Table:
+    """Return an empty table of these columns and the metrics, narrow enough for a terminal of 80 columns."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column(first, no_wrap=True)
+    for header in (*others, *_METRIC_HEADERS.values(), *([last] if last else [])):
+        table.add_column(header, justify="right", overflow="fold")
     return table
 
 
 def _metric_cells(record: dict[str, Any]) -> list[str]:
-    """Return the record's metrics, each with its interval on a second line where it has one."""
+    """Return the record's metrics, each with its interval under it where it has one."""
     ends = record.get("intervals", {})
-    return [cell(record[name]) + _second_line(**ends.get(name, {})) for name in _METRIC_HEADERS]
+    return [cell(record[name]) + _line_below(**ends.get(name, {})) for name in _METRIC_HEADERS]
 
 
-def _second_line(low: float = math.nan, high: float = math.nan) -> str:
+def _line_below(low: float = math.nan, high: float = math.nan) -> str:
     if math.isnan(low) or math.isnan(high):
         return ""
-    return f"\n{low:.3f}–{high:.3f}" if math.isfinite(high) else f"\n{low:.3f}–∞"
+    return f"\n{low:.3f} – {high:.3f}" if math.isfinite(high) else f"\n{low:.3f} – ∞"
 
 
 def _legend(document: dict[str, Any]) -> str:
@@ -103,4 +104,6 @@ def _legend(document: dict[str, Any]) -> str:
         return _LEGEND
     drawn = document["bootstrap"]
     share = f"{100 * drawn['level']:g}"
-    return f"{_LEGEND}\nSecond lines: {share} % bootstrap intervals, {drawn['samples']} resamples of {drawn['drawn']}"
+    return (
+        f"{_LEGEND}\nUnder a number: its {share} % bootstrap interval, {drawn['samples']} resamples of {drawn['drawn']}"
+    )
