@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from bahe_tasks.commands import days, landing, models, pages, settings
+from bahe_tasks.commands import days, landing, metrics, models, pages, settings
 from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log
 from bahe_tasks.config import ConfigError
 from bahe_tasks.data_interval import InvalidDayError
@@ -29,7 +29,7 @@ app.add_typer(settings.config_app, name="config")
 app.command("run-day")(days.run_day)
 app.command("backfill")(days.backfill)
 app.command("status")(days.status)
-app.command("metrics")(days.metrics)
+app.command("metrics")(metrics.metrics)
 app.command("score")(models.score)
 app.command("rollback")(models.rollback)
 app.command("report")(pages.report)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from bahe_tasks.config import Config, load_config
@@ -37,7 +37,7 @@ def optional_day(text: str | None) -> date | None:
     return parse_day(text) if text else None
 
 
-def show(document: Any, *, as_json: bool, table: Table | None = None) -> None:
+def show(document: Any, *, as_json: bool, table: RenderableType | None = None) -> None:
     """Print the document as JSON, or for a person the table, or the document's pairs."""
     if as_json:
         print(json.dumps(_json_safe(document), indent=2, default=str))

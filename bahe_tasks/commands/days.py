@@ -1,4 +1,4 @@
-"""Verbs about days: run-day, backfill, status, metrics."""
+"""Verbs about days: run-day, backfill, status."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from bahe_tasks.commands.console import (
     EXIT_FAILED,
     EXIT_REFUSED,
     AsJson,
-    FirstDay,
     Home,
-    LastDay,
     log,
-    optional_day,
     read_config,
     show,
     table_of,
@@ -167,12 +164,3 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     for day in document["days"] if not as_json else []:
         if day["unknown_columns"]:
             log.print(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}", highlight=False)
-
-
-def metrics(home: Home = DEFAULT_HOME, first: FirstDay = None, last: LastDay = None, as_json: AsJson = False) -> None:
-    """Show progressive metrics: each day scored by the model of the days before it."""
-    from bahe_tasks.stages.read_status import METRICS, read_metrics
-
-    document = read_metrics(read_config(home), first=optional_day(first), last=optional_day(last))
-    rows = [*document["days"], {"day": "pooled", **document["pooled"]}]
-    show(document, as_json=as_json, table=table_of("Progressive validation", rows, ["day", *METRICS, "model_version"]))

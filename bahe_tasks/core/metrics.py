@@ -1,54 +1,139 @@
-"""Metrics of click probabilities and their bootstrap intervals. numpy alone.
+"""Metrics of click probabilities, by name in `METRICS`; docs/metrics.md says what each one tells. numpy alone.
 
-Labels y are 0 or 1, scores p are click probabilities, both (R,).
-
-Unusual: intervals are resampled by user, not by row. The rows of one user are alike, so resampling rows would make the
-interval too narrow. A resample is a weight per user, so no row is copied and no score is sorted twice.
+Labels y are 0 or 1, scores p are click probabilities, users are ids or codes, all (R,). A metric that does not exist
+for the given rows is NaN, never a guess. Their intervals are in `intervals.py` and `delong.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 
+METRICS = (
+    "auc",
+    "gauc",
+    "mean_user_auc",
+    "logloss",
+    "normalised_entropy",
+    "calibration",
+    "expected_calibration_error",
+)
+
+CALIBRATION_BINS = 15
+"""Bins of the expected calibration error, as in Guo et al., On Calibration of Modern Neural Networks, ICML 2017."""
+
 _PROBABILITY_FLOOR = 1e-7
-_CELLS_PER_CHUNK = 4_000_000
 
 
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its percentile bootstrap interval; NaN where it is undefined."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
+def evaluate(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:
+    """Return every metric of `METRICS` by name."""
+    return {
+        "auc": auc(labels, scores),
+        "gauc": gauc(labels, scores, users),
+        "mean_user_auc": mean_user_auc(labels, scores, users),
+        "logloss": logloss(labels, scores),
+        "normalised_entropy": normalised_entropy(labels, scores),
+        "calibration": calibration(labels, scores),
+        "expected_calibration_error": expected_calibration_error(labels, scores),
+    }
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the area under the ROC curve: the chance that a click scores above a non-click, ties counting one half.
 
-    NaN when there is only one class. Source: Mann-Whitney U over mean ranks.
+    Range 0 to 1, 0.5 is chance; NaN when there is only one class. Source: Mann-Whitney U over mean ranks.
     """
     positives = float(labels.sum())
     negatives = len(labels) - positives
     if positives == 0 or negatives == 0:
         return float("nan")
-    _, tie, count = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(count) - (count - 1) / 2
-    return float((mean_rank[tie][labels > 0].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    ranks_of_positives = mean_ranks(scores)[labels > 0].sum()
+    return float((ranks_of_positives - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float:
     """Return the AUC within each user, averaged with the user's number of impressions as weight.
 
     Users with one class have no AUC and are left out, weight and all; NaN when none is left. Range 0 to 1.
-    Source: Zhou et al., Deep Interest Network, KDD 2018, section 6.2 (impression-weighted).
+    Source: Zhou et al., Deep Interest Network for Click-Through Rate Prediction, KDD 2018, section 6.3.
+    """
+    of_user, impressions = user_aucs(labels, scores, users)
+    both = ~np.isnan(of_user)
+    if not both.any():
+        return float("nan")
+    return float((of_user[both] * impressions[both]).sum() / impressions[both].sum())
+
+
+def mean_user_auc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float:
+    """Return the AUC within each user, averaged with one vote per user; users with one class have none.
+
+    Unlike GAUC, users with many impressions count no more than others. Range 0 to 1; NaN when no user has an AUC.
+    Source: Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009, section 6.2.
+    """
+    of_user, _ = user_aucs(labels, scores, users)
+    both = ~np.isnan(of_user)
+    return float(of_user[both].mean()) if both.any() else float("nan")
+
+
+def logloss(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean binary cross-entropy in nats, probabilities clipped to [1e-7, 1 - 1e-7]; NaN without rows."""
+    return float(row_losses(labels, scores).mean()) if len(labels) else float("nan")
+
+
+def normalised_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return logloss / entropy of the base rate of the same rows: below 1 is better than predicting that rate.
+
+    Range 0 to infinity. NaN without rows or with one class, whose base rate has no entropy.
+    Source: He et al., Practical Lessons from Predicting Clicks on Ads at Facebook, ADKDD 2014, section 2, where the
+    base rate is that of the training rows; a constant taken from the judged rows themselves is harder to beat.
+    """
+    rate = float(np.mean(labels, dtype=np.float64)) if len(labels) else 0.0
+    if not 0 < rate < 1:
+        return float("nan")
+    return logloss(labels, scores) / float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))
+
+
+def calibration(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return predicted / observed clicks, sum p / sum y; 1 is right, infinity without a click, NaN without rows."""
+    predicted, observed = float(np.sum(scores, dtype=np.float64)), float(np.sum(labels, dtype=np.float64))
+    if observed > 0:
+        return predicted / observed
+    return float("inf") if predicted > 0 else float("nan")
+
+
+def expected_calibration_error(labels: np.ndarray, scores: np.ndarray, *, bins: int = CALIBRATION_BINS) -> float:
+    """Return sum over bins of |sum p - sum y| / R: how far predicted and observed rate differ where p is alike.
+
+    Bins are of equal mass (`score_bins`): CTR scores crowd near zero, where bins of equal width would hold all rows.
+    Range 0 to 1; NaN without rows. Biased upwards: with n rows a bin, a perfect model still has a gap of about
+    sqrt(2 p (1 - p) / (pi n)) in each. Source: Naeini et al., AAAI 2015; equal mass: Nixon et al., CVPR workshops 2019.
     """
     if len(labels) == 0:
         return float("nan")
+    gaps = np.bincount(score_bins(scores, bins), np.asarray(scores, np.float64) - labels)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def score_bins(scores: np.ndarray, bins: int) -> np.ndarray:
+    """Return the bin of each row, 0 to bins - 1, by rank; equal scores share the bin of their mean rank."""
+    return ((mean_ranks(scores) - 0.5) * bins / max(len(scores), 1)).astype(np.int64)
+
+
+def row_losses(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the binary cross-entropy of each row in nats, probabilities clipped to [1e-7, 1 - 1e-7]."""
+    p = np.clip(np.asarray(scores, np.float64), _PROBABILITY_FLOOR, 1 - _PROBABILITY_FLOOR)
+    return -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
+
+
+def mean_ranks(scores: np.ndarray) -> np.ndarray:
+    """Return the rank of each score from 1, equal scores sharing the mean of theirs (midranks)."""
+    _, tie, count = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[tie]
+
+
+def user_aucs(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each user's AUC (NaN where there is one class) and number of impressions, users in sorted order."""
+    if len(labels) == 0:
+        return np.empty(0), np.empty(0)
     _, user = np.unique(users, return_inverse=True)
     order = np.lexsort((scores, user))
     y, s, user = labels[order].astype(np.float64), scores[order], user[order]
@@ -59,140 +144,7 @@ def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float:
     rank = (np.cumsum(count) - (count - 1) / 2)[tie] - first_of_user[user]
     impressions = np.bincount(user).astype(np.float64)
     positives = np.bincount(user, y)
-    ranks_of_positives = np.bincount(user, rank * y)
     pairs = positives * (impressions - positives)
-    both = pairs > 0
-    if not both.any():
-        return float("nan")
-    of_user = (ranks_of_positives - positives * (positives + 1) / 2)[both] / pairs[both]
-    return float((of_user * impressions[both]).sum() / impressions[both].sum())
-
-
-def logloss(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return the mean binary cross-entropy in nats, probabilities clipped to [1e-7, 1 - 1e-7]; NaN without rows."""
-    if len(labels) == 0:
-        return float("nan")
-    p = np.clip(np.asarray(scores, np.float64), _PROBABILITY_FLOOR, 1 - _PROBABILITY_FLOOR)
-    return float(-(labels * np.log(p) + (1 - labels) * np.log1p(-p)).mean())
-
-
-def calibration(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return predicted / observed clicks, sum p / sum y; 1 is right, infinity without a click, NaN without rows."""
-    return _ratio(float(np.sum(scores, dtype=np.float64)), float(np.sum(labels, dtype=np.float64)))
-
-
-def paired_auc_difference_interval(
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    users: np.ndarray,
-    *,
-    samples: int = 1000,
-    seed: int,
-    level: float = 0.95,
-) -> Interval:
-    """Return AUC(a) - AUC(b) on the same rows, with the percentile interval over resamples of users.
-
-    Resamples with one class are left out; NaN ends when none is left. Source: Efron and Tibshirani, An Introduction to
-    the Bootstrap, 1993, section 13.3, with users as the units drawn.
-    """
-    ranking_a, ranking_b = _Ranking.of(labels, scores_a), _Ranking.of(labels, scores_b)
-    differences = [
-        _weighted_aucs(ranking_a, weights) - _weighted_aucs(ranking_b, weights)
-        for weights in _user_resamples(users, samples=samples, seed=seed)
-    ]
-    return _percentile_interval(auc(labels, scores_a) - auc(labels, scores_b), differences, level)
-
-
-def calibration_interval(
-    labels: np.ndarray, scores: np.ndarray, users: np.ndarray, *, samples: int = 1000, seed: int, level: float = 0.99
-) -> Interval:
-    """Return predicted / observed clicks with the percentile interval over resamples of users.
-
-    A resample without a click counts as infinity, so the upper end is infinite where clicks are too few to tell.
-    """
-    ratios = []
-    for weights in _user_resamples(users, samples=samples, seed=seed):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios.append((weights @ scores.astype(np.float64)) / (weights @ labels.astype(np.float64)))
-    return _percentile_interval(calibration(labels, scores), ratios, level)
-
-
-def logloss_excess_interval(
-    labels: np.ndarray, scores: np.ndarray, users: np.ndarray, *, samples: int = 1000, seed: int, level: float = 0.95
-) -> Interval:
-    """Return logloss(model) - logloss(base rate) with the percentile interval over resamples of users, nats.
-
-    The base rate is that of the same rows, which favours it: a model without any signal is above zero.
-    """
-    labels = labels.astype(np.float64)
-    p = np.clip(scores.astype(np.float64), _PROBABILITY_FLOOR, 1 - _PROBABILITY_FLOOR)
-    losses = -(labels * np.log(p) + (1 - labels) * np.log(1 - p))
-
-    def excess(weights: np.ndarray) -> np.ndarray:
-        total = weights.sum(-1)
-        rate = np.clip(weights @ labels / total, _PROBABILITY_FLOOR, 1 - _PROBABILITY_FLOOR)
-        entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
-        return weights @ losses / total - entropy
-
-    if len(labels) == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), level)
-    resampled = [excess(weights) for weights in _user_resamples(users, samples=samples, seed=seed)]
-    return _percentile_interval(float(excess(np.ones(len(labels)))), resampled, level)
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """Rows sorted by score: their order, where each run of equal scores starts, and the labels in that order."""
-
-    order: np.ndarray
-    tie_starts: np.ndarray
-    labels: np.ndarray
-
-    @classmethod
-    def of(cls, labels: np.ndarray, scores: np.ndarray) -> _Ranking:
-        order = np.argsort(scores, kind="stable")
-        sorted_scores = scores[order]
-        tie_starts = np.flatnonzero(np.r_[True, sorted_scores[1:] != sorted_scores[:-1]][: len(order)])
-        return cls(order, tie_starts, labels[order].astype(np.float64))
-
-
-def _weighted_aucs(ranking: _Ranking, weights: np.ndarray) -> np.ndarray:
-    """AUC of each of (samples, R) row weights; NaN where the weighted rows have one class."""
-    weights = weights[:, ranking.order]
-    positive = np.add.reduceat(weights * ranking.labels, ranking.tie_starts, axis=1)
-    negative = np.add.reduceat(weights * (1 - ranking.labels), ranking.tie_starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative / 2
+    won = np.bincount(user, rank * y) - positives * (positives + 1) / 2
     with np.errstate(invalid="ignore"):
-        return (positive * below).sum(1) / (positive.sum(1) * negative.sum(1))
-
-
-def _user_resamples(users: np.ndarray, *, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield (some samples, R) float64 weights: how often each row's user was drawn. Nothing without rows."""
-    if len(users) == 0:
-        return
-    distinct, user = np.unique(users, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    at_once = max(1, _CELLS_PER_CHUNK // len(users))
-    for start in range(0, samples, at_once):
-        rows = min(at_once, samples - start)
-        drawn = generator.integers(len(distinct), size=(rows, len(distinct)))
-        cell = drawn + np.arange(rows)[:, None] * len(distinct)
-        counts = np.bincount(cell.ravel(), minlength=rows * len(distinct)).reshape(rows, -1)
-        yield counts[:, user].astype(np.float64)
-
-
-def _percentile_interval(estimate: float, resampled: list[np.ndarray], level: float) -> Interval:
-    values = np.concatenate(resampled) if resampled else np.empty(0)
-    values = values[~np.isnan(values)]
-    if len(values) == 0:
-        return Interval(estimate, float("nan"), float("nan"), level)
-    # A quantile that is one of the values: between a number and infinity there is nothing to interpolate.
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Interval(estimate, float(low), float(high), level)
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    if denominator > 0:
-        return numerator / denominator
-    return float("inf") if numerator > 0 else float("nan")
+        return won / pairs, impressions

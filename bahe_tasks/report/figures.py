@@ -8,11 +8,15 @@ import plotly.graph_objects as go
 
 
 def auc_figure(days: list[dict[str, Any]]) -> go.Figure:
-    """Progressive AUC and GAUC per day; 0.5 is chance."""
+    """Progressive AUC and GAUC per day, the AUC with its interval where it has one; 0.5 is chance."""
     figure = go.Figure()
     dates = [day["day"] for day in days]
-    for name, label in (("auc", "AUC"), ("gauc", "GAUC")):
-        figure.add_scatter(x=dates, y=[day[name] for day in days], name=label, mode="lines+markers")
+    ends = [day.get("intervals", {}).get("auc", {}) for day in days]
+    above = [interval.get("high", day["auc"]) - day["auc"] for day, interval in zip(days, ends, strict=True)]
+    below = [day["auc"] - interval.get("low", day["auc"]) for day, interval in zip(days, ends, strict=True)]
+    whiskers = {"type": "data", "array": above, "arrayminus": below, "thickness": 1}
+    for name, label, error in (("auc", "AUC", whiskers), ("gauc", "GAUC", None)):
+        figure.add_scatter(x=dates, y=[day[name] for day in days], name=label, mode="lines+markers", error_y=error)
     figure.add_hline(y=0.5, line_dash="dot", annotation_text="chance")
     figure.update_layout(title="Progressive validation: each day scored before it was trained on", yaxis_title="AUC")
     return figure

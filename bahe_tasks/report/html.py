@@ -24,14 +24,15 @@ def write_report(
 ) -> None:
     """Write the report to `target` in one step, so that a reader never sees half of it.
 
-    `days` and `metrics` are the documents of `bahe status` and `bahe metrics`; `gate_results` the rows of that table;
-    `versions` one dictionary per model version.
+    `days` and `metrics` are the documents of `bahe status` and `bahe metrics`, intervals and segments where it has them;
+    `gate_results` the rows of that table; `versions` one dictionary per model version.
     """
     figures = [rows_figure(days)]
     if metrics["days"]:
         figures.insert(0, auc_figure(metrics["days"]))
     environment = Environment(loader=PackageLoader("bahe_tasks.report"), autoescape=True)
     environment.filters["cell"] = _cell
+    environment.filters["interval"] = _interval
     page = environment.get_template("report.html.jinja").render(
         days=days,
         metrics=metrics,
@@ -58,3 +59,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _interval(ends: dict[str, float] | None) -> str:
+    """Return "0.512 – 0.634", the upper end ∞ where it is open; nothing for an interval that does not exist."""
+    if not ends or math.isnan(ends["low"]) or math.isnan(ends["high"]):
+        return ""
+    return f"{ends['low']:.3f} – {ends['high']:.3f}" if math.isfinite(ends["high"]) else f"{ends['low']:.3f} – ∞"

@@ -15,13 +15,8 @@ from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
-from bahe_tasks.core.metrics import (
-    auc,
-    calibration_interval,
-    logloss,
-    logloss_excess_interval,
-    paired_auc_difference_interval,
-)
+from bahe_tasks.core.intervals import calibration_interval, logloss_excess_interval, paired_auc_difference_interval
+from bahe_tasks.core.metrics import auc, logloss
 from bahe_tasks.core.score import NonFiniteScoreError, score
 from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
 from bahe_tasks.stores.gate_frames import ChallengerMetrics

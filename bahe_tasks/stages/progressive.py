@@ -6,7 +6,6 @@ These rows are the honest record of quality: no model in them had seen its day, 
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +14,10 @@ from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
-from bahe_tasks.core.metrics import auc, calibration, gauc, logloss
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.score import score
 from bahe_tasks.stages.impression_rows import EmbeddingIndex
+from bahe_tasks.stages.prediction_metrics import metrics_of
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
 from bahe_tasks.stores.model_registry import ModelVersion
@@ -60,22 +59,6 @@ def score_day(
             partitions={str(day): {"input_fingerprint": input_fingerprint, "counts": {"rows": predictions.num_rows}}},
         )
     return metrics_of(read_table(tables_dir, _TABLE, partitions=f"dt = '{day}'"))
-
-
-def metrics_of(predictions: pa.Table) -> dict[str, Any]:
-    """Return rows, AUC, GAUC, logloss and calibration of a table of predictions; a metric that does not exist is NaN."""
-    if not predictions.num_rows:
-        return {}
-    labels = np.asarray(predictions["label"], dtype=np.float64)
-    scores = np.asarray(predictions["click_probability"])
-    users = np.asarray(predictions["user_id"].to_pandas(), dtype=object)
-    return {
-        "rows": predictions.num_rows,
-        "auc": float(auc(labels, scores)),
-        "gauc": float(gauc(labels, scores, users)),
-        "logloss": float(logloss(labels, scores)),
-        "calibration": float(calibration(labels, scores)),
-    }
 
 
 def _predictions(day: date, rows: ImpressionRows, probabilities: np.ndarray, model_version: int) -> pa.Table:

@@ -1,21 +1,16 @@
-"""What `bahe status` and `bahe metrics` show: one record per day from the tables and the registry. Reads only."""
+"""What `bahe status` and `bahe report` show: one record per day from the tables and the registry. Reads only."""
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
-
-import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.gate_record import is_refused, record_key
-from bahe_tasks.stages.progressive import metrics_of
+from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stores.delta_tables import PartitionRecord, partition_records, read_table
 from bahe_tasks.stores.model_registry import champion, connect, versions
 from bahe_tasks.stores.promotion_rules import ModelVersion, eligible, stale
-
-METRICS = ("rows", "auc", "gauc", "logloss", "calibration")
 
 
 def read_status(config: Config) -> dict[str, Any]:
@@ -74,18 +69,6 @@ def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion]
     return newest.gate if newest else None
 
 
-def read_metrics(config: Config, *, first: date | None = None, last: date | None = None) -> dict[str, Any]:
-    """Return {"days": [...], "pooled": {...}} of the progressive predictions from `first` to `last`, both included."""
-    where = f"dt >= '{first or date.min}' AND dt <= '{last or date.max}'"
-    predictions = read_table(config.tables_dir, "progressive_predictions", partitions=where)
-    days = []
-    for day in sorted(set(predictions["dt"].to_pylist())):
-        of_day = predictions.filter(pc.equal(predictions["dt"], day))
-        days.append({"day": str(day), **metrics_of(of_day), "model_version": of_day["model_version"][0].as_py()})
-    pooled = metrics_of(predictions) or {"rows": 0, **dict.fromkeys(METRICS[1:])}
-    return {"days": days, "pooled": pooled}
-
-
 def read_report(config: Config) -> dict[str, Any]:
     """Return what the report shows: the documents above, all gate results and all model versions."""
     status = read_status(config)
@@ -100,7 +83,7 @@ def read_report(config: Config) -> dict[str, Any]:
     return {
         "days": status["days"],
         "champion": status["champion"],
-        "metrics": read_metrics(config),
+        "metrics": read_metrics(config, intervals=True, segments=True),
         "gate_results": read_table(config.tables_dir, "gate_results").to_pylist(),
         "versions": known,
     }

@@ -1,16 +1,31 @@
-import time
-
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss, roc_auc_score
 
 from bahe_tasks.core.metrics import (
+    METRICS,
     auc,
     calibration,
-    calibration_interval,
+    evaluate,
+    expected_calibration_error,
     gauc,
     logloss,
-    paired_auc_difference_interval,
+    mean_user_auc,
+    normalised_entropy,
+    user_aucs,
+)
+
+# One table for the hand-worked rows. a: 3 rows, pairs won 0.5 (a tie) and 1 of 2.  b: 4 rows, pairs won 0, 0, 1, 1 of 4.
+# c: one class.
+USERS = np.array(["a", "b", "a", "c", "b", "a", "b", "b"], object)
+LABELS = np.array([1, 1, 0, 1, 0, 0, 0, 1.0])
+SCORES = np.array([0.5, 0.05, 0.5, 0.9, 0.4, 0.1, 0.1, 0.7])
+
+rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10), st.integers(0, 3)), min_size=1, max_size=40).map(
+    lambda drawn: tuple(np.array(column) for column in zip(*drawn, strict=True))
 )
 
 
@@ -33,28 +48,49 @@ def test_auc_and_logloss_equal_scikit_learn(log):
     assert logloss(labels, scores) == pytest.approx(log_loss(labels, inside))
 
 
+def test_user_averages_equal_scikit_learn_user_by_user(log):
+    labels, scores, users = log
+    masks = [users == user for user in sorted(set(users))]
+    both = [mine for mine in masks if 0 < labels[mine].sum() < mine.sum()]
+    of_user = np.array([roc_auc_score(labels[mine], scores[mine]) for mine in both])
+    impressions = np.array([mine.sum() for mine in both])
+    assert gauc(labels, scores, users) == pytest.approx((of_user * impressions).sum() / impressions.sum())
+    assert mean_user_auc(labels, scores, users) == pytest.approx(of_user.mean())
+
+
+def test_normalised_entropy_is_logloss_over_that_of_the_base_rate(log):
+    labels, scores, _ = log
+    inside, base_rate = np.clip(scores, 1e-7, 1 - 1e-7), np.full(len(labels), labels.mean())
+    assert normalised_entropy(labels, scores) == pytest.approx(log_loss(labels, inside) / log_loss(labels, base_rate))
+    assert normalised_entropy(labels, base_rate) == pytest.approx(1)
+
+
+def test_calibration_error_equals_scikit_learns_calibration_curve():
+    rng = np.random.default_rng(4)
+    scores = rng.random(600)  # no ties, and 600 rows in 15 bins of 40
+    labels = (rng.random(600) < scores**2).astype(float)
+    observed, predicted = calibration_curve(labels, scores, n_bins=15, strategy="quantile")
+    assert expected_calibration_error(labels, scores) == pytest.approx(np.abs(predicted - observed).mean())
+
+
 def test_auc_by_hand():
     labels, scores = np.array([1, 0, 1, 0.0]), np.array([0.9, 0.5, 0.5, 0.1])
     assert auc(labels, scores) == pytest.approx(3.5 / 4)  # pairs won: 1, 1, one half (a tie), 1
 
 
-def test_gauc_by_hand():
-    users = np.array(["a", "b", "a", "c", "b", "a", "b", "b"], object)
-    labels = np.array([1, 1, 0, 1, 0, 0, 0, 1.0])
-    scores = np.array([0.5, 0.05, 0.5, 0.9, 0.4, 0.1, 0.1, 0.7])
-    # a: 3 rows, pairs won 0.5 and 1 of 2 = 0.75.  b: 4 rows, pairs won 0, 0, 1, 1 of 4 = 0.5.  c: one class, left out.
-    assert gauc(labels, scores, users) == pytest.approx((3 * 0.75 + 4 * 0.5) / 7)
+def test_user_averages_by_hand():
+    of_user, impressions = user_aucs(LABELS, SCORES, USERS)
+    assert of_user == pytest.approx([0.75, 0.5, np.nan], nan_ok=True)
+    assert impressions.tolist() == [3, 4, 1]
+    assert gauc(LABELS, SCORES, USERS) == pytest.approx((3 * 0.75 + 4 * 0.5) / 7)
+    assert mean_user_auc(LABELS, SCORES, USERS) == pytest.approx((0.75 + 0.5) / 2)
 
 
-def test_gauc_weighs_users_by_impressions(log):
-    labels, scores, users = log
-    weighted, weight = 0.0, 0
-    for user in set(users):
-        mine = users == user
-        if 0 < labels[mine].sum() < mine.sum():
-            weighted += mine.sum() * roc_auc_score(labels[mine], scores[mine])
-            weight += mine.sum()
-    assert gauc(labels, scores, users) == pytest.approx(weighted / weight)
+def test_logloss_and_normalised_entropy_by_hand():
+    labels, scores = np.array([1, 0, 0, 0.0]), np.array([0.5, 0.5, 0.25, 0.25])
+    loss = (2 * np.log(2) + 2 * np.log(4 / 3)) / 4
+    assert logloss(labels, scores) == pytest.approx(loss)
+    assert normalised_entropy(labels, scores) == pytest.approx(loss / (0.25 * np.log(4) + 0.75 * np.log(4 / 3)))
 
 
 def test_calibration_is_predicted_over_observed():
@@ -62,82 +98,55 @@ def test_calibration_is_predicted_over_observed():
     assert calibration(np.zeros(2), np.array([0.1, 0.2])) == np.inf
 
 
+def test_calibration_error_by_hand():
+    labels, scores = np.array([1, 0, 1, 0, 0, 1.0]), np.array([0.9, 0.1, 0.4, 0.2, 0.3, 0.8])
+    # Two bins of three: 0.1, 0.2, 0.3 with no click (gap 0.6) and 0.4, 0.8, 0.9 with three (gap 0.9).
+    assert expected_calibration_error(labels, scores, bins=2) == pytest.approx((0.6 + 0.9) / 6)
+    # Equal scores stay together: three bins could part them, yet all six share one, gap |6 * 0.5 - 2|.
+    assert expected_calibration_error(np.array([1, 1, 0, 0, 0, 0.0]), np.full(6, 0.5), bins=3) == pytest.approx(1 / 6)
+
+
 def test_one_class_and_no_rows_are_not_a_number():
-    none = np.empty(0)
-    for labels, scores in ((np.ones(3), np.array([0.1, 0.2, 0.3])), (none, none)):
-        users = np.array(["u"] * len(labels), object)
-        assert np.isnan(auc(labels, scores))
-        assert np.isnan(gauc(labels, scores, users))
-        assert np.isnan(paired_auc_difference_interval(labels, scores, scores, users, seed=1).high)
-    assert np.isnan(logloss(none, none))
-    assert np.isnan(calibration(none, none))
-    assert np.isnan(calibration_interval(none, none, np.empty(0, object), seed=1).low)
+    none, user = np.empty(0), np.empty(0, object)
+    assert all(np.isnan(value) for value in evaluate(none, none, user).values())
+    clicks = evaluate(np.ones(3), np.array([0.1, 0.2, 0.3]), np.array(["u"] * 3, object))
+    assert {name for name, value in clicks.items() if np.isnan(value)} == {
+        "auc", "gauc", "mean_user_auc", "normalised_entropy",
+    }  # fmt: skip
+    assert clicks["expected_calibration_error"] == pytest.approx(0.8)
+    assert tuple(clicks) == METRICS
 
 
 def test_logloss_of_a_sure_mistake_is_finite():
     assert logloss(np.array([1.0]), np.array([0.0])) == pytest.approx(-np.log(1e-7))
 
 
-def test_a_paired_resample_is_auc_over_the_rows_of_the_users_drawn(log):
-    """The weighted form against rows really repeated, with the generator the function documents."""
-    labels, scores, users = log
-    other = 1 - scores**2
-    interval = paired_auc_difference_interval(labels, scores, other, users, samples=25, seed=4, level=0.9)
-    distinct = np.unique(users)
-    drawn = np.random.default_rng(4).integers(len(distinct), size=(25, len(distinct)))
-    differences = []
-    for draw in drawn:
-        rows = np.concatenate([np.flatnonzero(users == distinct[u]) for u in draw])
-        differences.append(roc_auc_score(labels[rows], scores[rows]) - roc_auc_score(labels[rows], other[rows]))
-    expected = np.quantile(differences, [0.05, 0.95], method="inverted_cdf")
-    assert (interval.low, interval.high) == pytest.approx(tuple(expected))
-    assert interval.estimate == pytest.approx(roc_auc_score(labels, scores) - roc_auc_score(labels, other))
+@given(rows)
+def test_ranking_metrics_see_only_the_order_of_scores(drawn):
+    labels, scores, users = drawn
+    for metric in (auc, lambda y, s: gauc(y, s, users), lambda y, s: mean_user_auc(y, s, users)):
+        assert metric(labels, np.exp(scores)) == pytest.approx(metric(labels, scores), nan_ok=True)
+        assert metric(labels, -scores) == pytest.approx(1 - metric(labels, scores), nan_ok=True)
 
 
-def test_equal_scores_differ_by_nothing_and_a_seed_gives_one_interval(log):
-    labels, scores, users = log
-    same = paired_auc_difference_interval(labels, scores, scores, users, seed=1)
-    assert (same.estimate, same.low, same.high) == (0.0, 0.0, 0.0)
-    one, two = (calibration_interval(labels, scores, users, seed=8) for _ in range(2))
-    assert one == two
+@given(rows)
+def test_one_user_has_the_auc_as_gauc_and_as_mean_user_auc(drawn):
+    labels, scores, _ = drawn
+    same = np.zeros(len(labels))
+    for averaged in (gauc, mean_user_auc):
+        assert averaged(labels, scores, same) == pytest.approx(auc(labels, scores), nan_ok=True)
 
 
-def simulated(rng, *, num_users=80, rows_per_user=6):
-    """Rows of one user share a shift in both label and scores, so rows are not independent."""
-    users = np.repeat(np.arange(num_users), rows_per_user)
-    taste = np.repeat(rng.normal(size=num_users), rows_per_user) + rng.normal(size=len(users))
-    labels = (rng.random(len(users)) < 1 / (1 + np.exp(-taste))).astype(float)
-    return labels, taste + 0.5 * rng.normal(size=len(users)), taste + rng.normal(size=len(users)), users, taste
+@given(rows, st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_no_metric(drawn, random):
+    labels, scores, users = drawn[0], drawn[1] / 10, drawn[2]
+    order = np.array(random.sample(range(len(labels)), len(labels)))
+    shuffled = evaluate(labels[order], scores[order], users[order])
+    assert shuffled == pytest.approx(evaluate(labels, scores, users), nan_ok=True)
 
 
-def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says():
-    labels, a, b, *_ = simulated(np.random.default_rng(0), num_users=60_000)
-    truth = auc(labels, a) - auc(labels, b)
-    covered = 0
-    for seed in range(150):
-        labels, a, b, users, _ = simulated(np.random.default_rng(1000 + seed))
-        interval = paired_auc_difference_interval(labels, a, b, users, samples=200, seed=seed, level=0.9)
-        covered += interval.low <= truth <= interval.high
-    assert 0.82 <= covered / 150 <= 0.97  # 0.9 ± 3 standard errors of 150 draws, a little wider below
-
-
-def test_the_calibration_interval_covers_one_where_probabilities_are_true():
-    covered = 0
-    for seed in range(150):
-        labels, _, _, users, taste = simulated(np.random.default_rng(2000 + seed))
-        interval = calibration_interval(labels, 1 / (1 + np.exp(-taste)), users, samples=200, seed=seed, level=0.9)
-        covered += interval.low <= 1 <= interval.high
-    assert 0.82 <= covered / 150 <= 0.97
-
-
-def test_the_calibration_interval_is_open_above_where_clicks_are_too_few():
-    labels = np.zeros(300)
-    labels[7] = 1
-    assert calibration_interval(labels, np.full(300, 0.01), np.arange(300), seed=1).high == np.inf
-
-
-def test_a_thousand_resamples_of_two_thousand_rows_are_quick():
-    labels, a, b, users, _ = simulated(np.random.default_rng(5), num_users=500, rows_per_user=4)
-    start = time.process_time()
-    paired_auc_difference_interval(labels, a, b, users, samples=1000, seed=1)
-    assert time.process_time() - start < 1.0
+@given(rows)
+def test_calibration_error_is_no_less_than_the_gap_of_all_rows_together(drawn):
+    labels, scores = drawn[0], drawn[1] / 10
+    error = expected_calibration_error(labels, scores)
+    assert abs(scores.mean() - labels.mean()) - 1e-12 <= error <= 1

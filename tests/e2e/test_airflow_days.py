@@ -9,7 +9,8 @@ from conftest import FIRST, Log, small_config
 
 from bahe_tasks.engines.airflow_backfill import run_backfill_in_airflow
 from bahe_tasks.engines.inline import run_backfill
-from bahe_tasks.stages.read_status import read_metrics, read_status
+from bahe_tasks.stages.read_metrics import read_metrics
+from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stores.delta_tables import read_table, table_version
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.airflow, pytest.mark.timeout(1200)]

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from bahe_tasks.cli import app
 from bahe_tasks.engines.inline import run_backfill, run_day
 from bahe_tasks.schemas import TABLES
-from bahe_tasks.stages.read_status import read_metrics, read_status
+from bahe_tasks.stages.read_metrics import read_metrics
+from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.roll_back import roll_back
 from bahe_tasks.stages.score_pairs import score_file
 from bahe_tasks.stores.delta_tables import read_table, table_version

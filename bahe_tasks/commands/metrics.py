@@ -1,0 +1,109 @@
+"""The verb metrics: the quality of the predictions made before each day was trained on."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from bahe_tasks.commands.console import (
+    DEFAULT_HOME,
+    AsJson,
+    FirstDay,
+    Home,
+    LastDay,
+    cell,
+    optional_day,
+    read_config,
+    show,
+)
+
+_METRIC_HEADERS = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "mean_user_auc": "user AUC",
+    "logloss": "logloss",
+    "normalised_entropy": "NE",
+    "calibration": "calib.",
+    "expected_calibration_error": "ECE",
+}
+_LEGEND = "user AUC: mean over users; NE: normalised entropy; calib.: predicted / observed clicks; ECE: expected calibration error"
+
+Intervals = Annotated[
+    bool, typer.Option("--intervals", help="Add bootstrap intervals (95 %, gate.bootstrap_samples resamples of users).")
+]
+Segments = Annotated[
+    bool, typer.Option("--segments", help="Add new and known users, new and known items, history length.")
+]
+
+
+def metrics(
+    home: Home = DEFAULT_HOME,
+    first: FirstDay = None,
+    last: LastDay = None,
+    intervals: Intervals = False,
+    segments: Segments = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show progressive metrics: each day scored by the model of the days before it; per day, averaged and pooled."""
+    from bahe_tasks.stages.read_metrics import read_metrics
+
+    document = read_metrics(
+        read_config(home), first=optional_day(first), last=optional_day(last), intervals=intervals, segments=segments
+    )
+    tables = [_days_table(document), *_segment_tables(document)]
+    show(document, as_json=as_json, table=Group(*tables, _legend(document)))
+
+
+def _days_table(document: dict[str, Any]) -> Table:
+    table = _table("Progressive validation", "day", "rows", last="model")
+    for day in document["days"]:
+        table.add_row(day["day"], cell(day["rows"]), *_metric_cells(day), cell(day["model_version"]))
+    table.add_section()
+    table.add_row("average", "–", *_metric_cells(document["average"]), "–")
+    table.add_row("pooled", cell(document["pooled"]["rows"]), *_metric_cells(document["pooled"]), "–")
+    return table
+
+
+def _segment_tables(document: dict[str, Any]) -> list[Table]:
+    tables: dict[str, Table] = {}
+    for record in document.get("segments", []):
+        title = f"By {record['segment'].replace('_', ' ')}, pooled over the days"
+        table = tables.setdefault(title, _table(title, "value", "rows", "clicks"))
+        table.add_row(record["value"], cell(record["rows"]), cell(record["positives"]), *_metric_cells(record))
+    return list(tables.values())
+
+
+def _table(title: str, first: str, *others: str, last: str | None = None) -> Table:
+    """Return an empty table of these columns and the metrics, narrow enough for a terminal of 80 columns."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column(first, no_wrap=True)
+    for header in (*others, *_METRIC_HEADERS.values(), *([last] if last else [])):
+        table.add_column(header, justify="right", overflow="fold")
+    return table
+
+
+def _metric_cells(record: dict[str, Any]) -> list[str]:
+    """Return the record's metrics, each with its interval under it where it has one."""
+    ends = record.get("intervals", {})
+    return [cell(record[name]) + _line_below(**ends.get(name, {})) for name in _METRIC_HEADERS]
+
+
+def _line_below(low: float = math.nan, high: float = math.nan) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"\n{low:.3f} – {high:.3f}" if math.isfinite(high) else f"\n{low:.3f} – ∞"
+
+
+def _legend(document: dict[str, Any]) -> str:
+    if "bootstrap" not in document:
+        return _LEGEND
+    drawn = document["bootstrap"]
+    share = f"{100 * drawn['level']:g}"
+    return (
+        f"{_LEGEND}\nUnder a number: its {share} % bootstrap interval, {drawn['samples']} resamples of {drawn['drawn']}"
+    )

@@ -1,0 +1,50 @@
+"""Tables written row by row, for tests of what is read from them: no Spark, no model."""
+
+from datetime import date
+
+import pyarrow as pa
+
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import replace_partitions
+
+
+def write_rows(config, table, rows, *, partition="dt"):
+    """Replace one partition by the rows, given as dictionaries; columns left out are null."""
+    keys = {row[partition] for row in rows}
+    assert len(keys) == 1, "one partition at a time"
+    key = keys.pop()
+    schema = arrow_schema(table)
+    filled = [dict.fromkeys(schema.names) | row for row in rows]
+    replace_partitions(
+        config.tables_dir,
+        table,
+        pa.Table.from_pylist(filled, schema=schema),
+        predicate=f"{partition} = '{key}'",
+        partitions={str(key): {"input_fingerprint": "f", "counts": {}}},
+    )
+
+
+def impression(day: date, number: int, user: str, item: str, **ends: int) -> dict:
+    """One row of `impressions`; `ends` are the sequence ends by text feature."""
+    return {
+        "dt": day,
+        "impression_id": f"m{number}",
+        "user_id": user,
+        "item_id": item,
+        "sequence_ends": list(ends.items()),
+    }
+
+
+def prediction(
+    day: date, number: int, user: str, item: str, label: int, probability: float, *, version: int = 1
+) -> dict:
+    """One row of `progressive_predictions`."""
+    return {
+        "dt": day,
+        "impression_id": f"m{number}",
+        "user_id": user,
+        "item_id": item,
+        "label": label,
+        "click_probability": probability,
+        "model_version": version,
+    }
