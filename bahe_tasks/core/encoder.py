@@ -43,7 +43,7 @@ def encode_texts(
     shallow = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers, dtype=dtype).shallow.to(device)
     distinct = sorted(set(texts))
     token_ids = _token_ids(distinct, checkpoint_dir=checkpoint_dir, encoder=encoder)
-    embeddings = np.zeros((len(distinct), int(shallow.llm.config.hidden_size)), np.float16)  # type: ignore[union-attr, arg-type]
+    embeddings = np.zeros((len(distinct), shallow.width), np.float16)
     done = 0
     for batch in token_budget_batches([len(ids) for ids in token_ids], tokens_per_batch=encoder.tokens_per_batch):
         input_ids, mask = _padded([token_ids[i] for i in batch])
