@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
-from bahe_tasks.core.encoder import pool
 from bahe_tasks.core.heads import MlpHead, block_key
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.pooling import pool
 
 _FINEST_AGE_S = 60.0
 _COARSEST_AGE_S = 365 * 86400.0
