@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from transformers import AutoTokenizer
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.llm_split import LlmSplit
+from bahe_tasks.core.pooling import pool
 
 _TEXTS_PER_TOKENIZER_CALL = 4096
 
@@ -43,7 +43,7 @@ def encode_texts(
     shallow = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers, dtype=dtype).shallow.to(device)
     distinct = sorted(set(texts))
     token_ids = _token_ids(distinct, checkpoint_dir=checkpoint_dir, encoder=encoder)
-    embeddings = np.zeros((len(distinct), int(shallow.llm.config.hidden_size)), np.float16)  # type: ignore[union-attr, arg-type]
+    embeddings = np.zeros((len(distinct), shallow.width), np.float16)
     done = 0
     for batch in token_budget_batches([len(ids) for ids in token_ids], tokens_per_batch=encoder.tokens_per_batch):
         input_ids, mask = _padded([token_ids[i] for i in batch])
@@ -61,15 +61,6 @@ def encode_texts(
             progress(done, len(distinct))
     row_of = {text: row for row, text in enumerate(distinct)}
     return embeddings[np.array([row_of[text] for text in texts], np.int64)]
-
-
-def pool(hidden: torch.Tensor, mask: torch.Tensor, *, pooling: Literal["mean", "first", "last"]) -> torch.Tensor:
-    """Pool (B, S, H) over the positions present in mask (B, S), at least one a row, padded right → (B, H)."""
-    if pooling == "mean":
-        weights = mask.to(hidden.dtype).unsqueeze(-1)
-        return (hidden * weights).sum(1) / weights.sum(1)
-    position = mask.long().sum(1) - 1 if pooling == "last" else torch.zeros_like(mask[:, 0], dtype=torch.long)
-    return hidden[torch.arange(len(hidden), device=hidden.device), position]
 
 
 def token_budget_batches(lengths: Sequence[int], *, tokens_per_batch: int) -> Iterator[list[int]]:

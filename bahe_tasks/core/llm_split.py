@@ -1,21 +1,19 @@
 """The LLM cut in two: frozen shallow layers over tokens, trained deep layers over behavior embeddings (paper, section 2).
 
 Invariant: deep(shallow(x)) without pooling equals the last hidden state of the whole LLM, for every number of shallow
-layers from 0 to all, with padding on either side.
+layers from 0 to all, with padding on either side, as long as the deep layers attend as they were trained to.
 
-Unusual: there is no code per architecture. The parts are found by structure (the one list of `num_hidden_layers`
-layers, the child that holds the token embedding, the final norm), both halves run the checkpoint's own forward
-function, and the invariant is checked on a few tokens whenever weights are cut, so that an architecture whose forward
-function does more than that is refused by name instead of giving wrong numbers.
+Unusual: there is no code per architecture. The parts are found by running the LLM (`llm_parts`), both halves run the
+checkpoint's own forward function, and the invariant is checked on a few tokens whenever weights are cut, so that an
+architecture whose forward function does more than that is refused by name instead of giving wrong numbers.
 
-The deep half gets its input as `inputs_embeds`; a module that would add positions or a norm to it again is replaced by
-a pass-through. So an encoder such as BERT knows no order of behaviors (recency embeddings supply it), while a decoder
-with rotary positions does.
+The deep half gets its input as `inputs_embeds`; modules that would add positions or a norm to it again add nothing
+there. So an encoder such as BERT knows no order of behaviors (recency embeddings supply it), while one with rotary
+positions, as most decoders have, does.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +21,40 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from bahe_tasks.core.deep_attention import DeepAttention, attends_as_asked, four_dimensional_mask
+from bahe_tasks.core.llm_check import agree, sample_tokens, small_windows
+from bahe_tasks.core.llm_cut import LayerCountError, cut
+from bahe_tasks.core.llm_parts import UnsplittableArchitectureError, layers_path, text_model
 
-class UnsplittableArchitectureError(ValueError):
-    """An architecture that cannot be cut into shallow and deep layers."""
 
-
-class LayerCountError(ValueError):
-    """More shallow layers were asked for than the LLM has layers."""
+class CheckpointWeightsError(ValueError):
+    """A checkpoint's weights are missing, broken, or those of another architecture."""
 
 
 class ShallowLayers(nn.Module):
     """Token embedding and the lower layers of an LLM, frozen."""
 
-    def __init__(self, llm: nn.Module) -> None:
+    def __init__(self, llm: PreTrainedModel) -> None:
         super().__init__()
         self.llm = llm.requires_grad_(False).eval()
+
+    @property
+    def width(self) -> int:
+        """H."""
+        return int(self.llm.config.hidden_size)
+
+    @property
+    def num_token_ids(self) -> int:
+        """Rows of the token embedding: ids are below it."""
+        return int(self.llm.get_input_embeddings().weight.shape[0])
+
+    def train(self, mode: bool = True) -> ShallowLayers:
+        """Stay in evaluation mode: frozen layers drop nothing out."""
+        return super().train(False)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """(B, T) ids and mask (1 = token) → (B, T, H), before any final norm."""
@@ -49,19 +62,31 @@ class ShallowLayers(nn.Module):
 
 
 class DeepLayers(nn.Module):
-    """The upper layers of an LLM with its final norm."""
+    """The upper layers of an LLM with its final norm.
 
-    def __init__(self, llm: nn.Module) -> None:
+    `input_scale` is what the LLM's forward function multiplies its input with by itself.
+    """
+
+    def __init__(
+        self, llm: PreTrainedModel, attention: DeepAttention = "as_trained", *, input_scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.llm = llm
+        self.attention = attention
+        self.input_scale = input_scale
 
     @property
     def width(self) -> int:
         """H."""
-        return int(self.llm.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        return int(self.llm.config.hidden_size)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, S, H) and mask (B, S) (1 = present) → (B, S, H)."""
+        if self.attention != "as_trained":
+            implementation = self.llm.config._attn_implementation
+            mask = four_dimensional_mask(mask, self.attention, implementation=implementation, dtype=hidden.dtype)
+        if self.input_scale != 1.0:
+            hidden = hidden / self.input_scale
         return self.llm(inputs_embeds=hidden, attention_mask=mask).last_hidden_state
 
 
@@ -74,107 +99,123 @@ class LlmSplit:
     llm_config: dict[str, Any]
 
     @classmethod
-    def load(cls, checkpoint_dir: Path, num_shallow_layers: int, *, dtype: torch.dtype = torch.float32) -> LlmSplit:
-        """Read a `transformers` checkpoint from a local folder and cut it; `dtype` is that of its weights."""
-        llm = AutoModel.from_pretrained(checkpoint_dir, dtype=dtype, local_files_only=True)
-        return cls.of(llm, num_shallow_layers)
+    @torch.inference_mode(False)  # parts are found by gradients, and the deep layers are to be trained
+    def load(
+        cls,
+        checkpoint_dir: Path,
+        num_shallow_layers: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        deep_attention: DeepAttention = "as_trained",
+    ) -> LlmSplit:
+        """Read a `transformers` checkpoint from a local folder and cut it; `dtype` is that of its weights.
+
+        Raises `CheckpointWeightsError`, and what `of` raises.
+        """
+        try:
+            config = AutoConfig.from_pretrained(checkpoint_dir, local_files_only=True)
+        except ValueError as error:
+            raise UnsplittableArchitectureError(
+                f"the architecture in {checkpoint_dir}/config.json is unknown to the installed transformers: {error}"
+            ) from error
+        try:
+            llm, report = AutoModel.from_pretrained(
+                checkpoint_dir, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+            )
+        except Exception as error:  # each format of weights has its own
+            raise CheckpointWeightsError(
+                f"the weights in {checkpoint_dir} cannot be read: {error}; copy or download the checkpoint again"
+            ) from error
+        absent = {id(p): name for name, p in llm.named_parameters() if name in report["missing_keys"]}
+        split = cls.of(llm, num_shallow_layers, deep_attention=deep_attention)
+        held = [absent[id(p)] for half in (split.shallow, split.deep) for p in half.parameters() if id(p) in absent]
+        if held:
+            raise CheckpointWeightsError(
+                f"the weights in {checkpoint_dir} lack {len(held)} that {type(llm).__name__} has, {held[0]} among them: "
+                "they are not complete, or config.json is of another architecture; copy or download the checkpoint again"
+            )
+        return split
 
     @classmethod
-    def of(cls, llm: PreTrainedModel, num_shallow_layers: int) -> LlmSplit:
+    @torch.inference_mode(False)
+    def of(
+        cls, llm: PreTrainedModel, num_shallow_layers: int, *, deep_attention: DeepAttention = "as_trained"
+    ) -> LlmSplit:
         """Cut a base model (without language-model head). Its modules move into the halves: do not use it afterwards.
 
-        Raises `LayerCountError`, and `UnsplittableArchitectureError` where the invariant does not hold.
+        Raises `LayerCountError`, and `UnsplittableArchitectureError` where the invariant does not hold or the deep
+        layers cannot attend as asked.
         """
-        llm = llm.eval()
-        llm_config = json.loads(llm.config.to_json_string())
         name = type(llm).__name__
-        _layers_path(llm)
-        input_ids = torch.arange(10).reshape(2, 5) % llm.config.get_text_config().vocab_size
-        mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         try:
-            with torch.inference_mode():
+            llm = text_model(llm).eval()
+            llm_config = json.loads(llm.config.to_json_string())
+            _require_one_base_model(llm, llm_config)
+            llm.config.use_cache = False
+            input_ids, mask = sample_tokens(llm)
+            with torch.no_grad(), small_windows(llm):
                 whole = llm(input_ids=input_ids, attention_mask=mask).last_hidden_state
-            shallow, deep = _cut(llm, num_shallow_layers)
-            with torch.inference_mode():
+            shallow_llm, deep_llm, scale = cut(llm, num_shallow_layers)
+            shallow, deep = ShallowLayers(shallow_llm), DeepLayers(deep_llm, input_scale=scale)
+            with torch.no_grad(), small_windows(shallow_llm, deep_llm):
                 halves = deep(shallow(input_ids, mask), mask)
-        except (AttributeError, TypeError, RuntimeError) as error:
+        except (LayerCountError, UnsplittableArchitectureError):
+            raise
+        except Exception as error:  # whatever a forward function of others raises
             raise UnsplittableArchitectureError(
-                f"{name} cannot be cut into shallow and deep layers: {error}"
+                f"{name} cannot be cut after {num_shallow_layers} layers ({type(error).__name__}: {error}); "
+                "choose another encoder.num_shallow_layers or another checkpoint"
             ) from error
-        if not torch.allclose(whole[mask.bool()], halves[mask.bool()], rtol=1e-3, atol=1e-4):
+        if not agree(whole[mask.bool()], halves[mask.bool()]):
             raise UnsplittableArchitectureError(
                 f"{name} cannot be cut: its two halves do not give what the whole gives; choose another checkpoint"
             )
+        if halves.shape[2] != deep.width:
+            raise UnsplittableArchitectureError(
+                f"{name} cannot be cut: it gives vectors of width {halves.shape[2]} from layers of width {deep.width}, "
+                "where one width is needed; choose another checkpoint"
+            )
+        if deep_attention != "as_trained":
+            deep.attention = deep_attention
+            _require_attention(deep, name)
         return cls(shallow, deep, llm_config)
 
 
-def empty_deep_layers(llm_config: dict[str, Any], num_shallow_layers: int) -> DeepLayers:
+@torch.inference_mode(False)
+def empty_deep_layers(
+    llm_config: dict[str, Any], num_shallow_layers: int, *, deep_attention: DeepAttention = "as_trained"
+) -> DeepLayers:
     """Build the deep half from configuration alone, its weights left unset, to be filled from a state dict."""
     config = CONFIG_MAPPING[llm_config["model_type"]].from_dict(llm_config)
+    config.use_cache = False
     with no_init_weights():
         llm = AutoModel.from_config(config, dtype=torch.float32)
-    return _cut(llm, num_shallow_layers)[1]
+    _, deep_llm, scale = cut(llm.eval(), num_shallow_layers)
+    return DeepLayers(deep_llm, deep_attention, input_scale=scale)
 
 
-class _PassThrough(nn.Module):
-    """Stands where an LLM turns tokens into vectors, when it is given vectors."""
-
-    def forward(self, inputs_embeds: torch.Tensor, **_of_tokens: Any) -> torch.Tensor:
-        return inputs_embeds
-
-
-def _cut(llm: PreTrainedModel, num_shallow_layers: int) -> tuple[ShallowLayers, DeepLayers]:
-    total = llm.config.num_hidden_layers
-    if not 0 <= num_shallow_layers <= total:
-        raise LayerCountError(
-            f"encoder.num_shallow_layers is {num_shallow_layers}, but {type(llm).__name__} has {total} layers: "
-            f"set it between 0 and {total}"
-        )
-    layers_path = _layers_path(llm)
-    token_child = _token_child(llm)
-    layers = llm.get_submodule(layers_path)
-    tokens = getattr(llm, token_child)
-    llm.set_submodule(layers_path, nn.ModuleList())
-    setattr(llm, token_child, _PassThrough())
-    if hasattr(llm, "pooler"):
-        llm.pooler = None  # type: ignore[assignment]  # a sentence head, no part of the last hidden state
-    shallow = copy.deepcopy(llm)  # what is left by now is small: final norm, rotary frequencies
-
-    setattr(shallow, token_child, tokens)
-    for child, module in list(shallow.named_children()):
-        if type(module).__name__.endswith("Norm"):
-            setattr(shallow, child, nn.Identity())
-    for half, part in ((shallow, slice(0, num_shallow_layers)), (llm, slice(num_shallow_layers, total))):
-        half.set_submodule(layers_path, layers[part])  # type: ignore[index]
-        half.config = _config_of_part(half.config, part)
-    return ShallowLayers(shallow), DeepLayers(llm)
-
-
-def _layers_path(llm: PreTrainedModel) -> str:
-    """Return the dotted path of the one list that holds the LLM's layers."""
-    total = llm.config.num_hidden_layers
-    paths = [path for path, module in llm.named_modules() if isinstance(module, nn.ModuleList) and len(module) == total]
-    if len(paths) != 1 or llm.config.is_encoder_decoder:
+def _require_one_base_model(llm: PreTrainedModel, llm_config: dict[str, Any]) -> None:
+    """Raise unless there is one stack of layers, which `empty_deep_layers` would build again from the configuration."""
+    layers_path(llm)
+    built: Any = MODEL_MAPPING[type(CONFIG_MAPPING[llm_config["model_type"]].from_dict(llm_config))]
+    if type(llm) is not built:
         raise UnsplittableArchitectureError(
-            f"{type(llm).__name__} cannot be cut into shallow and deep layers: "
-            f"it has {len(paths)} lists of {total} layers, where one stack is needed; choose another checkpoint"
+            f"{type(llm).__name__} cannot be cut: the base model of its configuration is {built.__name__}, give that"
         )
-    return paths[0]
 
 
-def _token_child(llm: PreTrainedModel) -> str:
-    """Return the name of the child that turns token ids into vectors (for BERT with positions and norm)."""
-    embedding = llm.get_input_embeddings()
-    for name, child in llm.named_children():
-        if any(module is embedding for module in child.modules()):
-            return name
-    raise UnsplittableArchitectureError(f"{type(llm).__name__} cannot be cut: no child of it holds its token embedding")
-
-
-def _config_of_part(config: PreTrainedConfig, part: slice) -> PreTrainedConfig:
-    config = copy.deepcopy(config)
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[part]
-    config.num_hidden_layers = part.stop - part.start
-    config.use_cache = False  # a sliced layer keeps its old index, with which a cache fails
-    return config
+def _require_attention(deep: DeepLayers, name: str) -> None:
+    if not deep.llm.config.num_hidden_layers:
+        return
+    asked = deep.attention
+    first = next(deep.parameters())
+    try:
+        with small_windows(deep.llm):
+            obeys = attends_as_asked(deep, asked, width=deep.width, dtype=first.dtype, device=first.device)
+        reason = "they attend otherwise all the same"
+    except Exception as error:  # whatever a forward function of others raises
+        obeys, reason = False, f"{type(error).__name__}: {error}"
+    if not obeys:
+        raise UnsplittableArchitectureError(
+            f"the deep layers of {name} cannot be made {asked} ({reason}): choose as_trained or another checkpoint"
+        )

@@ -5,7 +5,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import EncoderConfig
-from bahe_tasks.core.encoder import EmbeddingOverflowError, encode_texts, pool, token_budget_batches
+from bahe_tasks.core.encoder import EmbeddingOverflowError, encode_texts, token_budget_batches
 
 CHECKPOINT = checkpoint_dir("all-MiniLM-L6-v2")
 TEXTS = [
@@ -79,14 +79,6 @@ def test_a_number_float16_cannot_hold_is_an_error(monkeypatch):
     monkeypatch.setattr("bahe_tasks.core.encoder.pool", lambda hidden, mask, pooling: hidden.sum(1) + 1e6)
     with pytest.raises(EmbeddingOverflowError, match="Ghostbusters"):
         encode_texts(["Ghostbusters"], checkpoint_dir=CHECKPOINT, encoder=EncoderConfig(device="cpu"))
-
-
-def test_pooling_reads_only_what_the_mask_holds():
-    hidden = torch.tensor([[[1.0], [3.0], [100.0]], [[5.0], [7.0], [9.0]]])
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    by_hand = {"mean": [[2.0], [7.0]], "first": [[1.0], [5.0]], "last": [[3.0], [9.0]]}
-    for pooling, expected in by_hand.items():
-        assert pool(hidden, mask, pooling=pooling).tolist() == expected
 
 
 def test_batches_keep_the_token_budget_and_hold_every_text_once():
