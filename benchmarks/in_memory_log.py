@@ -77,8 +77,7 @@ def read_log(landing: Path, *, max_behaviors: int = 50) -> InMemoryLog:
     texts = sorted({*events["text"], *known["title"].dropna()})
     row_of = pd.Index(texts)
     shown = impressions["shown_at"].to_numpy(np.int64)
-    columns = {name: known[name] for name in known if str(name).startswith(("cat_", "num_"))}
-    columns |= {name: impressions[name] for name in impressions if str(name).startswith(("cat_", "num_"))}
+    columns = {str(n): frame[n] for frame in (known, impressions) for n in frame if str(n).startswith(("cat_", "num_"))}
     histories = {
         str(feature): _histories(of_feature, impressions["user_id"], shown, row_of, max_behaviors)
         for feature, of_feature in events.groupby("feature")
@@ -121,7 +120,7 @@ def _items_of(impressions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     unknown = before["found"].isna()
     for name in before:
         if name == "title" or str(name).startswith("cat_"):
-            before.loc[unknown, name] = earliest.loc[unknown, name]
+            before[name] = before[name].mask(unknown, earliest[name])
     return before.drop(columns=["found"])
 
 
@@ -130,18 +129,20 @@ def _histories(
 ) -> Histories:
     """Return each impression's newest behaviors before it; `events` are one feature's by user and time."""
     user_index = pd.Index(events["user_id"].unique())
-    event_user = user_index.get_indexer(events["user_id"])
+    event_user = user_index.get_indexer(pd.Index(events["user_id"]))
     times = events["occurred_at"].to_numpy(np.int64)
     order = np.argsort(event_user, kind="stable")
     times, behavior_rows = times[order], row_of.get_indexer(events["text"])[order]
     bounds = np.searchsorted(event_user[order], np.arange(len(user_index) + 1))
     starts, ends = np.zeros((2, len(users)), np.int64)
-    for r, user in enumerate(user_index.get_indexer(users)):
+    for r, user in enumerate(user_index.get_indexer(pd.Index(users))):
         if user >= 0:
             first, last = bounds[user], bounds[user + 1]
             ends[r] = first + np.searchsorted(times[first:last], shown[r])
             starts[r] = max(first, ends[r] - max_behaviors)
-    values = events["value"].to_numpy(np.float32)[order] if "value" in events else np.full(len(times), np.nan, np.float32)
+    values = (
+        events["value"].to_numpy(np.float32)[order] if "value" in events else np.full(len(times), np.nan, np.float32)
+    )
     return Histories(behavior_rows.astype(np.int64), times, values, starts, ends)
 
 

@@ -52,9 +52,9 @@ MODEL = ModelConfig(hidden_widths=(32,), hash_buckets=4096, dropout=0.0, field_w
 
 def save_checkpoint(family: str, texts: list[str], folder: Path) -> None:
     """Save a tiny random LLM with a tokenizer of the texts' words."""
-    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))  # type: ignore[call-arg]
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["<pad>", "<s>", "</s>", "<unk>"]))  # type: ignore[call-arg]
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["<pad>", "<s>", "</s>", "<unk>"]))
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>")
     TINY_LLMS[family](vocab_size=tokenizer.get_vocab_size(), noise=0.0).save_pretrained(folder)
     wrapped.save_pretrained(folder)
@@ -99,7 +99,7 @@ def run(chosen: list[tuple[str, str, str]]) -> Document:
             encoder = EncoderConfig(checkpoint=str(folder), num_shallow_layers=1, device="cpu")
             embeddings = log.encode(folder, encoder)
             for _, head, tuning in [c for c in chosen if c[0] == family]:
-                model = replace(MODEL, head=head, deep_tuning=tuning)
+                model = replace(MODEL, head=head, deep_tuning=tuning)  # type: ignore[arg-type]
                 config = Config(home=Path(scratch), encoder=encoder, model=model, training=TRAINING)
                 began = perf_counter()
                 with PeakMemory() as memory:

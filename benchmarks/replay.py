@@ -16,6 +16,8 @@ from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
+from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.optimizers import OptimizerState
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
 from bahe_tasks.stages.model_of_day import model_to_train
@@ -38,7 +40,9 @@ def replay(
 ) -> tuple[Predictions, BaheCtrModel]:
     """Replay the days; the first is trained on alone. Returns the predictions of the others and the last model."""
     device = pick_device(config.encoder.device)
-    model, spec, state = None, None, None
+    model: BaheCtrModel | None = None
+    spec: ModelSpec | None = None
+    state: OptimizerState | None = None
     parts: list[tuple[date, ImpressionRows, np.ndarray]] = []
     train_cpu_s = score_cpu_s = 0.0
     for number, (day, rows) in enumerate(days):
@@ -48,9 +52,9 @@ def replay(
             parts.append((day, rows, score(model, rows, embeddings, batch_size=batch_size, device=device)))
             score_cpu_s += process_time() - began
         began = process_time()
-        parent = (model, spec) if model is not None and spec is not None else None
+        warm = config.training.start_from == "parent"
+        parent = (model, spec) if warm and model is not None and spec is not None else None
         model, spec = model_to_train(rows, config, parent, encoder_version="replay", seed=seed + number)
-        kept = state if config.training.keep_optimizer_state else None
         curve = train(
             model,
             rows,
@@ -58,7 +62,7 @@ def replay(
             training=config.training,
             seed=seed + number,
             device=device,
-            optimizer_state=kept,
+            optimizer_state=state if parent and config.training.keep_optimizer_state else None,
         )
         state, spec = curve.optimizer_state, spec.trained(steps=len(curve.losses))
         model.spec = spec

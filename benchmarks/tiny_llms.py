@@ -97,10 +97,10 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def tiny_llm(model_type: str, *, seed: int = 0, **settings: Any) -> PreTrainedModel:
+def tiny_llm(model_type: str, *, seed: int = 0, noise: float = 0.2, **settings: Any) -> PreTrainedModel:
     """Build the base model that `transformers` knows as `model_type`, in evaluation mode.
 
-    Every weight is moved away from its first value, which for norms and biases would hide a mistake.
+    Every weight is moved away from its first value by `noise` deviations: norms and biases at theirs hide mistakes.
     """
     config = CONFIG_MAPPING[model_type](**{**_COMMON, **settings})
     with torch.random.fork_rng(devices=[]):
@@ -108,11 +108,11 @@ def tiny_llm(model_type: str, *, seed: int = 0, **settings: Any) -> PreTrainedMo
         llm = AutoModel.from_config(config).eval()
         with torch.no_grad():
             for parameter in llm.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
+                parameter.add_(noise * torch.randn_like(parameter))
     return llm
 
 
-TINY_LLMS: dict[str, Callable[[], PreTrainedModel]] = {
+TINY_LLMS: dict[str, Callable[..., PreTrainedModel]] = {
     name: partial(tiny_llm, model_type, **settings) for name, (model_type, settings) in _FAMILIES.items()
 }
-"""Name of a family → builder of a tiny random base model of it."""
+"""Name of a family → builder of a tiny random base model of it; takes the arguments of `tiny_llm` by name."""
