@@ -48,3 +48,8 @@ def agree(whole: torch.Tensor, halves: torch.Tensor) -> bool:
     tolerance = 1e-3 if whole.dtype == torch.float32 else 5e-2
     difference = (whole.float() - halves.float()).norm(dim=1)
     return bool((difference <= tolerance * whole.float().norm(dim=1)).all())
+
+
+def cause(error: Exception) -> str:
+    """Return type and message of an error of `transformers` or `torch` in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

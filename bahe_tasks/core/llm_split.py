@@ -26,7 +26,7 @@ from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from bahe_tasks.core.deep_attention import DeepAttention, attends_as_asked, four_dimensional_mask
-from bahe_tasks.core.llm_check import agree, sample_tokens, small_windows
+from bahe_tasks.core.llm_check import agree, cause, sample_tokens, small_windows
 from bahe_tasks.core.llm_cut import LayerCountError, cut
 from bahe_tasks.core.llm_parts import UnsplittableArchitectureError, layers_path, text_model
 
@@ -114,9 +114,10 @@ class LlmSplit:
         """
         try:
             config = AutoConfig.from_pretrained(checkpoint_dir, local_files_only=True)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise UnsplittableArchitectureError(
-                f"the architecture in {checkpoint_dir}/config.json is unknown to the installed transformers: {error}"
+                f"{checkpoint_dir}/config.json is of no architecture that the installed transformers knows "
+                f"({cause(error)}): choose another checkpoint, or copy or download this one again"
             ) from error
         try:
             llm, report = AutoModel.from_pretrained(
@@ -124,7 +125,7 @@ class LlmSplit:
             )
         except Exception as error:  # each format of weights has its own
             raise CheckpointWeightsError(
-                f"the weights in {checkpoint_dir} cannot be read: {error}; copy or download the checkpoint again"
+                f"the weights in {checkpoint_dir} cannot be read ({cause(error)}): copy or download the checkpoint again"
             ) from error
         absent = {id(p): name for name, p in llm.named_parameters() if name in report["missing_keys"]}
         split = cls.of(llm, num_shallow_layers, deep_attention=deep_attention)
@@ -163,7 +164,7 @@ class LlmSplit:
             raise
         except Exception as error:  # whatever a forward function of others raises
             raise UnsplittableArchitectureError(
-                f"{name} cannot be cut after {num_shallow_layers} layers ({type(error).__name__}: {error}); "
+                f"{name} cannot be cut after {num_shallow_layers} layers ({cause(error)}); "
                 "choose another encoder.num_shallow_layers or another checkpoint"
             ) from error
         if not agree(whole[mask.bool()], halves[mask.bool()]):
@@ -214,7 +215,7 @@ def _require_attention(deep: DeepLayers, name: str) -> None:
             obeys = attends_as_asked(deep, asked, width=deep.width, dtype=first.dtype, device=first.device)
         reason = "they attend otherwise all the same"
     except Exception as error:  # whatever a forward function of others raises
-        obeys, reason = False, f"{type(error).__name__}: {error}"
+        obeys, reason = False, cause(error)
     if not obeys:
         raise UnsplittableArchitectureError(
             f"the deep layers of {name} cannot be made {asked} ({reason}): choose as_trained or another checkpoint"

@@ -1,11 +1,17 @@
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertForMaskedLM
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import EncoderConfig
-from bahe_tasks.core.encoder import EmbeddingOverflowError, encode_texts, token_budget_batches
+from bahe_tasks.core.encoder import EmbeddingOverflowError, TokenizerNotFoundError, encode_texts, token_budget_batches
+from bahe_tasks.core.llm_split import CheckpointWeightsError, LlmSplit, UnsplittableArchitectureError
+from benchmarks.tiny_llms import TINY_LLMS, tiny_llm
 
 CHECKPOINT = checkpoint_dir("all-MiniLM-L6-v2")
 TEXTS = [
@@ -88,3 +94,101 @@ def test_batches_keep_the_token_budget_and_hold_every_text_once():
     padded = [len(batch) * max(lengths[i] for i in batch) for batch in batches]
     assert all(tokens <= 20 or len(batch) == 1 for tokens, batch in zip(padded, batches, strict=True))
     assert batches[0] == [5, 2, 3, 0]  # 2, 3, 3 and 5 tokens: four rows of five
+
+
+@pytest.fixture
+def folder_of(tmp_path):
+    """(family, whether the packaged BERT vocabulary lies beside the weights) → folder of a tiny random checkpoint."""
+
+    def save(family: str, *, tokenizer: bool = True) -> Path:
+        llm = tiny_llm("bert", vocab_size=30522) if family == "bert" else TINY_LLMS[family]()
+        llm.save_pretrained(tmp_path)
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+            if tokenizer:
+                shutil.copy(CHECKPOINT / name, tmp_path / name)
+        return tmp_path
+
+    return save
+
+
+def _encode(folder: Path) -> np.ndarray:
+    encoder = EncoderConfig(device="cpu", num_shallow_layers=1)
+    return encode_texts(["Ghostbusters (1984)"], checkpoint_dir=folder, encoder=encoder)
+
+
+def test_a_local_folder_of_another_llm_is_encoded_with(folder_of):
+    assert np.isfinite(_encode(folder_of("bert"))).all()
+
+
+# Without files transformers makes of BERT's and its like a tokenizer that knows five tokens, and raises for others.
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "camembert", "gpt2", "qwen3", "gemma", "llama", "mpnet", "modernbert"]
+)
+def test_a_folder_without_a_tokenizer_is_refused_by_its_path(folder_of, family):
+    folder = folder_of(family, tokenizer=False)
+    with pytest.raises(TokenizerNotFoundError, match=f"{folder}.*copy or download"):
+        _encode(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tokenizer.json", ""), ("tokenizer.json", "{broken"), ("tokenizer.json", "{}"), ("tokenizer_config.json", "{")],
+)
+def test_a_broken_tokenizer_is_refused_by_its_path(folder_of, name, content):
+    folder = folder_of("bert")
+    (folder / name).write_text(content)
+    with pytest.raises(TokenizerNotFoundError, match=f"{folder}.*copy or download"):
+        _encode(folder)
+
+
+def test_a_vocabulary_of_no_word_is_refused(folder_of):
+    folder = folder_of("bert", tokenizer=False)
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    with pytest.raises(TokenizerNotFoundError, match="knows no word"):
+        _encode(folder)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_llm_knows_is_refused(folder_of):
+    folder = folder_of("distilbert")  # of 60 tokens
+    with pytest.raises(TokenizerNotFoundError, match=r"up to 30521, but .* has 60 rows"):
+        _encode(folder)
+
+
+def test_a_token_added_beyond_the_embedding_is_refused_only_in_a_text(folder_of):
+    folder = folder_of("bert")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<price>"])
+    tokenizer.save_pretrained(folder)
+    assert np.isfinite(_encode(folder)).all()
+    with pytest.raises(TokenizerNotFoundError, match=r"up to 30522, but .* has 30522 rows"):
+        encode_texts(["<price>"], checkpoint_dir=folder, encoder=EncoderConfig(device="cpu", num_shallow_layers=1))
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut off", "of another architecture", "of another width"])
+def test_weights_that_are_not_those_of_the_checkpoint_are_refused_by_its_path(folder_of, tmp_path, damage):
+    folder = folder_of("bert")
+    weights = folder / "model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage in ("empty", "cut off"):
+        weights.write_bytes(weights.read_bytes()[: 0 if damage == "empty" else 10_000])
+    else:
+        other = TINY_LLMS["llama"]() if damage == "of another architecture" else tiny_llm("bert", hidden_size=16)
+        other.save_pretrained(tmp_path / "other")
+        shutil.copy(tmp_path / "other" / "model.safetensors", weights)
+    with pytest.raises(CheckpointWeightsError, match=f"{folder}.*copy or download"):
+        _encode(folder)
+
+
+def test_weights_saved_with_a_language_model_head_or_without_a_pooler_will_do(folder_of):
+    folder = folder_of("bert")
+    BertForMaskedLM(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    assert np.isfinite(_encode(folder)).all()
+
+
+@pytest.mark.parametrize("content", [json.dumps({"model_type": "not-yet-invented"}), "{}", "{broken"])
+def test_an_architecture_transformers_does_not_know_is_refused(folder_of, content):
+    folder = folder_of("bert")
+    (folder / "config.json").write_text(content)
+    with pytest.raises(UnsplittableArchitectureError, match=f"{folder}/config.json is of no architecture"):
+        LlmSplit.load(folder, 1)
