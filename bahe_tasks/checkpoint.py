@@ -27,6 +27,7 @@ _DECIDING_NAMES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "added_tokens.json",
 )
 
 

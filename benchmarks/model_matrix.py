@@ -31,11 +31,11 @@ from transformers.utils import logging
 from bahe_tasks.config import Config, EncoderConfig, ModelConfig, TrainingConfig
 from bahe_tasks.core.intervals import metric_intervals
 from bahe_tasks.sources.synthetic import synthesize
-from benchmarks.document import Document
-from benchmarks.in_memory_log import read_log
-from benchmarks.peak_memory import PeakMemory
-from benchmarks.replay import Predictions, replay
-from benchmarks.tiny_llms import TINY_LLMS
+from benchmarks.kit.document import Document
+from benchmarks.kit.in_memory_log import read_log
+from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.replay import Predictions, replay
+from benchmarks.kit.tiny_llms import TINY_LLMS
 
 NAMED_FAMILIES = (
     "bert", "roberta", "xlm-roberta", "modernbert", "llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3",

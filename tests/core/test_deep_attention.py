@@ -3,7 +3,7 @@ import torch
 
 from bahe_tasks.core.deep_attention import allowed_pairs, attends_as_asked, four_dimensional_mask
 from bahe_tasks.core.llm_split import LlmSplit, UnsplittableArchitectureError, empty_deep_layers
-from benchmarks.tiny_llms import NUM_LAYERS, TINY_LLMS, WIDTH
+from benchmarks.kit.tiny_llms import NUM_LAYERS, TINY_LLMS, WIDTH
 
 PADDED = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0, 0]])
 REFUSED = {

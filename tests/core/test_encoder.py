@@ -11,7 +11,7 @@ from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.encoder import EmbeddingOverflowError, TokenizerNotFoundError, encode_texts, token_budget_batches
 from bahe_tasks.core.llm_split import CheckpointWeightsError, LlmSplit, UnsplittableArchitectureError
-from benchmarks.tiny_llms import TINY_LLMS, tiny_llm
+from benchmarks.kit.tiny_llms import TINY_LLMS, tiny_llm
 
 CHECKPOINT = checkpoint_dir("all-MiniLM-L6-v2")
 TEXTS = [

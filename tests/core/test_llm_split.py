@@ -15,7 +15,7 @@ from transformers import (
 
 from bahe_tasks.core import llm_cut
 from bahe_tasks.core.llm_split import LayerCountError, LlmSplit, UnsplittableArchitectureError, empty_deep_layers
-from benchmarks.tiny_llms import NUM_LAYERS, TINY_LLMS, WIDTH, tiny_llm
+from benchmarks.kit.tiny_llms import NUM_LAYERS, TINY_LLMS, WIDTH, tiny_llm
 
 # Nine tokens: three times the window of every family that has one.
 PADDED_RIGHT = torch.tensor([[1] * 9, [1, 1, 1, 1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0]])

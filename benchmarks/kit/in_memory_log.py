@@ -132,7 +132,7 @@ def _histories(
     event_user = user_index.get_indexer(pd.Index(events["user_id"]))
     times = events["occurred_at"].to_numpy(np.int64)
     order = np.argsort(event_user, kind="stable")
-    times, behavior_rows = times[order], row_of.get_indexer(events["text"])[order]
+    times, behavior_rows = times[order], row_of.get_indexer(pd.Index(events["text"]))[order]
     bounds = np.searchsorted(event_user[order], np.arange(len(user_index) + 1))
     starts, ends = np.zeros((2, len(users)), np.int64)
     for r, user in enumerate(user_index.get_indexer(pd.Index(users))):
