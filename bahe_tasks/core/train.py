@@ -31,7 +31,7 @@ class TrainingDivergedError(ArithmeticError):
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """What happened, in order, and the optimisers' state at the end."""
+    """What happened, in order, and the optimisers' state at the end, empty unless it is to be kept."""
 
     losses: tuple[float, ...]  # of each step, nats; with several labels their weighted sum
     gradient_norms: tuple[float, ...]  # of each step, before clipping, hashed embeddings left out
@@ -93,7 +93,7 @@ def train(
         gradient_norms=tuple(at.gradient_norms),
         stop_losses=tuple(at.stop_losses),
         rows=len(trained_on),
-        optimizer_state=optimizers.state(),
+        optimizer_state=optimizers.state() if training.keep_optimizer_state else {},
     )
 
 

@@ -90,7 +90,7 @@ def fine_tune(
     )
     with tempfile.TemporaryDirectory(prefix="bahe-model-") as folder:
         spec = spec.trained(steps=len(curve.losses))
-        save_model(model, spec, Path(folder), optimizer_state=curve.optimizer_state if keeps_state else None)
+        save_model(model, spec, Path(folder), optimizer_state=curve.optimizer_state or None)
         run_id = log_fine_tune_run(
             registry,
             day=day,

@@ -12,7 +12,9 @@ from bahe_tasks.core.score import score
 from bahe_tasks.core.train import TrainingDivergedError, early_stop_rows, train
 
 CPU = torch.device("cpu")
-TRAINING = TrainingConfig(epochs=2, batch_size=4, head_learning_rate=0.01, deep_learning_rate=1e-3)
+TRAINING = TrainingConfig(
+    keep_optimizer_state=True, epochs=2, batch_size=4, head_learning_rate=0.01, deep_learning_rate=1e-3
+)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from bahe_tasks.stages.fine_tune import fine_tune
 from bahe_tasks.stages.model_of_day import MissingColumnError
 from bahe_tasks.stages.score_pairs import score_file
 from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.fine_tune_runs import LOGGED_MODEL_TAG
 from bahe_tasks.stores.model_registry import connect, local_model_folder, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
@@ -70,7 +72,7 @@ def test_days_of_an_item_dependent_model_are_done(two_days, champion):
     _, spec = champion
     assert (spec.trained_days, spec.labels) == (2, ("label", "saved"))
     assert spec.trained_steps > 0
-    assert not list((config.home / "work" / "fine_tune").iterdir())
+    assert not list((config.home / "work").rglob("*.safetensors"))
 
 
 def test_the_optimiser_s_state_goes_from_version_to_version(two_days):
@@ -140,18 +142,44 @@ def test_another_head_over_the_same_lineage_is_refused_and_a_new_lineage_is_not(
     assert [version.parent_version for version in versions(connect(fresh))] == [None]
 
 
-def test_columns_the_log_does_not_have_are_refused_by_name(home, log):
-    log.ordinary_day(FIRST)
-    for setting, value in (
-        ("cat_columns", "brand"),
-        ("num_columns", "price"),
-        ("features", "chats"),
-        ("extra_labels", "paid"),
-    ):
-        outcome = run_day(FIRST, with_settings(home, model={setting: (value,)}))
-        assert outcome.state == "failed"
-        assert f"model.{setting} names {value}" in outcome.message
-    assert MissingColumnError.__name__ in outcome.message
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [("cat_columns", "brand"), ("num_columns", "price"), ("features", "chats"), ("extra_labels", "paid")],
+)
+def test_columns_the_log_does_not_have_are_refused_by_name(two_days, setting, name):
+    config, _ = two_days
+    with pytest.raises(MissingColumnError, match=rf"model\.{setting} names {name}.*the log has"):
+        fine_tune(SECOND, with_settings(config, model={setting: (name,)}))
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_fine_tune_killed_in_the_middle_goes_on_and_ends_with_the_same_bits(two_days):
+    config, _ = two_days
+    config = with_settings(config, model={}, training={"seed": 5, "checkpoint_steps": 1, "batch_size": 8})
+    seen = []
+
+    def kill(done, total):
+        seen.append(done)
+        if len(seen) == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fine_tune(SECOND, config, progress=kill)
+    assert len(list((config.home / "work").rglob(f"{SECOND}-*.safetensors"))) == 1
+    registry, models = connect(config), []
+    rest = []
+    for force in (False, True):
+        result = fine_tune(SECOND, config, force=force, progress=lambda done, total: rest.append(done))
+        run = registry.client.get_run(result["run_id"])
+        model_id = run.data.tags[LOGGED_MODEL_TAG]
+        folder = registry.client.get_logged_model(model_id).artifact_location.removeprefix("file://")
+        models.append((Path(folder) / "artifacts" / "model.safetensors").read_bytes())
+    assert rest[0] > seen[1]  # what was done before the kill was not done again
+    assert models[0] == models[1]
+    assert not list((config.home / "work").rglob("*.safetensors"))
 
 
 def test_a_refit_from_scratch_over_two_days_ignores_the_parents_weights_but_is_judged_by_it(home, log):
@@ -164,4 +192,4 @@ def test_a_refit_from_scratch_over_two_days_ignores_the_parents_weights_but_is_j
     assert rows[1] > 1.5 * rows[0]
     _, spec = load_model(local_model_folder(connect(config), 2))
     assert spec.trained_days == 1
-    assert versions(connect(config))[-1].parent_version == 1 or versions(connect(config))[0].parent_version == 1
+    assert {v.version: v.parent_version for v in versions(connect(config))} == {1: None, 2: 1}
