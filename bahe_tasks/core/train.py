@@ -1,4 +1,8 @@
-"""The daily fine-tune: one loop over the training rows, in the order given, oldest first (paper, step 4 of the day)."""
+"""The daily fine-tune: one loop over the training rows, in the order given, oldest first (paper, step 4 of the day).
+
+Unusual: rows that share a user state are trained on together, at the place of the first of them, so that their user
+passes through the deep layers once. With histories as of each impression hardly any do, and the order is that of time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 import torch
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import HeadColumns, ImpressionRows, collate, head_columns
+from bahe_tasks.core.batches import ImpressionRows, RowColumns, collate, row_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.head_fields import block_key
 from bahe_tasks.core.label_loss import label_loss
@@ -61,8 +65,9 @@ def train(
     train nothing: the curve is empty. With early stop the weights are those of the best epoch. `progress` is called with
     rows done and their total over all epochs. Raises `TrainingDivergedError`.
     """
-    columns = head_columns(rows, model.spec)
+    columns = row_columns(rows, model.spec)
     trained_on, stop_on = early_stop_rows(rows.user_ids, share=training.early_stop_share, seed=seed)
+    trained_on = trained_on[np.argsort(columns.user_states[trained_on], kind="stable")]
     model.to(device)
     optimizers = Optimizers(model, training)
     optimizers.load(optimizer_state or {})
@@ -119,7 +124,7 @@ def _step(
     rows: ImpressionRows,
     embeddings: np.ndarray,
     index: np.ndarray,
-    columns: HeadColumns,
+    columns: RowColumns,
     training: TrainingConfig,
     at: Position,
     device: torch.device,

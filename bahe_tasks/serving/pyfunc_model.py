@@ -95,6 +95,7 @@ class ClickProbability(PythonModel):
             user_ids=_texts(frame, "user_id"),
             item_ids=_texts(frame, "item_id"),
             shown_at=np.zeros(len(frame), np.int64),
+            as_of=np.zeros(len(frame), np.int64),
             labels=np.zeros(len(frame), np.float32),
             title_rows=title_rows,
             histories=histories,

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from bahe_tasks.core.batches import ItemBatch
 from bahe_tasks.core.ctr_model import ItemDependentUserError, new_model
 from bahe_tasks.core.sequence_inputs import age_buckets
 
@@ -64,7 +65,8 @@ def test_an_empty_history_and_an_unknown_item_are_learned_vectors(
     tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
 ):
     batch = batch_of(tiny_rows, embeddings, tiny_spec)
-    user, item = tiny_model.user_embedding(batch.users), tiny_model.item_embedding(batch.items)
+    user = tiny_model.user_embedding(batch.users)
+    item = tiny_model.item_embedding(batch.items)[batch.item_of]
     assert torch.equal(user[3], torch.cat([tiny_model.empty_history["bills"], tiny_model.empty_history["visits"]]))
     assert torch.equal(item[4], tiny_model.unknown_item)
     (user[3].sum() + item[4].sum()).backward()
@@ -76,13 +78,14 @@ def test_item_embedding_is_the_title_alone_through_the_deep_layers(
     tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
 ):
     with torch.inference_mode():
-        items = tiny_model.item_embedding(batch_of(tiny_rows, embeddings, tiny_spec).items)
+        batch = batch_of(tiny_rows, embeddings, tiny_spec)
+        items = tiny_model.item_embedding(batch.items)[batch.item_of]
         title = torch.tensor(embeddings[tiny_rows.title_rows[0]]).float()[None, None]
         torch.testing.assert_close(items[0], tiny_model.deep(title, torch.ones(1, 1, dtype=torch.long))[0, 0])
 
 
 def test_the_age_of_a_behavior_matters(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
-    later = dataclasses.replace(tiny_rows, shown_at=tiny_rows.shown_at + 30 * 86400 * 1_000_000)
+    later = dataclasses.replace(tiny_rows, as_of=tiny_rows.shown_at + 30 * 86400 * 1_000_000)
     with torch.inference_mode():
         now, then = (tiny_model.user_embedding(batch_of(r, embeddings, tiny_spec).users) for r in (tiny_rows, later))
     assert not torch.allclose(now[2], then[2])
@@ -91,7 +94,8 @@ def test_the_age_of_a_behavior_matters(tiny_model, tiny_rows, tiny_spec, embeddi
 
 def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
     without = dataclasses.replace(tiny_rows, histories={"bills": tiny_rows.histories["bills"]})
-    user = tiny_model.user_embedding(batch_of(without, embeddings, tiny_spec).users)
+    batch = batch_of(without, embeddings, tiny_spec)
+    user = tiny_model.user_embedding(batch.users)[batch.user_of]
     assert torch.equal(user[:, 32:], tiny_model.empty_history["visits"].expand(9, 32))
 
 
@@ -136,7 +140,9 @@ def test_beside_the_item_is_the_last_position_of_every_sequence(
     model = fill(new_model(spec, tiny_split().deep, seed=3))
     batch = batch_of(tiny_rows, embeddings, spec)
     with torch.inference_mode():
-        user, _ = model._user_side(batch.users, batch.items, None)
+        item_of_user = batch.item_of[batch.user_of.argsort()]
+        items = ItemBatch(batch.items.titles[item_of_user], batch.items.known[item_of_user])
+        user = model._pooled(9, model._deep_pass(batch.users, items))[batch.user_of]
         for r in range(len(tiny_rows)):
             for n, history in enumerate(tiny_rows.histories.values()):
                 behaviors = history.behavior_rows[history.starts[r] : history.ends[r]]

@@ -94,15 +94,7 @@ def test_rows_of_ids_that_were_absent_do_not_move(fresh, tiny_rows, tiny_spec, e
 
 def test_zero_rows_train_nothing(fresh, embeddings, make_rows):
     rows = make_rows({"bills": [0], "visits": [0]}, seed=1)
-    none = dataclasses.replace(
-        rows,
-        **{
-            name: getattr(rows, name)[:0]
-            for name in ("impression_ids", "user_ids", "item_ids", "shown_at", "labels", "title_rows")
-        },
-        cat={"genre": rows.cat["genre"][:0]},
-        num={"price": rows.num["price"][:0]},
-    )
+    none = slice_of(rows, slice(0, 0))
     model = fresh()
     curve = train(model, none, embeddings, training=TRAINING, seed=1, device=CPU)
     assert (curve.losses, curve.rows) == ((), 0)
@@ -168,7 +160,7 @@ def test_a_click_that_follows_from_the_text_is_learned(tiny_split, tiny_spec, ma
         histories={"bills": bills},
         title_rows=item_kind * 50 + rng.integers(50, size=num_rows),
         labels=clicked.astype(np.float32),
-        shown_at=rows.shown_at + 400 * 86400 * 1_000_000,
+        as_of=rows.shown_at + 400 * 86400 * 1_000_000,
     )
     model_config = ModelConfig(hidden_widths=(32,), id_embeddings=False, recency_buckets=8)
     spec = dataclasses.replace(tiny_spec, features=("bills",), cat_columns=(), num_statistics={}, model=model_config)
@@ -185,7 +177,7 @@ def slice_of(rows, part):
         rows,
         **{
             n: getattr(rows, n)[part]
-            for n in ("impression_ids", "user_ids", "item_ids", "shown_at", "labels", "title_rows")
+            for n in ("impression_ids", "user_ids", "item_ids", "shown_at", "as_of", "labels", "title_rows")
         },
         histories={
             name: dataclasses.replace(history, starts=history.starts[part], ends=history.ends[part])
