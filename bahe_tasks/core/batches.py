@@ -5,8 +5,8 @@ same histories as of the same time are one user state, which passes through the 
 Optimization, arXiv 2508.05640, does so at industrial scale). Non-empty (user state, text feature) sequences are stacked for the deep layers ("feature parallel", paper section 2); an empty one
 takes no part and gets a learned vector in the model.
 
-Unusual: sequences are grouped by length, each group padded right to its longest, which is under twice its shortest. With
-one group for all, most positions would be padding: histories are mostly short.
+Unusual: sequences are grouped by length, each group padded right to its longest (`length_groups`). With one group for
+all, most positions would be padding: histories are mostly short.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from bahe_tasks.core.columns import hashed_rows, label_columns, normalised_numbers
+from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -244,9 +245,7 @@ def _grouped(
             f"{len(embeddings)} rows: encode the missing behaviors first"
         )
     groups = []
-    power_of_two = np.ceil(np.log2(lengths)).astype(int)
-    for power in np.unique(power_of_two):
-        chosen = np.flatnonzero(power_of_two == power)
+    for chosen in length_groups(lengths, device=device):
         steps = np.arange(lengths[chosen].max())
         mask = steps < lengths[chosen][:, None]
         position = np.where(mask, starts[chosen][:, None] + steps, starts[chosen][:, None])

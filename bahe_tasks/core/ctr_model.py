@@ -147,7 +147,7 @@ class BaheCtrModel(nn.Module):
             of_outputs = self.over_outputs(item[b], part.outputs[q], mask)
             over_behaviors = over_behaviors.index_copy(0, at, of_behaviors.to(item.dtype))
             over_outputs = over_outputs.index_copy(0, at, of_outputs.to(item.dtype))
-        fields = {}
+        fields: dict[str, torch.Tensor] = {}
         for kind, over in (("target", over_behaviors), ("target_deep", over_outputs)):
             by_feature = over.view(len(item), num_features, -1).unbind(1)
             fields |= {f"{kind}:{name}": part for name, part in zip(self.features, by_feature, strict=True)}
