@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from bahe_tasks.core.columns import hashed_rows, label_columns, normalised_numbers
+from bahe_tasks.core.columns import hashed_rows, normalised_numbers
 from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
 
@@ -94,7 +94,6 @@ class Batch:
     item_of: torch.Tensor  # (B,) int64, row in `items`
     cat: torch.Tensor  # (B, C) int64
     num: torch.Tensor  # (B, K) float32, NaN = absent
-    labels: torch.Tensor  # (B, L) float32, NaN = absent
 
 
 @dataclass(frozen=True)
@@ -103,17 +102,15 @@ class RowColumns:
 
     cat: np.ndarray  # (R, C) int64
     num: np.ndarray  # (R, K) float32
-    labels: np.ndarray  # (R, L) float32, the click label first, NaN = absent
     user_states: np.ndarray  # (R,) int64, equal where histories and their time are
 
 
 def row_columns(rows: ImpressionRows, spec: ModelSpec) -> RowColumns:
-    """Hash categorical columns, normalise numeric ones, check the labels and tell the user states apart."""
+    """Hash categorical columns, normalise numeric ones and tell the user states apart."""
     apart = spec.model.item_reading == "apart"
     return RowColumns(
         cat=hashed_columns(spec, user_ids=rows.user_ids, item_ids=rows.item_ids, cat=rows.cat),
         num=normalised_numbers(spec.num_statistics, rows.num, num_rows=len(rows)),
-        labels=label_columns(rows.labels, rows.extra_labels, spec.extra_labels),
         user_states=user_states(rows, spec.features) if apart else np.arange(len(rows)),
     )
 
@@ -127,7 +124,7 @@ def hashed_columns(
 
 
 def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:
-    """Number the distinct (histories, as_of) by first occurrence: (R,) int64. Without any history the time is nothing."""
+    """Number the distinct (histories, as_of) in no particular order: (R,) int64. Without any history the time is nothing."""
     columns = [rows.as_of]
     for feature in features:
         if feature in rows.histories:
@@ -136,10 +133,21 @@ def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:
             columns += [np.where(filled, history.starts, -1), np.where(filled, history.ends, -1)]
     keys = np.stack(columns, 1)
     keys[(keys[:, 1:] == -1).all(1), 0] = 0
-    _, first, state = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    by_first = np.empty(len(first), np.int64)
-    by_first[np.argsort(first)] = np.arange(len(first))
-    return by_first[state.reshape(-1)]
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def by_user_state(rows: ImpressionRows, features: tuple[str, ...], columns: RowColumns) -> np.ndarray:
+    """Return the rows (R,) int64 in training order: those of one user state together, at the place of their first.
+
+    Rows without any history stay where they are: they pass no deep layer that they could share.
+    """
+    _, first, state = np.unique(columns.user_states, return_index=True, return_inverse=True)
+    own = np.arange(len(rows))
+    filled = np.zeros(len(rows), bool)
+    for feature in features:
+        if feature in rows.histories:
+            filled |= rows.histories[feature].ends > rows.histories[feature].starts
+    return np.argsort(np.where(filled, first[state.reshape(-1)], own), kind="stable")
 
 
 def collate(
@@ -165,7 +173,6 @@ def collate(
         item_of=torch.from_numpy(item_of.astype(np.int64)).to(device),
         cat=torch.from_numpy(columns.cat[index]).to(device),
         num=torch.from_numpy(columns.num[index]).to(device),
-        labels=torch.from_numpy(columns.labels[index]).to(device),
     )
 
 

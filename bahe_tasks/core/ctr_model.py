@@ -12,17 +12,18 @@ Unusual: an empty history and an unknown item are learned vectors of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
-from bahe_tasks.core.columns import LABEL
 from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, field_sizes
-from bahe_tasks.core.heads import HEADS, READS_FIELDS
+from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
 from bahe_tasks.core.llm_split import DeepLayers
-from bahe_tasks.core.lora import add_lora, has_lora
+from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import AttentionPool, pool
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
@@ -39,6 +40,7 @@ class DeepSequences(NamedTuple):
     hidden: torch.Tensor  # (Q, S, H), what went in
     outputs: torch.Tensor  # (Q, S, H), what came out
     mask: torch.Tensor  # (Q, S) bool
+    behaviors: torch.Tensor  # (Q, S) bool, the mask without the item that may stand beside them
     slots: torch.Tensor  # (Q,) int64, u * N + n
 
 
@@ -56,7 +58,7 @@ class BaheCtrModel(nn.Module):
         )
         self.attention_pool = AttentionPool(width) if settings.behavior_pooling == "attention" else None
         self.empty_history = nn.ParameterDict(
-            {block_key(feature): nn.Parameter(0.02 * torch.randn(width)) for feature in spec.features}
+            {block_key(f"user:{feature}"): nn.Parameter(0.02 * torch.randn(width)) for feature in spec.features}
         )
         self.unknown_item = nn.Parameter(0.02 * torch.randn(width))
         self.columns = ColumnFields(spec)
@@ -65,7 +67,7 @@ class BaheCtrModel(nn.Module):
             self.over_outputs = TargetAttention(width, settings.attention_width)
         self.head = HEADS[settings.head](field_sizes(spec, width=width), spec.labels, settings)
         self.log_variances = nn.ParameterDict(
-            {block_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
+            {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
         )
         if settings.deep_tuning == "lora" and not has_lora(deep):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
@@ -110,18 +112,19 @@ class BaheCtrModel(nn.Module):
         """Pass each group of sequences through the deep layers; `items`, one a user, stand beside their behaviors."""
         found = []
         for group in users.groups:
-            hidden, mask = self.age_and_position(group), group.mask
+            hidden, mask, behaviors = self.age_and_position(group), group.mask, group.mask
             if items is not None:
                 user = group.slots // len(self.features)
                 hidden, mask = with_item_last(hidden, mask, items.titles[user], items.known[user])
-            found.append(DeepSequences(hidden, self.deep(hidden, mask.long()), mask, group.slots))
+                behaviors = pad(behaviors, (0, 1))
+            found.append(DeepSequences(hidden, self.deep(hidden, mask.long()), mask, behaviors, group.slots))
         return found
 
     def _pooled(self, num_users: int, sequences: list[DeepSequences]) -> torch.Tensor:
         """Return the pooled outputs of U users, (U, N·H); an empty history is the learned vector of its text feature."""
         if not self.features:
             return self.unknown_item.new_zeros(num_users, 0)
-        empty = torch.stack([self.empty_history[block_key(feature)] for feature in self.features])
+        empty = torch.stack([self.empty_history[block_key(f"user:{feature}")] for feature in self.features])
         pooled = empty.repeat(num_users, 1)  # (U·N, H)
         for part in sequences:
             pooled = pooled.index_copy(0, part.slots, self._pool(part.outputs, part.mask).to(pooled.dtype))
@@ -142,7 +145,7 @@ class BaheCtrModel(nn.Module):
             q_of[part.slots] = torch.arange(len(part.slots), device=slot_of.device)
             at = (q_of[slot_of] >= 0).nonzero().squeeze(1)  # impression · feature pairs of this group
             q, b = q_of[slot_of[at]], at // num_features
-            mask = part.mask[q]
+            mask = part.behaviors[q]
             of_behaviors = self.over_behaviors(titles[b], part.hidden[q], mask)
             of_outputs = self.over_outputs(item[b], part.outputs[q], mask)
             over_behaviors = over_behaviors.index_copy(0, at, of_behaviors.to(item.dtype))
@@ -166,28 +169,35 @@ class BaheCtrModel(nn.Module):
         return pool(outputs, mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
 
 
-def new_model(spec: ModelSpec, deep: DeepLayers, *, seed: int, base_rate: float = 0.5) -> BaheCtrModel:
+def new_model(
+    spec: ModelSpec, deep: DeepLayers, *, seed: int, base_rates: Mapping[str, float] | None = None
+) -> BaheCtrModel:
     """Return an untrained model over pre-trained deep layers, which it takes over.
 
-    `base_rate` is the share of clicks among the training rows: the logit's bias starts there, so that a log with few
-    clicks is calibrated from the first step on.
+    `base_rates` are the shares of ones among the training rows, by label: each logit's bias starts there, so that a log
+    with few clicks is calibrated from the first step on.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BaheCtrModel(spec, deep)
-    model.head.outputs.start_at(LABEL, base_rate)
+    model.head.outputs.start_at(base_rates or {})
     return model.eval()
 
 
-def grow_model(parent: BaheCtrModel, spec: ModelSpec, *, seed: int) -> BaheCtrModel:
+def grow_model(
+    parent: BaheCtrModel, spec: ModelSpec, *, seed: int, base_rates: Mapping[str, float] | None = None
+) -> BaheCtrModel:
     """Return a model of the grown `spec` with the parent's weights and the parent's outputs on inputs the parent knew.
 
-    What reads a new text feature or number is zero at first; a new hashed column is read, but its embeddings are zero.
+    What reads a new text feature or number is zero at first; a new hashed column is read, but its embeddings are zero. A
+    new label's logit starts at its base rate.
     The deep layers are taken over, not copied: do not train the parent afterwards.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BaheCtrModel(spec, parent.deep)
+    model.head.outputs.start_at(base_rates or {})
+    set_lora_dropout(model.deep, spec.model.lora_dropout)
     old = parent.state_dict()
     new = model.state_dict()
     hashed = {block_key(name) for name in spec.hashed_columns}

@@ -15,6 +15,7 @@ import torch
 from bahe_tasks.core.batches import (
     Histories,
     ImpressionRows,
+    RowColumns,
     collate,
     collate_items,
     collate_users,
@@ -35,12 +36,16 @@ def score(
     embeddings: np.ndarray,
     *,
     index: np.ndarray | None = None,
+    columns: RowColumns | None = None,
     batch_size: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the click probability of each row, or of those at `index`, (R,) float64. Raises `NonFiniteScoreError`."""
+    """Return the click probability of each row, or of those at `index`, (R,) float64. Raises `NonFiniteScoreError`.
+
+    `columns` are those of the rows, where they are known already.
+    """
     model.to(device).eval()
-    columns = row_columns(rows, model.spec)
+    columns = columns or row_columns(rows, model.spec)
     index = np.arange(len(rows)) if index is None else index
     by_state = np.argsort(columns.user_states[index], kind="stable")
     logits = np.zeros(len(index))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import row_columns, user_states
+from bahe_tasks.core.batches import by_user_state, row_columns, user_states
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
@@ -40,12 +40,13 @@ def gradients(model, batches):
     return logits, {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def test_user_states_are_told_apart_by_history_and_time_and_numbered_by_first_occurrence(shared_rows):
-    assert user_states(shared_rows, ("bills", "visits")).tolist() == STATE_OF
+def test_user_states_are_told_apart_by_history_and_time(shared_rows):
+    states = user_states(shared_rows, ("bills", "visits"))
+    assert (states[:, None] == states).tolist() == (np.array(STATE_OF)[:, None] == STATE_OF).tolist()
     later = dataclasses.replace(shared_rows, as_of=shared_rows.as_of + np.arange(8))
     assert len(set(user_states(later, ("bills", "visits")).tolist())) == 8  # the ages of behaviors differ
     without = dataclasses.replace(later, histories={})
-    assert user_states(without, ("bills", "visits")).tolist() == [0] * 8
+    assert len(set(user_states(without, ("bills", "visits")).tolist())) == 1
 
 
 def test_shared_histories_and_titles_pass_the_deep_layers_once(shared_rows, tiny_spec, embeddings, batch_of):
@@ -91,6 +92,13 @@ def test_rows_of_one_user_state_are_trained_on_together(tiny_split, tiny_spec, s
     model = new_model(tiny_spec, tiny_split().deep, seed=1)
     train(model, shared_rows, embeddings, training=TrainingConfig(batch_size=3), seed=1, device=CPU)
     assert seen == [[0, 2, 5], [1, 4, 3], [7, 6]]
+
+
+def test_rows_without_a_history_are_trained_on_in_their_place(tiny_spec, make_rows):
+    rows = make_rows({"bills": [2, 0, 3, 0, 0], "visits": [0, 0, 1, 0, 0]}, seed=1)
+    columns = row_columns(rows, tiny_spec)
+    assert len(set(columns.user_states[[1, 3, 4]].tolist())) == 1
+    assert by_user_state(rows, tiny_spec.features, columns).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_beside_the_item_every_impression_is_a_user_state(with_model, shared_rows):
