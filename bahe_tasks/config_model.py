@@ -146,6 +146,12 @@ class TrainingConfig:
         0.0, "share of the training users whose rows decide when to stop and are not trained on that day; 0: none"
     )
     patience_epochs: int = setting(1, "passes without a better logloss on those rows after which training stops")
+    compute_dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "dtype of matrix products while training, on every device; weights and scoring stay float32"
+    )
+    gradient_checkpointing: bool = setting(
+        False, "whether the deep layers' hidden states are computed again for gradients: less memory, a third more work"
+    )
     checkpoint_steps: int = setting(500, "steps between saved states, from which a killed fine-tune goes on; 0: none")
     seed: int = setting(17, "seed; each day derives its own from it")
     num_threads: int = setting(0, "torch CPU threads; 0 leaves the choice to torch; equal results need equal counts")

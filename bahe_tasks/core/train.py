@@ -11,10 +11,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, by_user_state, collate, row_columns
@@ -81,7 +84,10 @@ def train(
     model.to(device)
     optimizers = Optimizers(model, training)
     optimizers.load(optimizer_state or {})
-    with _reproducible(seed, num_threads=training.num_threads, device=device):
+    with (
+        _reproducible(seed, num_threads=training.num_threads, device=device),
+        _recomputing(model, training.gradient_checkpointing),
+    ):
         at, best = resume_state(state_file, model, optimizers, device) if state_file else (Position(), {})
         while at.epoch < training.epochs and not _stopped(at.stop_losses, training.patience_epochs):
             model.train()
@@ -178,7 +184,9 @@ def _step(
     log_variances = None
     if batches.learned:
         log_variances = torch.stack([model.log_variances[label_key(label)] for label in model.spec.labels])
-    loss = label_loss(model(batch), labels, weights=batches.weights, log_variances=log_variances)
+    with torch.autocast(labels.device.type, torch.bfloat16, enabled=training.compute_dtype == "bfloat16"):
+        logits = model(batch)
+    loss = label_loss(logits.float(), labels, weights=batches.weights, log_variances=log_variances)
     optimizers.zero_grad()
     loss.backward()
     loss_and_norm = torch.stack([loss.detach(), optimizers.clip(training.max_gradient_norm)]).tolist()
@@ -197,6 +205,23 @@ def _stopped(stop_losses: list[float], patience_epochs: int) -> bool:
     return len(stop_losses) > patience_epochs and min(stop_losses[-patience_epochs:]) >= min(
         stop_losses[:-patience_epochs]
     )
+
+
+@contextmanager
+def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
+    """Compute hidden states of the deep layers again in the backward pass instead of keeping them.
+
+    The layers are switched one by one: the LLM's own method looks for a token embedding, which the deep half lacks.
+    """
+    layers = [module for module in model.deep.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers if enabled else ():
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        layer.gradient_checkpointing = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = False
 
 
 @contextmanager

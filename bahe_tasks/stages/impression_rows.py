@@ -122,9 +122,11 @@ def read_stored_embeddings(config: Config, keys: Sequence[str], *, encoder_versi
         partitions=f"encoder_version = '{encoder_version}'",
         filters=pc.field("behavior_key").isin(pa.array(keys, pa.string())),
     ).sort_by("behavior_key")
-    blob = b"".join(table["embedding"].to_pylist())
     width = embedding_width(config.encoder.checkpoint)
-    vectors = np.frombuffer(blob, dtype="<f2").reshape(table.num_rows, width)
+    blobs = pa.concat_arrays(
+        table["embedding"].chunks or [pa.array([], pa.binary())]
+    )  # one buffer, not an object a row
+    vectors = np.frombuffer(blobs.buffers()[2] or b"", dtype="<f2", count=len(blobs) * width).reshape(-1, width)
     return EmbeddingIndex(pd.Index(table["behavior_key"].to_pandas()), vectors)
 
 

@@ -248,3 +248,31 @@ def test_frozen_deep_layers_drop_nothing_out(tiny_split, with_model, tiny_rows, 
     model.deep.register_forward_hook(lambda module, *_: modes.append((module.training, model.head.training)))
     train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
     assert set(modes) == {(False, True)}
+
+
+def test_bfloat16_products_train_nearly_the_same_and_leave_float32_weights(
+    tiny_split, tiny_spec, tiny_rows, embeddings
+):
+    curves = {}
+    for dtype in ("float32", "bfloat16"):
+        model = new_model(tiny_spec, tiny_split().deep, seed=3)
+        training = dataclasses.replace(TRAINING, compute_dtype=dtype)
+        curves[dtype] = train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU).losses
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert curves["bfloat16"] == pytest.approx(curves["float32"], abs=0.05)
+    assert curves["bfloat16"] != curves["float32"]
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_recomputed_hidden_states_give_the_same_model(family, tiny_split, tiny_spec, tiny_rows, embeddings):
+    models, passes = [], []
+    for recomputed in (False, True):
+        model = new_model(tiny_spec, tiny_split(family).deep, seed=3)
+        linear = next(module for module in model.deep.modules() if isinstance(module, torch.nn.Linear))
+        linear.register_forward_hook(lambda *_, at=len(models): passes.append(at))
+        training = dataclasses.replace(TRAINING, gradient_checkpointing=recomputed)
+        train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+        models.append(model.state_dict())
+    assert passes.count(1) == 2 * passes.count(0)
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(models[1][name], tensor)

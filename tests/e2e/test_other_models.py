@@ -78,7 +78,7 @@ def test_days_of_an_item_dependent_model_are_done(two_days, champion):
 def test_the_optimiser_s_state_goes_from_version_to_version(two_days):
     config, _ = two_days
     states = [load_optimizer_state(local_model_folder(connect(config), version)) for version in (1, 2)]
-    steps = [int(state["head.outputs.label.weight/step"]) for state in states]
+    steps = [int(state["head.outputs.label:label.weight/step"]) for state in states]
     assert 0 < steps[0] < steps[1]
     assert OPTIMIZER_FILE == "optimizer.safetensors"
 
