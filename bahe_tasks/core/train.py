@@ -215,7 +215,7 @@ def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
     """
     layers = [module for module in model.deep.modules() if isinstance(module, GradientCheckpointingLayer)]
     for layer in layers if enabled else ():
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
         layer.gradient_checkpointing = True
     try:
         yield
