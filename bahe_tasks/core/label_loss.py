@@ -2,6 +2,8 @@
 
 Fixed weights: the weighted sum of the labels' mean binary cross-entropies. Uncertainty: each label's loss counts
 exp(-s), plus s / 2, with s the learned log-variance of the label (Kendall, Gal and Cipolla, CVPR 2018, equation 10).
+
+Unusual: the rows may be a part of a batch. The means are then over the batch, so that the parts' losses add up to its.
 """
 
 from __future__ import annotations
@@ -11,16 +13,21 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 def label_loss(
-    logits: torch.Tensor, labels: torch.Tensor, *, weights: torch.Tensor, log_variances: torch.Tensor | None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    counts: torch.Tensor,
+    part: float,
+    weights: torch.Tensor,
+    log_variances: torch.Tensor | None,
 ) -> torch.Tensor:
     """Logits and labels (B, L), NaN = absent label, weights and log-variances (L,) → loss, nats.
 
+    `counts` (L,) are the labels present in the whole batch, `part` the share of its rows that these are.
     `log_variances` replace `weights` where given. A label absent from the whole batch counts nothing.
     """
-    present = ~labels.isnan()
     losses = binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none")
-    count = present.sum(0)
-    mean = (losses * present).sum(0) / count.clamp(min=1)  # (L,)
+    mean = (losses * ~labels.isnan()).sum(0) / counts.clamp(min=1)  # (L,)
     if log_variances is None:
         return (weights * mean).sum()
-    return ((torch.exp(-log_variances) * mean + log_variances / 2) * (count > 0)).sum()
+    return ((torch.exp(-log_variances) * mean + part * log_variances / 2) * (counts > 0)).sum()

@@ -41,7 +41,7 @@ class Optimizers:
         ]
         if tables:
             self._optimizers.append(torch.optim.SparseAdam(tables, lr=training.hashed_learning_rate))
-        self._dense = [*deep, *rest]
+        self.dense, self.tables = [*deep, *rest], tables
         self._names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self._groups = [(group, group["lr"]) for optimizer in self._optimizers for group in optimizer.param_groups]
 
@@ -51,7 +51,7 @@ class Optimizers:
 
     def clip(self, max_norm: float) -> torch.Tensor:
         """Scale the dense gradients to at most this norm; return what it was."""
-        return nn.utils.clip_grad_norm_(self._dense, max_norm)
+        return nn.utils.clip_grad_norm_(self.dense, max_norm)
 
     def step(self, learning_rate_share: float) -> None:
         """Take one step with so much of the configured step sizes."""

@@ -20,26 +20,16 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, by_user_state, collate, row_columns
-from bahe_tasks.core.columns import label_columns
+from bahe_tasks.core.batches import ImpressionRows, by_user_state, row_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.heads import label_key
-from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.metrics import logloss
 from bahe_tasks.core.optimizers import Optimizers, OptimizerState
-from bahe_tasks.core.schedule import learning_rate_share
+from bahe_tasks.core.ranks import ALONE, Ranks
 from bahe_tasks.core.score import score
 from bahe_tasks.core.training_state import Position, resume_state, save_state, take_state, trained_state
+from bahe_tasks.core.training_step import TrainingStep
 
 _SCORED_AT_ONCE = 8  # batches of training that fit one batch of scoring, which keeps no gradients
-
-
-class TrainingDivergedError(ArithmeticError):
-    """A loss that is not a number."""
-
-
-class UnknownLabelError(ValueError):
-    """A weight of a label that is not in force."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +54,7 @@ def train(
     device: torch.device,
     optimizer_state: OptimizerState | None = None,
     state_file: Path | None = None,
+    ranks: Ranks = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingCurve:
     """Train the deep layers and everything above them in place; the model ends in evaluation mode.
@@ -71,21 +62,23 @@ def train(
     `embeddings` is (M, H) float16. `optimizer_state` is the parent's, to go on with. `state_file` is where the state is
     saved every `training.checkpoint_steps` steps, and read from if it is there; the caller removes it.
 
+    Each of several `ranks` calls this with the same arguments and ends with the same model.
+
     On a CPU the same model, rows, settings, seed and thread count give equal bits on the same machine, resumed or not.
     Zero rows train nothing: the curve is empty. With early stop, weights and state are those of the best epoch.
     `progress` is called with rows done and their total over all epochs. Raises `TrainingDivergedError`,
     `UnknownLabelError`, and `LabelValueError` for a label that is neither 0 nor 1.
     """
     columns = row_columns(rows, model.spec)
-    batches = _Batches(model, rows, embeddings, columns, training, device)
     decides = early_stop_users(rows.user_ids, share=training.early_stop_share, seed=seed)
     in_order = by_user_state(rows, model.features, columns)
     trained_on, stop_on = in_order[~decides[in_order]], np.flatnonzero(decides)
     model.to(device)
     optimizers = Optimizers(model, training)
     optimizers.load(optimizer_state or {})
+    step = TrainingStep(model, optimizers, rows, embeddings, columns, training, seed=seed, ranks=ranks, device=device)
     with (
-        _reproducible(seed, num_threads=training.num_threads, device=device),
+        _reproducible(num_threads=training.num_threads, device=device),
         _recomputing(model, training.gradient_checkpointing),
     ):
         at, best = resume_state(state_file, model, optimizers, device) if state_file else (Position(), {})
@@ -94,11 +87,16 @@ def train(
             model.deep.train(model.spec.model.deep_tuning != "frozen")  # what is frozen drops nothing out
             for start in range(at.next_row, len(trained_on), training.batch_size):
                 index = trained_on[start : start + training.batch_size]
-                loss, norm = _step(model, optimizers, batches, index, training, at)
+                loss, norm = step.take(index, number=len(at.losses))
                 at.losses.append(loss)
                 at.gradient_norms.append(norm)
                 at.next_row = start + len(index)
-                if state_file and training.checkpoint_steps and len(at.losses) % training.checkpoint_steps == 0:
+                if (
+                    state_file
+                    and ranks.rank == 0
+                    and training.checkpoint_steps
+                    and len(at.losses) % training.checkpoint_steps == 0
+                ):
                     save_state(state_file, at, model, optimizers, best, device)
                 if progress is not None:
                     progress(at.epoch * len(trained_on) + at.next_row, training.epochs * len(trained_on))
@@ -134,72 +132,6 @@ def early_stop_users(user_ids: np.ndarray, *, share: float, seed: int) -> np.nda
     return np.zeros(len(decides), bool) if decides.all() else decides
 
 
-class _Batches:
-    """Batches and labels of the rows, and the labels' weights: what a step needs besides the model."""
-
-    def __init__(
-        self,
-        model: BaheCtrModel,
-        rows: ImpressionRows,
-        embeddings: np.ndarray,
-        columns: RowColumns,
-        training: TrainingConfig,
-        device: torch.device,
-    ) -> None:
-        labels = model.spec.labels
-        unknown = sorted(set(training.label_weights) - set(labels))
-        if unknown:
-            raise UnknownLabelError(
-                f"training.label_weights names {', '.join(unknown)}; labels in force are {', '.join(labels)}"
-            )
-        self._labels = label_columns(rows.labels, rows.extra_labels, model.spec.extra_labels)
-        self._rows, self._embeddings, self._columns = rows, embeddings, columns
-        self._features, self._device = model.features, device
-        self.weights = torch.tensor([training.label_weights.get(label, 1.0) for label in labels], device=device)
-        self.learned = training.label_weighting == "uncertainty" and len(labels) > 1
-
-    def at(self, index: np.ndarray) -> tuple[Batch, torch.Tensor]:
-        """Return the batch of the rows at `index` (B,) and their labels (B, L)."""
-        batch = collate(
-            self._rows,
-            self._embeddings,
-            index,
-            columns=self._columns,
-            features=self._features,
-            device=self._device,
-        )
-        return batch, torch.from_numpy(self._labels[index]).to(self._device)
-
-
-def _step(
-    model: BaheCtrModel,
-    optimizers: Optimizers,
-    batches: _Batches,
-    index: np.ndarray,
-    training: TrainingConfig,
-    at: Position,
-) -> tuple[float, float]:
-    """Take one step on the rows at `index`; return loss and gradient norm."""
-    batch, labels = batches.at(index)
-    log_variances = None
-    if batches.learned:
-        log_variances = torch.stack([model.log_variances[label_key(label)] for label in model.spec.labels])
-    with torch.autocast(labels.device.type, torch.bfloat16, enabled=training.compute_dtype == "bfloat16"):
-        logits = model(batch)
-    loss = label_loss(logits.float(), labels, weights=batches.weights, log_variances=log_variances)
-    optimizers.zero_grad()
-    loss.backward()
-    loss_and_norm = torch.stack([loss.detach(), optimizers.clip(training.max_gradient_norm)]).tolist()
-    if not np.isfinite(loss_and_norm).all():
-        raise TrainingDivergedError(
-            f"loss {loss_and_norm[0]} and gradient norm {loss_and_norm[1]} at step {len(at.losses)} of epoch {at.epoch}: "
-            "lower training.deep_learning_rate or training.head_learning_rate"
-        )
-    step = model.spec.trained_steps + len(at.losses)
-    optimizers.step(learning_rate_share(training, step=step, day=model.spec.trained_days))
-    return loss_and_norm[0], loss_and_norm[1]
-
-
 def _stopped(stop_losses: list[float], patience_epochs: int) -> bool:
     """Return whether the last `patience_epochs` epochs brought no better logloss."""
     return len(stop_losses) > patience_epochs and min(stop_losses[-patience_epochs:]) >= min(
@@ -225,13 +157,12 @@ def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _reproducible(seed: int, *, num_threads: int, device: torch.device) -> Iterator[None]:
-    """Seed torch, ask for deterministic kernels and set the thread count; put everything back afterwards."""
+def _reproducible(*, num_threads: int, device: torch.device) -> Iterator[None]:
+    """Ask for deterministic kernels and set the thread count; put them and the random generator back afterwards."""
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
         # A CUDA matrix product is only deterministic with an environment variable, which this package does not set.
         torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
         try:

@@ -1,7 +1,6 @@
 """The state of a fine-tune in the middle of it, in one file, so that one that was killed goes on where it stood.
 
-Holds the weights that are trained, the best of them so far, optimiser state, the random generator's state and the
-position of the loop. What is resumed gives the bits of a run that was not disturbed. The file is replaced whole, never
+Holds the weights that are trained, the best of them so far, optimiser state and the position of the loop. What is resumed gives the bits of a run that was not disturbed. The file is replaced whole, never
 written in place; one that does not fit (another device, other shapes, cut short) is passed over with a warning.
 """
 
@@ -55,7 +54,6 @@ def save_state(
 ) -> None:
     """Replace `file` by the present state. `best` is the `trained_state` of the best epoch, empty without early stop."""
     tensors = trained_state(model, optimizers) | {f"best/{name}": tensor for name, tensor in best.items()}
-    tensors["random"] = _generator_state(device)
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_suffix(".writing")
     save_file(tensors, half, metadata={"position": json.dumps(asdict(position)), "device": device.type})
@@ -65,7 +63,7 @@ def save_state(
 def resume_state(
     file: Path, model: BaheCtrModel, optimizers: Optimizers, device: torch.device
 ) -> tuple[Position, Tensors]:
-    """Bring model, optimisers and random generator to the state in `file`; return its position and the best state.
+    """Bring model and optimisers to the state in `file`; return its position and the best state.
 
     Without a file, or with one that does not fit, nothing is touched and the position is the start.
     """
@@ -83,15 +81,7 @@ def resume_state(
     if document["device"] != device.type:
         return _start_anew(file, f"it was saved on {document['device']}, this is {device.type}")
     take_state(model, optimizers, tensors)
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random"], device)
-    else:
-        torch.set_rng_state(tensors["random"])
     return Position(**json.loads(document["position"])), _part(tensors, "best/")
-
-
-def _generator_state(device: torch.device) -> torch.Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _start_anew(file: Path, reason: str) -> tuple[Position, Tensors]:

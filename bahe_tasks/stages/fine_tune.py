@@ -20,10 +20,13 @@ import numpy as np
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model, load_optimizer_state, save_model
 from bahe_tasks.core.model_spec import check_encoder
-from bahe_tasks.core.train import train
+from bahe_tasks.core.optimizers import OptimizerState
+from bahe_tasks.core.train import TrainingCurve, train
+from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.stages.days_in_force import training_fingerprint
 from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
 from bahe_tasks.stages.lineage import code_revision, table_versions
@@ -80,13 +83,12 @@ def fine_tune(
     state_file = config.home / "work" / "fine_tune" / f"{day}-{stage_fingerprint[:16]}.safetensors"
     if force:
         state_file.unlink(missing_ok=True)
-    curve = train(
+    curve = _train(
         model,
         rows,
         index.vectors,
-        training=config.training,
+        config,
         seed=seed,
-        device=pick_device(config.encoder.device),
         optimizer_state=load_optimizer_state(parent_folder) if warm and keeps_state and parent_folder else None,
         state_file=state_file,
         progress=progress,
@@ -128,6 +130,27 @@ def fine_tune(
     for leftover in state_file.parent.glob(f"{day}-*"):
         leftover.unlink()
     return {"state": "trained", "run_id": run_id, **summary, **progressive}
+
+
+def _train(
+    model: BaheCtrModel,
+    rows: ImpressionRows,
+    vectors: np.ndarray,
+    config: Config,
+    *,
+    seed: int,
+    optimizer_state: OptimizerState | None,
+    state_file: Path,
+    progress: Callable[[int, int], None] | None,
+) -> TrainingCurve:
+    """Train in this process, or in as many as training.num_processes says; those tell no progress."""
+    training, device = config.training, pick_device(config.encoder.device)
+    count = process_count(training, device)
+    settings: dict[str, Any] = {"training": training, "seed": seed, "device": device}
+    state: dict[str, Any] = {"optimizer_state": optimizer_state, "state_file": state_file}
+    if count == 1:
+        return train(model, rows, vectors, **settings, **state, progress=progress)
+    return train_in_processes(model, rows, vectors, num_processes=count, **settings, **state)
 
 
 def _seed_of_day(seed: int, day: date) -> int:

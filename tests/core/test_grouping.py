@@ -84,7 +84,7 @@ def test_scores_come_back_in_the_order_of_the_rows(tiny_model, shared_rows, embe
 
 
 def test_rows_of_one_user_state_are_trained_on_together(tiny_split, tiny_spec, shared_rows, embeddings, monkeypatch):
-    import bahe_tasks.core.train as module
+    import bahe_tasks.core.training_step as module
 
     seen = []
     collate = module.collate

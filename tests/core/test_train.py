@@ -9,7 +9,8 @@ from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.score import score
-from bahe_tasks.core.train import TrainingDivergedError, UnknownLabelError, train
+from bahe_tasks.core.train import train
+from bahe_tasks.core.training_step import TrainingDivergedError, UnknownLabelError
 from benchmarks.kit.in_memory_log import part_of
 
 CPU = torch.device("cpu")

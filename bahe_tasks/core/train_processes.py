@@ -1,0 +1,83 @@
+"""The fine-tune over several processes of this machine: one a GPU, or some on the CPU.
+
+Started from the task itself (no launcher to configure), each with the same arguments and a rank; they meet through a
+file. The first one's model and curve come back through a file too.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from safetensors.torch import load_file, save_file
+
+from bahe_tasks.config import TrainingConfig
+from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.ranks import Ranks
+from bahe_tasks.core.train import TrainingCurve, train
+
+
+def process_count(training: TrainingConfig, device: torch.device) -> int:
+    """Return how many processes train: `training.num_processes`, where 0 is one a GPU."""
+    if training.num_processes:
+        return training.num_processes
+    return max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
+
+
+def train_in_processes(
+    model: BaheCtrModel,
+    rows: ImpressionRows,
+    embeddings: np.ndarray,
+    *,
+    num_processes: int,
+    training: TrainingConfig,
+    seed: int,
+    device: torch.device,
+    **arguments: Any,
+) -> TrainingCurve:
+    """Do what `train` does, in processes; `arguments` are its others but `progress`, which is not told."""
+    with tempfile.TemporaryDirectory(prefix="bahe-train-") as folder:
+        model.cpu()
+        shared = {"training": training, "seed": seed, **arguments}
+        work = (num_processes, Path(folder), device.type, model, rows, embeddings, shared)
+        multiprocessing.spawn(_work, args=work, nprocs=num_processes)
+        model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        curve: TrainingCurve = torch.load(Path(folder) / "curve.pt", weights_only=False)  # our own, of a moment ago
+        state_file = Path(folder) / "optimizer.safetensors"
+        return replace(curve, optimizer_state=load_file(state_file)) if state_file.is_file() else curve
+
+
+def _work(
+    rank: int,
+    size: int,
+    folder: Path,
+    device_type: str,
+    model: BaheCtrModel,
+    rows: ImpressionRows,
+    embeddings: np.ndarray,
+    shared: dict[str, Any],
+) -> None:
+    device = torch.device(device_type, rank) if device_type == "cuda" else torch.device(device_type)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size)
+    try:
+        model = copy.deepcopy(model)  # torch hands tensors to processes as shared memory: each needs its own
+        dist.barrier()
+        curve = train(model, rows, embeddings, device=device, ranks=Ranks(rank, size), **shared)
+        if rank == 0:
+            weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+            save_file(weights, folder / "model.safetensors")
+            if curve.optimizer_state:
+                save_file(curve.optimizer_state, folder / "optimizer.safetensors")
+            torch.save(replace(curve, optimizer_state={}), folder / "curve.pt")
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()

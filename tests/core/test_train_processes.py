@@ -1,0 +1,107 @@
+"""Two processes on the CPU give the model of one, within rounding."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bahe_tasks.config import TrainingConfig
+from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.ranks import Ranks
+from bahe_tasks.core.train import train
+from bahe_tasks.core.train_processes import process_count, train_in_processes
+
+CPU = torch.device("cpu")
+TRAINING = TrainingConfig(
+    batch_size=4, head_learning_rate=0.01, deep_learning_rate=1e-3, num_threads=1, keep_optimizer_state=True,
+    label_weighting="uncertainty",
+)  # fmt: skip
+
+
+@pytest.fixture
+def fresh(tiny_split, tiny_spec):
+    """A model of two labels, without dropout: processes drop out other units than one alone."""
+    spec = tiny_spec.grown(extra_labels=["paid"])
+    spec = dataclasses.replace(spec, model=dataclasses.replace(spec.model, dropout=0.0))
+
+    def build():
+        model = new_model(spec, tiny_split().deep, seed=3)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "dropout_prob"):
+                module.dropout_prob = 0.0
+        return model
+
+    return build
+
+
+@pytest.fixture
+def rows(tiny_rows):
+    """Nine rows in batches of four: the last batch has fewer rows than there are processes."""
+    return dataclasses.replace(tiny_rows, extra_labels={"paid": np.float32([1, 0, np.nan] * 3)})
+
+
+def test_two_processes_give_the_model_of_one(fresh, rows, embeddings):
+    one, two = fresh(), fresh()
+    alone = train(one, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    together = train_in_processes(
+        two, rows, embeddings, num_processes=2, training=TRAINING, seed=1, device=CPU, optimizer_state=None
+    )
+    assert together.losses == pytest.approx(alone.losses, rel=1e-4)
+    assert together.rows == alone.rows
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(
+            two.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    for name, tensor in alone.optimizer_state.items():
+        torch.testing.assert_close(together.optimizer_state[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_an_error_in_a_process_is_raised_here(fresh, rows, embeddings):
+    with pytest.raises(Exception, match="label_weights names nothing"):
+        train_in_processes(
+            fresh(), rows, embeddings, num_processes=2, training=dataclasses.replace(TRAINING, label_weights={"nothing": 1.0}), seed=1, device=CPU
+        )  # fmt: skip
+
+
+def test_every_row_of_a_batch_has_one_process():
+    index = np.array([7, 3, 9])
+    for size in (1, 2, 3, 5):
+        parts = [Ranks(rank, size).part(index).tolist() for rank in range(size)]
+        assert [row for part in parts for row in part] == index.tolist()
+
+
+def test_the_passes_of_a_batch_add_up(fresh, rows, embeddings):
+    whole, passes = fresh(), fresh()
+    train(whole, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    train(passes, rows, embeddings, training=dataclasses.replace(TRAINING, rows_a_pass=3), seed=1, device=CPU)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(passes.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_device_out_of_memory_is_given_half_the_rows_and_says_so_once(fresh, rows, embeddings, monkeypatch):
+    model, expected = fresh(), fresh()
+    forward, seen = model.forward, []
+
+    def limited(batch):
+        seen.append(len(batch.item_of))
+        if len(batch.item_of) > 2:
+            raise torch.OutOfMemoryError("no memory is left on the device")
+        return forward(batch)
+
+    monkeypatch.setattr(model, "forward", limited)
+    with pytest.warns(UserWarning, match="going on with 2 impressions a pass") as warned:
+        train(model, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    assert seen == [4, 2, 2, 2, 2, 1]
+    assert len([w for w in warned if "out of memory" in str(w.message)]) == 1
+    train(expected, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_how_many_processes_train():
+    assert process_count(TrainingConfig(), CPU) == 1
+    assert process_count(TrainingConfig(num_processes=3), CPU) == 3
+    assert process_count(TrainingConfig(num_processes=0), CPU) == 1
