@@ -166,6 +166,8 @@ def test_impressions_that_are_all_broken_refuse_the_day(home, log):
 
 
 def test_a_new_text_feature_and_column_extend_the_model_and_a_vanished_one_is_empty(home, log):
+    lenient = replace(home.gate, max_auc_loss=1.0, min_calibration=0.0, max_calibration=100.0)
+    home = replace(home, gate=lenient)  # what the new inputs do to two dozen rows is not what is asked here
     log.ordinary_day(FIRST)
     run_day(FIRST, home)
     users = [f"u{n}" for n in range(24)]
