@@ -39,7 +39,7 @@ Dtype = Literal["float32", "bfloat16"]
 Encode = Callable[[list[str]], np.ndarray]
 REFERENCE = "sentence-transformers"
 REPETITIONS = 5
-OTHER_BUDGETS = (256, 512, 2048, 8192)
+BUDGETS = (256, 1024, 2048, 8192)
 
 
 def sentence_transformer(folder: Path, encoder: EncoderConfig, *, dtype: Dtype) -> Encode:
@@ -126,7 +126,7 @@ def run(*, small: bool) -> Document:
     """Measure and return what was found."""
     document = Document("encode_cost")
     folder = checkpoint_dir(EncoderConfig().checkpoint)
-    titles, source = item_titles(512 if small else 1024)
+    titles, source = item_titles(384 if small else 1024)
     in_bfloat16 = f"{REFERENCE} bfloat16"
     contenders = {
         REFERENCE: sentence_transformer(folder, EncoderConfig(), dtype="float32"),
@@ -137,9 +137,9 @@ def run(*, small: bool) -> Document:
     measure(document, f"{source} titles", titles, contenders, folder)
     by_name = {row["encoder"]: row for row in document.rows}
     if not small:
-        budgets = {f"ours, {n} tokens a batch": ours(folder, EncoderConfig(tokens_per_batch=n)) for n in OTHER_BUDGETS}
-        measure(document, f"{source} titles", titles[:512], {REFERENCE: contenders[REFERENCE]} | budgets, folder)
-        for words, count in ((2, 512), (50, 128)):
+        budgets = {f"ours, {n} tokens a batch": ours(folder, EncoderConfig(tokens_per_batch=n)) for n in BUDGETS}
+        measure(document, f"{source} titles", titles[:256], {REFERENCE: contenders[REFERENCE]} | budgets, folder)
+        for words, count in ((2, 256), (50, 64)):
             measure(document, f"{words} words", of_words(titles, words)[:count], contenders, folder)
     document.figures = {
         "speedup": by_name["ours"]["speedup"],

@@ -45,14 +45,14 @@ def encode_texts(
             found.append(text_encoder.encode(chunk))
             _tell(progress, range(n + 1), chunks)
     else:
-        num_gpus = torch.cuda.device_count() if device.type == "cuda" else 1
-        shard = encode_shard if num_gpus == 1 else encode_in_processes
+        processes = min(len(chunks), torch.cuda.device_count()) if device.type == "cuda" else 1
+        shard = encode_shard if processes == 1 else encode_in_processes
         shard(
             texts,
             checkpoint_dir=checkpoint_dir,
             encoder=encoder,
             chunk_dir=chunk_dir,
-            world_size=num_gpus,
+            world_size=processes,
             progress=progress,
         )
         folder = ChunkFolder(chunk_dir, encoder, device.type)

@@ -54,6 +54,8 @@ def pack_linears(shallow: ShallowLayers, *, rows: int) -> bool:
 def _can_pack(weight: torch.Tensor) -> bool:
     if weight.device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
         return False
+    if not torch.backends.mkldnn.is_available():
+        return False
     if weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return torch.backends.mkldnn.is_available() and weight.dtype == torch.float32
+    return weight.dtype == torch.float32

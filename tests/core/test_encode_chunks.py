@@ -157,11 +157,12 @@ def test_a_rank_outside_the_world_is_refused(llm, tmp_path, rank, world_size):
         encode_shard(TEXTS, checkpoint_dir=llm, encoder=ENCODER, chunk_dir=tmp_path, rank=rank, world_size=world_size)
 
 
-def test_several_gpus_each_get_a_process(llm, undisturbed, monkeypatch, tmp_path):
+def test_several_gpus_each_get_a_process_as_far_as_there_are_chunks(monkeypatch, tmp_path):
     asked: list[int] = []
     monkeypatch.setattr(encoder_module, "pick_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(encoder_module, "encode_in_processes", lambda *_, world_size, **__: asked.append(world_size))
     monkeypatch.setattr(ChunkFolder, "read", lambda _, chunk: np.zeros((len(chunk), 32), np.float16))
-    encode_texts(TEXTS, checkpoint_dir=llm, encoder=ENCODER, chunk_dir=tmp_path)
-    assert asked == [4]
+    for texts in (TEXTS, TEXTS[:2000]):
+        encode_texts(texts, checkpoint_dir=tmp_path, encoder=ENCODER, chunk_dir=tmp_path)
+    assert asked == [3, 2]
