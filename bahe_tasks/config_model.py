@@ -25,12 +25,14 @@ class EncoderConfig:
     compute_dtype: Literal["float32", "bfloat16"] = setting(
         "float32", "dtype the shallow layers compute in, on every device"
     )
-    tokens_per_batch: int = setting(8192, "tokens, padding included, encoded in one batch")
+    tokens_per_batch: int = setting(
+        0, "tokens, padding included, encoded in one batch; 0: 1,024 on a CPU, 32,768 on a GPU"
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where torch computes; auto takes a GPU if there is one")
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "num_shallow_layers")
-        at_least(self, 1, "max_tokens_per_behavior", "tokens_per_batch")
+        at_least(self, 0, "num_shallow_layers", "tokens_per_batch")
+        at_least(self, 1, "max_tokens_per_behavior")
         if "{text}" not in self.prompt:
             raise ConfigError("encoder.prompt must contain {text}")
 

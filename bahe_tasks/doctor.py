@@ -89,9 +89,7 @@ def check_java(java_home: str | None) -> Check:
 def check_memory(available_gb: float) -> Check:
     """Check that `available_gb` (GB of 10^9 bytes) of memory are enough."""
     ok = available_gb >= MIN_MEMORY_GB
-    command = (
-        "" if ok else "close other programs, or lower spark.driver_memory and encoder.tokens_per_batch in bahe.yaml"
-    )
+    command = "" if ok else "close other programs, or lower spark.driver_memory in bahe.yaml"
     return Check(
         "memory", ok, f"{available_gb:.1f} GB of memory are available; {MIN_MEMORY_GB:.0f} GB are needed", command
     )

@@ -1,34 +1,25 @@
 """Behavior embeddings: the frozen shallow layers over each distinct text, pooled to one vector (paper, section 2).
 
-Unusual: the batches depend on the set of texts alone, not on the order they arrive in. Texts are sorted by number of
-tokens, then by text, and cut by a token budget, so encoding the same set again gives equal bits.
+Unusual: what is computed together depends on the set of texts alone, not on the order they arrive in, on earlier kills
+or on how many processes share the work, so encoding the same set again gives equal bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from torch import multiprocessing
 
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.device import pick_device
-from bahe_tasks.core.llm_check import cause
-from bahe_tasks.core.llm_split import LlmSplit
-from bahe_tasks.core.pooling import pool
+from bahe_tasks.core.encode_chunks import ChunkFolder, chunks_of
+from bahe_tasks.core.text_encoder import TextEncoder
 
-_TEXTS_PER_TOKENIZER_CALL = 4096
-
-
-class TokenizerNotFoundError(ValueError):
-    """A checkpoint's tokenizer is missing, broken, or that of another LLM."""
-
-
-class EmbeddingOverflowError(ArithmeticError):
-    """Behavior embeddings that float16 cannot hold, or that are not numbers."""
+Progress = Callable[[int, int], None]
+_SECONDS_BETWEEN_PROGRESS = 1.0
 
 
 def encode_texts(
@@ -36,106 +27,117 @@ def encode_texts(
     *,
     checkpoint_dir: Path,
     encoder: EncoderConfig,
-    progress: Callable[[int, int], None] | None = None,
+    chunk_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Return the behavior embedding of each text, in the order given: (M, H) float16.
 
-    A text is cut off after T = `encoder.max_tokens_per_behavior` tokens, special tokens included; a text repeated in
-    `texts` is computed once. `progress` is called with the distinct texts done and their total. Raises
-    `EmbeddingOverflowError` when a vector does not fit float16, `TokenizerNotFoundError`, and what `LlmSplit.load`
-    raises.
+    A text repeated in `texts` is computed once. `chunk_dir` (one for each encoder_version) keeps finished chunks: an
+    encode that was killed goes on from there, and several GPUs share the work; the caller removes it. `progress` is
+    called with the distinct texts done and their total. Raises what `TextEncoder` raises.
     """
+    chunks = chunks_of(texts)
     device = pick_device(encoder.device)
-    dtype = getattr(torch, encoder.compute_dtype)  # set at loading: a cast would round rotary frequencies too
-    tokenizer = _load_tokenizer(checkpoint_dir)
-    shallow = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers, dtype=dtype).shallow.to(device)
-    distinct = sorted(set(texts))
-    token_ids = _token_ids(distinct, tokenizer=tokenizer, encoder=encoder)
-    _require_known_ids(
-        token_ids, tokenizer=tokenizer, num_token_ids=shallow.num_token_ids, checkpoint_dir=checkpoint_dir
-    )
-    embeddings = np.zeros((len(distinct), shallow.width), np.float16)
-    done = 0
-    for batch in token_budget_batches([len(ids) for ids in token_ids], tokens_per_batch=encoder.tokens_per_batch):
-        input_ids, mask = _padded([token_ids[i] for i in batch])
-        with torch.inference_mode():
-            hidden = shallow(input_ids.to(device), mask.to(device))
-            pooled = pool(hidden.float(), mask.to(device), pooling=encoder.pooling).half().cpu().numpy()
-        if not np.isfinite(pooled).all():
-            raise EmbeddingOverflowError(
-                f"the text {distinct[batch[int(np.argmin(np.isfinite(pooled).all(1)))]]!r} has an embedding that float16 "
-                "cannot hold: choose another encoder.num_shallow_layers or encoder.compute_dtype"
-            )
-        embeddings[batch] = pooled
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(distinct))
-    row_of = {text: row for row, text in enumerate(distinct)}
-    return embeddings[np.array([row_of[text] for text in texts], np.int64)]
-
-
-def token_budget_batches(lengths: Sequence[int], *, tokens_per_batch: int) -> Iterator[list[int]]:
-    """Yield lists of indices, shortest first, each of at most `tokens_per_batch` tokens with padding, at least one text.
-
-    Equal lengths keep the order given.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[index] > tokens_per_batch:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def _load_tokenizer(checkpoint_dir: Path) -> Any:
-    """Return the checkpoint's tokenizer. Where its files are missing `transformers` may make one that knows no word."""
-    advice = "copy or download the checkpoint's tokenizer into it"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint_dir, local_files_only=True)
-    except Exception as error:  # each kind of file and tokenizer has its own
-        raise TokenizerNotFoundError(
-            f"no tokenizer can be read from {checkpoint_dir} ({cause(error)}): {advice}"
-        ) from error
-    known = getattr(tokenizer, "vocab_files_names", {})
-    files = [known[kind] for kind in ("tokenizer_file", "vocab_file") if kind in known]
-    if files and not any((checkpoint_dir / name).is_file() for name in files):
-        raise TokenizerNotFoundError(f"{checkpoint_dir} has no tokenizer, no {' and no '.join(files)}: {advice}")
-    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
-        raise TokenizerNotFoundError(f"the tokenizer in {checkpoint_dir} knows no word: {advice}")
-    return tokenizer
-
-
-def _require_known_ids(token_ids: list[list[int]], *, tokenizer: Any, num_token_ids: int, checkpoint_dir: Path) -> None:
-    """Raise where a text or a token of the vocabulary has no row in the token embedding.
-
-    Tokens added to a vocabulary later, for padding say, may have none as long as no text has them.
-    """
-    added = tokenizer.get_added_vocab()
-    largest = max((i for token, i in tokenizer.get_vocab().items() if token not in added), default=0)
-    largest = max(largest, *(max(ids) for ids in token_ids), 0)
-    if largest >= num_token_ids:
-        raise TokenizerNotFoundError(
-            f"the tokenizer in {checkpoint_dir} gives token ids up to {largest}, but the LLM's token embedding has "
-            f"{num_token_ids} rows: copy or download the tokenizer that the LLM was trained with into the folder"
+    if chunk_dir is None or not chunks:
+        text_encoder = TextEncoder(checkpoint_dir, encoder, device=device)
+        found = [np.zeros((0, text_encoder.width), np.float16)]
+        for n, chunk in enumerate(chunks):
+            found.append(text_encoder.encode(chunk))
+            _tell(progress, range(n + 1), chunks)
+    else:
+        processes = min(len(chunks), torch.cuda.device_count()) if device.type == "cuda" else 1
+        shard = encode_shard if processes == 1 else encode_in_processes
+        shard(
+            texts,
+            checkpoint_dir=checkpoint_dir,
+            encoder=encoder,
+            chunk_dir=chunk_dir,
+            world_size=processes,
+            progress=progress,
         )
+        folder = ChunkFolder(chunk_dir, encoder, device.type)
+        found = [_require(folder, chunk) for chunk in chunks]
+    row_of = {text: row for row, text in enumerate(text for chunk in chunks for text in chunk)}
+    return np.concatenate(found)[np.array([row_of[text] for text in texts], np.int64)]
 
 
-def _token_ids(texts: Sequence[str], *, tokenizer: Any, encoder: EncoderConfig) -> list[list[int]]:
-    found: list[list[int]] = []
-    for start in range(0, len(texts), _TEXTS_PER_TOKENIZER_CALL):
-        prompts = [encoder.prompt.replace("{text}", text) for text in texts[start : start + _TEXTS_PER_TOKENIZER_CALL]]
-        found += tokenizer(prompts, truncation=True, max_length=encoder.max_tokens_per_behavior)["input_ids"]
-    # A tokenizer without special tokens may find none in a text: one padding token is read then, never an empty mean.
-    return [ids or [tokenizer.pad_token_id or 0] for ids in found]
+def encode_shard(
+    texts: Sequence[str],
+    *,
+    checkpoint_dir: Path,
+    encoder: EncoderConfig,
+    chunk_dir: Path,
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Progress | None = None,
+) -> None:
+    """Finish chunks `rank`, `rank` + `world_size`, … of the texts in `chunk_dir`; those finished before are left alone.
+
+    Each of several GPUs has its rank's. The ranks of one encode need no word with each other: its chunks are complete
+    when every rank has returned. Raises what `TextEncoder` raises.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank is {rank}, but it must be at least 0 and below world_size, {world_size}")
+    device = pick_device(encoder.device)
+    folder = ChunkFolder(chunk_dir, encoder, device.type)
+    if device.type == "cuda":
+        device = torch.device("cuda", rank % torch.cuda.device_count())
+    chunks = chunks_of(texts)[rank::world_size]
+    done = [n for n, chunk in enumerate(chunks) if folder.read(chunk) is not None]
+    missing = sorted(set(range(len(chunks))) - set(done))
+    if not missing:
+        return
+    text_encoder = TextEncoder(checkpoint_dir, encoder, device=device)
+    for n in missing:
+        folder.write(chunks[n], text_encoder.encode(chunks[n]))
+        done.append(n)
+        _tell(progress, done, chunks)
 
 
-def _padded(token_ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-pad to (B, T) ids and mask. The padding id is 0 for every tokenizer: it is masked, so it never counts."""
-    input_ids = torch.zeros(len(token_ids), max(map(len, token_ids)), dtype=torch.long)
-    mask = torch.zeros_like(input_ids)
-    for row, ids in enumerate(token_ids):
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        mask[row, : len(ids)] = 1
-    return input_ids, mask
+def encode_in_processes(
+    texts: Sequence[str],
+    *,
+    checkpoint_dir: Path,
+    encoder: EncoderConfig,
+    chunk_dir: Path,
+    world_size: int,
+    progress: Progress | None = None,
+) -> None:
+    """Run every rank of `encode_shard` in a process of its own. An error of one ends all and is raised here as text."""
+    arguments = (world_size, list(texts), checkpoint_dir, encoder, chunk_dir)
+    running = multiprocessing.spawn(_run_rank, arguments, nprocs=world_size, join=False)
+    folder = ChunkFolder(chunk_dir, encoder, pick_device(encoder.device).type)
+    chunks = chunks_of(texts)
+    files = [folder.file(chunk) for chunk in chunks]
+    try:
+        while not running.join(timeout=_SECONDS_BETWEEN_PROGRESS):
+            _tell(progress, [n for n, file in enumerate(files) if file.exists()], chunks)
+        _tell(progress, range(len(chunks)), chunks)
+    finally:
+        for process in running.processes:
+            process.terminate()
+
+
+def _run_rank(
+    rank: int, world_size: int, texts: list[str], checkpoint_dir: Path, encoder: EncoderConfig, chunk_dir: Path
+) -> None:
+    encode_shard(
+        texts,
+        checkpoint_dir=checkpoint_dir,
+        encoder=encoder,
+        chunk_dir=chunk_dir,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def _tell(progress: Progress | None, done: Iterable[int], chunks: Sequence[Sequence[str]]) -> None:
+    if progress is not None:
+        progress(sum(len(chunks[n]) for n in done), sum(map(len, chunks)))
+
+
+def _require(folder: ChunkFolder, chunk: Sequence[str]) -> np.ndarray:
+    vectors = folder.read(chunk)
+    if vectors is None:
+        raise FileNotFoundError(f"{folder.file(chunk)} was removed while its encode ran: run the stage again")
+    return vectors

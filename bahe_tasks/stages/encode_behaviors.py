@@ -5,6 +5,7 @@ One text under one encoder_version is encoded once, ever: a key that has a vecto
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -48,7 +49,8 @@ def encode_missing(
 ) -> int:
     """Encode the behaviors (behavior_key, text) that have no embedding yet, into the partition of `day`.
 
-    Returns how many there were. The partition is written whole in one commit: a killed run leaves it as it was.
+    Returns how many there were. The partition is written whole in one commit: a killed run leaves it as it was, and its
+    finished chunks under HOME/work, from which the next one goes on.
     """
     tables_dir, version = config.tables_dir, encoder_version(config.encoder)
     of_version = f"encoder_version = '{version}'"
@@ -63,12 +65,15 @@ def encode_missing(
     missing = behaviors.filter(pc.invert(pc.is_in(keys, value_set=pa.array(known.to_pylist(), pa.string())))).sort_by(
         "behavior_key"
     )
+    chunk_dir = config.home / "work" / "encode" / version / str(day)
     if not missing.num_rows:
+        shutil.rmtree(chunk_dir, ignore_errors=True)  # of a run that was killed after its commit
         return 0
     vectors = encode_texts(
         missing["text"].to_pylist(),
         checkpoint_dir=checkpoint_dir(config.encoder.checkpoint),
         encoder=config.encoder,
+        chunk_dir=chunk_dir,
         progress=progress,
     )
     rows = pa.table(
@@ -94,4 +99,5 @@ def encode_missing(
             }
         },
     )
+    shutil.rmtree(chunk_dir)
     return missing.num_rows

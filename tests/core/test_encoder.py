@@ -9,8 +9,10 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BertForMaskedLM
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import EncoderConfig
-from bahe_tasks.core.encoder import EmbeddingOverflowError, TokenizerNotFoundError, encode_texts, token_budget_batches
+from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.llm_split import CheckpointWeightsError, LlmSplit, UnsplittableArchitectureError
+from bahe_tasks.core.text_encoder import EmbeddingOverflowError, texts_in_batch
+from bahe_tasks.core.tokens import TokenizerNotFoundError
 from benchmarks.kit.tiny_llms import TINY_LLMS, tiny_llm
 
 CHECKPOINT = checkpoint_dir("all-MiniLM-L6-v2")
@@ -82,18 +84,25 @@ def test_progress_ends_at_the_number_of_distinct_texts():
 
 
 def test_a_number_float16_cannot_hold_is_an_error(monkeypatch):
-    monkeypatch.setattr("bahe_tasks.core.encoder.pool", lambda hidden, mask, pooling: hidden.sum(1) + 1e6)
+    monkeypatch.setattr("bahe_tasks.core.text_encoder.pool", lambda hidden, mask, pooling: hidden.sum(1) + 1e6)
     with pytest.raises(EmbeddingOverflowError, match="Ghostbusters"):
         encode_texts(["Ghostbusters"], checkpoint_dir=CHECKPOINT, encoder=EncoderConfig(device="cpu"))
 
 
-def test_batches_keep_the_token_budget_and_hold_every_text_once():
-    lengths = [5, 40, 3, 3, 9, 2, 100, 7]
-    batches = list(token_budget_batches(lengths, tokens_per_batch=20))
-    assert sorted(i for batch in batches for i in batch) == list(range(8))
-    padded = [len(batch) * max(lengths[i] for i in batch) for batch in batches]
-    assert all(tokens <= 20 or len(batch) == 1 for tokens, batch in zip(padded, batches, strict=True))
-    assert batches[0] == [5, 2, 3, 0]  # 2, 3, 3 and 5 tokens: four rows of five
+@pytest.mark.parametrize(
+    ("lengths", "count"),
+    [
+        ([1, 2, 3, 3], 4),  # four rows of three tokens are 12 of 20
+        ([1, 2, 2, 6, 6], 3),  # four rows of six are 24, but already three of two are a quarter of 20
+        ([1, 1, 5, 5, 5], 4),  # two rows of one are less than a quarter; five rows of five are 25
+        ([4, 4, 4, 4, 4, 4], 5),
+        ([20], 1),
+        ([40, 100], 1),  # none fits: one alone
+        ([5, 5], 2),
+    ],
+)
+def test_a_batch_holds_what_fits_the_budget_and_ends_at_longer_texts_once_a_quarter_full(lengths, count):
+    assert texts_in_batch(lengths, tokens_per_batch=20) == count
 
 
 @pytest.fixture

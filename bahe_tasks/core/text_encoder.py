@@ -1,0 +1,123 @@
+"""The frozen shallow layers over texts, in batches of a token budget (paper, section 2).
+
+Unusual: batches depend on the texts alone, sorted by number of tokens and cut by the budget. A GPU that runs out of
+memory halves the budget; from then on batches are smaller, which may move the last bits of a vector.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bahe_tasks.config import EncoderConfig
+from bahe_tasks.core.llm_split import LlmSplit
+from bahe_tasks.core.packed_linear import pack_linears
+from bahe_tasks.core.pooling import pool
+from bahe_tasks.core.tokens import TextTokenizer, padded
+
+_TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32768}
+"""What `encoder.tokens_per_batch: 0` stands for: a CPU is fastest while a batch fits its caches (`encode_cost`)."""
+
+_log = logging.getLogger(__name__)
+
+
+class EmbeddingOverflowError(ArithmeticError):
+    """Behavior embeddings that float16 cannot hold, or that are not numbers."""
+
+
+class TextEncoder:
+    """A checkpoint's tokenizer and shallow layers, ready on `device`.
+
+    Raises `TokenizerNotFoundError` and what `LlmSplit.load` raises.
+    """
+
+    def __init__(self, checkpoint_dir: Path, encoder: EncoderConfig, *, device: torch.device) -> None:
+        self.encoder = encoder
+        self.device = device
+        self.tokens_per_batch = encoder.tokens_per_batch or _TOKENS_PER_BATCH[device.type]
+        dtype = getattr(torch, encoder.compute_dtype)  # set at loading: a cast would round rotary frequencies too
+        self.shallow = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers, dtype=dtype).shallow.to(device)
+        self.tokenize = TextTokenizer(checkpoint_dir, encoder, num_token_ids=self.shallow.num_token_ids)
+        pack_linears(self.shallow, rows=self.tokens_per_batch)
+        self._said_out_of_memory = False
+
+    @property
+    def width(self) -> int:
+        """H."""
+        return self.shallow.width
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the behavior embedding of each text: (M, H) float16. Raises `EmbeddingOverflowError`.
+
+        A text is cut off after T = `encoder.max_tokens_per_behavior` tokens, special tokens included.
+        """
+        if not texts:
+            return np.zeros((0, self.width), np.float16)
+        token_ids = self.tokenize(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
+        lengths = [len(token_ids[i]) for i in order]
+        pooled: list[torch.Tensor] = []
+        done = 0
+        while done < len(order):
+            count = texts_in_batch(lengths[done:], tokens_per_batch=self.tokens_per_batch)
+            vectors = self._pooled([token_ids[i] for i in order[done : done + count]])
+            if vectors is None:
+                self._halve(count * lengths[done + count - 1])
+                continue
+            pooled.append(vectors)
+            done += count
+        embeddings = np.empty((len(texts), self.width), np.float16)
+        embeddings[order] = torch.cat(pooled).cpu().numpy()  # one wait for the device, not one a batch
+        finite = np.isfinite(embeddings).all(1)
+        if not finite.all():
+            raise EmbeddingOverflowError(
+                f"the text {texts[int(np.argmin(finite))]!r} has an embedding that float16 cannot hold: choose another "
+                "encoder.num_shallow_layers or encoder.compute_dtype"
+            )
+        return embeddings
+
+    @torch.inference_mode()
+    def _pooled(self, token_ids: list[list[int]]) -> torch.Tensor | None:
+        """Return (B, H) float16 on the device, or None where the device has no memory for several texts at once."""
+        input_ids, mask = (tensor.to(self.device) for tensor in padded(token_ids))
+        try:
+            return pool(self.shallow(input_ids, mask).float(), mask, pooling=self.encoder.pooling).half()
+        except torch.OutOfMemoryError as error:
+            if len(token_ids) > 1:
+                return None
+            error.add_note(
+                f"One text of {len(token_ids[0])} tokens does not fit the device's memory: lower "
+                "encoder.max_tokens_per_behavior or encoder.num_shallow_layers, or set encoder.device to cpu."
+            )
+            raise
+
+    def _halve(self, tokens: int) -> None:
+        """Halve the budget, from a batch of `tokens` that did not fit, and say so the first time."""
+        self.tokens_per_batch = tokens // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not self._said_out_of_memory:
+            _log.warning(
+                "The device ran out of memory over a batch of %d tokens; going on with smaller ones. "
+                "Set encoder.tokens_per_batch lower to begin there.",
+                tokens,
+            )
+        self._said_out_of_memory = True
+
+
+def texts_in_batch(lengths: Sequence[int], *, tokens_per_batch: int) -> int:
+    """Return how many of the texts of ascending `lengths` (tokens) the first batch holds.
+
+    With padding at most `tokens_per_batch` tokens, and at least one text. A batch that is a quarter full ends where
+    texts get longer: one without padding needs no attention mask, which is faster than the larger batch.
+    """
+    count = 1
+    while count < len(lengths) and (count + 1) * lengths[count] <= tokens_per_batch:
+        if lengths[count] > lengths[count - 1] and 4 * count * lengths[count - 1] >= tokens_per_batch:
+            break
+        count += 1
+    return count
