@@ -15,8 +15,8 @@ at N tokens of history; `memory_ratio_N_ungrouped` and `memory_ratio_N` likewise
 with the shallow layers over texts not yet in the table, of which a sample has (1 - reuse rate) · (N·S + 1).
 
 Memory is what forward and backward add at their peak to weights, gradients and optimiser state, per sample, in a process
-of its own. Steps of the variants take turns, and the median counts. Random Llama-shaped weights: nothing here is about
-quality.
+of its own. Steps of the variants take turns, and the median counts. Operations are those of the layers (`kit.operations`); the
+head's are left out. Random Llama-shaped weights: nothing here is about quality.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.devic
                     "speedup_cpu": seconds[0, 1] / cpu,
                     "encoding_ms_per_sample": encoding * 1000,
                     "speedup_with_encoding": seconds[0, 0] / (wall + encoding),
+                    "giga_operations_per_sample": variant.operations / 1e9,
                     "mb_per_sample": memory[variant.name][str(tokens)],
                     "memory_ratio": memory[variant.name][str(tokens)] / memory["full_text"][str(tokens)],
                     "state_mb": variant.state_mb,

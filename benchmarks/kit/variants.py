@@ -22,12 +22,14 @@ from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.full_text import FullTextBatch, FullTextCtrModel, TokenTable, as_trainable, collate_full_text
+from benchmarks.kit.operations import forward_operations, training_operations
 
 VARIANTS = ("full_text", "dedup_only", "split_only", "bahe", "bahe_grouped")
 IMPRESSIONS_PER_USER = 4
 NUM_TEXTS = 20_000
 """Distinct texts that cached variants read vectors of."""
 _TEXTS_AT_ONCE = 1024
+_TOKENS_A_STEP = {"full_text": 2048, "split_only": 8192, "dedup_only": 65536}
 _TRAINING = TrainingConfig()
 
 
@@ -42,6 +44,8 @@ class Variant:
     num_samples: int
     shallow: ShallowLayers | None
     tokens_per_text: int
+    operations: float
+    """Of the layers, for one sample: forward and backward of trained ones, forward of frozen ones not cached."""
 
     def step(self) -> None:
         """Do what `core.train` does for one batch."""
@@ -53,7 +57,7 @@ class Variant:
     def forward_backward(self) -> None:
         batch = self.collate()
         weights = torch.ones(1, device=batch.labels.device)
-        label_loss(self.model(batch), batch.labels, weights=weights, log_variances=None).backward()  # type: ignore[arg-type]
+        label_loss(self.model(batch), batch.labels, weights=weights, log_variances=None).backward()
 
     def keep_gradients(self) -> None:
         """Set dense gradients to zero in place, so that a backward pass need not make room for them."""
@@ -68,10 +72,8 @@ class Variant:
 
 
 def batch_of(variant: str, tokens: int) -> int:
-    """Return the samples of a step: what one core finishes in seconds. Full text gets 2048 tokens, fitting any memory."""
-    if variant == "full_text":
-        return max(1, 2048 // tokens)
-    return 32 if variant in ("dedup_only", "bahe", "bahe_grouped") else 8
+    """Return the samples of a step: what one core finishes in seconds, and fits the memory of any machine."""
+    return max(1, _TOKENS_A_STEP.get(variant, 16384) // tokens)
 
 
 def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.device, num_samples: int) -> Variant:
@@ -95,7 +97,13 @@ def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.devi
             )
 
         optimizers = Optimizers(as_trainable(full), _TRAINING)
-        return Variant(variant, full, optimizers, collate_tokens, num_samples, None, shape.tokens_per_behavior)
+        operations = training_operations(
+            forward_operations(whole, sequences=1, length=shape.history_tokens)
+            + forward_operations(whole, sequences=1, length=shape.tokens_per_behavior)
+        )
+        return Variant(
+            variant, full, optimizers, collate_tokens, num_samples, None, shape.tokens_per_behavior, operations
+        )
     split = LlmSplit.of(whole, cut_after)
     model = new_model(spec, split.deep, seed=0).to(device).train()
     embeddings = random_embeddings(num_texts, width)
@@ -110,7 +118,14 @@ def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.devi
         return collate(rows, embeddings, index, columns=columns, features=shape.features, device=device)
 
     optimizers = Optimizers(model, _TRAINING)
-    return Variant(variant, model, optimizers, collate_vectors, num_samples, split.shallow, shape.tokens_per_behavior)
+    deep, length = split.deep.llm, shape.tokens_per_behavior
+    operations = training_operations(
+        forward_operations(deep, sequences=shape.num_features / per_user, length=shape.behaviors_per_feature)
+        + forward_operations(deep, sequences=1, length=1)
+    )
+    if variant == "split_only":
+        operations += forward_operations(split.shallow.llm, sequences=shape.texts_per_sample, length=length)
+    return Variant(variant, model, optimizers, collate_vectors, num_samples, split.shallow, length, operations)
 
 
 def encode_seconds(variant: Variant, *, device: torch.device) -> float:
