@@ -24,6 +24,13 @@ def at_least(section: Any, least: float, *names: str) -> None:
             raise ConfigError(f"{type(section).__name__}.{name} must be at least {least}, not {getattr(section, name)}")
 
 
+def above_zero(section: Any, *names: str) -> None:
+    """Raise `ConfigError` when one of the named settings is not above 0."""
+    for name in names:
+        if getattr(section, name) <= 0:
+            raise ConfigError(f"{type(section).__name__}.{name} must be above 0, not {getattr(section, name)}")
+
+
 def share(section: Any, *names: str) -> None:
     """Raise `ConfigError` when one of the named settings is not a share in [0, 1)."""
     for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bahe_tasks.config_checks import ConfigError, at_least, setting, share
+from bahe_tasks.config_checks import ConfigError, above_zero, at_least, setting, share
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class EncoderConfig:
     num_shallow_layers: int = setting(3, "layers, from the bottom, that are frozen and run once per distinct text")
     pooling: Literal["mean", "first", "last"] = setting("mean", "how the token vectors of a text become one vector")
     prompt: str = setting("{text}", "text the LLM reads for a behavior or title; {text} stands for it")
-    max_tokens_per_behavior: int = setting(64, "T: tokens of a text that are read; the rest is cut off")
+    max_tokens_per_behavior: int = setting(
+        64, "T: tokens of a text with its prompt that are read; the rest is cut off, what follows {text} first"
+    )
     compute_dtype: Literal["float32", "bfloat16"] = setting(
         "float32", "dtype the shallow layers compute in, on every device"
     )
@@ -78,13 +80,21 @@ class ModelConfig:
     attention_width: int = setting(64, "hidden width of the attention unit of din")
     dropout: float = setting(0.1, "dropout in the head, share of units")
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
-    hash_buckets: int = setting(65536, "rows of the hashed embedding of one categorical column")
+    hash_buckets: int = setting(
+        65536,
+        "rows of the hashed embedding of one column; values that share one are not told apart: a few times their number",
+    )
     cat_width: int = setting(16, "width of the embedding of one categorical column")
 
     def __post_init__(self) -> None:
         at_least(self, 0, "recency_buckets", "position_buckets")
         at_least(self, 1, "hash_buckets", "cat_width", "lora_rank", "field_width", "cross_layers", "cross_rank")
         at_least(self, 1, "attention_width")
+        above_zero(self, "lora_alpha")
+        if self.behavior_pooling == "first" and self.deep_attention == "causal":
+            raise ConfigError(
+                "ModelConfig.behavior_pooling first sees the oldest behavior alone where attention is causal"
+            )
         share(self, "dropout", "lora_dropout")
         if not self.hidden_widths or min(self.hidden_widths) < 1:
             raise ConfigError("ModelConfig.hidden_widths must hold at least one width, each at least 1")
@@ -123,7 +133,9 @@ class TrainingConfig:
     )
     min_learning_rate_share: float = setting(0.1, "share of a step size that decay leaves at least")
     weight_decay: float = setting(0.01, "AdamW weight decay; hashed embeddings have none")
-    max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm")
+    max_gradient_norm: float = setting(
+        1.0, "norm that gradients of dense weights are clipped to; those of hashed embeddings are not"
+    )
     label_weighting: Literal["fixed", "uncertainty"] = setting(
         "fixed", "how the losses of several labels add up: by label_weights, or by a learned variance each"
     )
@@ -134,6 +146,12 @@ class TrainingConfig:
         0.0, "share of the training users whose rows decide when to stop and are not trained on that day; 0: none"
     )
     patience_epochs: int = setting(1, "passes without a better logloss on those rows after which training stops")
+    compute_dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "dtype of matrix products while training, on every device; weights and scoring stay float32"
+    )
+    gradient_checkpointing: bool = setting(
+        False, "whether the deep layers' hidden states are computed again for gradients: less memory, a third more work"
+    )
     checkpoint_steps: int = setting(500, "steps between saved states, from which a killed fine-tune goes on; 0: none")
     seed: int = setting(17, "seed; each day derives its own from it")
     num_threads: int = setting(0, "torch CPU threads; 0 leaves the choice to torch; equal results need equal counts")
@@ -142,6 +160,16 @@ class TrainingConfig:
         at_least(self, 1, "window_days", "epochs", "batch_size", "patience_epochs")
         at_least(self, 0, "num_threads", "warmup_steps", "decay_half_life_days", "checkpoint_steps", "weight_decay")
         at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate")
+        above_zero(self, "max_gradient_norm")
         share(self, "early_stop_share", "min_learning_rate_share")
+        if self.early_stop_share and self.epochs == 1:
+            raise ConfigError(
+                "TrainingConfig.early_stop_share decides after which epoch to stop: set epochs above 1, or it to 0"
+            )
+        if self.early_stop_share and self.window_days > 1 and self.start_from == "parent":
+            raise ConfigError(
+                "TrainingConfig.early_stop_share with window_days above 1 needs start_from scratch: the parent was trained "
+                "on the rows of the earlier days that would decide"
+            )
         if any(weight < 0 for weight in self.label_weights.values()):
             raise ConfigError("TrainingConfig.label_weights must not be negative")

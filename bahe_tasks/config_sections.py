@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bahe_tasks.config_checks import ConfigError, at_least, setting, share
 
@@ -29,6 +30,11 @@ class SequencesConfig:
     history_days: int = setting(90, "days of landed events, D included, that a history is built from")
     max_behaviors_per_sequence: int = setting(50, "S: newest behaviors a model reads of one text feature")
     max_behaviors_by_feature: dict[str, int] = setting({}, "S of single text features by name, none above the S above")
+    history_as_of: Literal["impression", "day_start"] = setting(
+        "impression",
+        "where a history ends: before its impression, or at the start of its day (UTC), as a user embedding that is "
+        "published daily serves; then all of a user's impressions of a day share one pass of the deep layers",
+    )
     max_events_per_sequence: int = setting(
         1000, "behaviors stored for one user, feature and day; the oldest beyond are dropped and counted"
     )

@@ -44,9 +44,9 @@ NAMED_FAMILIES = (
 HEADS = get_args(get_type_hints(ModelConfig)["head"])
 TUNINGS = get_args(get_type_hints(ModelConfig)["deep_tuning"])
 FIRST, LAST, JUDGED_FROM = date(2024, 1, 1), date(2024, 1, 4), date(2024, 1, 3)
-USERS, EVENTS_PER_USER, IMPRESSIONS_PER_USER = 150, 8.0, 8.0
-"""About 2,500 judged impressions of 150 users."""
-TRAINING = TrainingConfig(deep_learning_rate=1e-3, head_learning_rate=3e-3, epochs=2, num_threads=1)
+USERS, EVENTS_PER_USER, IMPRESSIONS_PER_USER = 120, 5.0, 8.0
+"""About 2,000 judged impressions of 120 users."""
+TRAINING = TrainingConfig(deep_learning_rate=1e-3, head_learning_rate=3e-3, num_threads=1)
 MODEL = ModelConfig(hidden_widths=(32,), hash_buckets=4096, dropout=0.0, field_width=8, attention_width=16)
 
 

@@ -71,7 +71,7 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
     sequences = (
         build_sequences(events, today, sequences=plan.sequences).withColumn("dt", F.lit(plan.day)).localCheckpoint()
     )
-    impressions = sequence_ends(look_up_items(today, items), sequences).localCheckpoint()
+    impressions = sequence_ends(look_up_items(today, items), sequences, settings=plan.sequences).localCheckpoint()
     needed = needed_keys(
         events=fresh["behavior_events"].where(F.col("dt") == F.lit(plan.day)),
         sequences=_readable(

@@ -1,11 +1,12 @@
 """Training rows in memory, and the tensors of one batch of them.
 
-A history is a slice of the arrays its user's impressions share: it is never copied per impression. Non-empty
-(impression, text feature) sequences are stacked for the deep layers ("feature parallel", paper section 2); an empty one
+A history is a slice of the arrays its user's impressions share: it is never copied per impression. Impressions with the
+same histories as of the same time are one user state, which passes through the deep layers once (Request-Only
+Optimization, arXiv 2508.05640, does so at industrial scale). Non-empty (user state, text feature) sequences are stacked for the deep layers ("feature parallel", paper section 2); an empty one
 takes no part and gets a learned vector in the model.
 
-Unusual: sequences are grouped by length, each group padded right to its longest, which is under twice its shortest. With
-one group for all, most positions would be padding: histories are mostly short.
+Unusual: sequences are grouped by length, each group padded right to its longest (`length_groups`). With one group for
+all, most positions would be padding: histories are mostly short.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from bahe_tasks.core.columns import hashed_rows, label_columns, normalised_numbers
+from bahe_tasks.core.columns import hashed_rows, normalised_numbers
+from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -44,6 +46,7 @@ class ImpressionRows:
     user_ids: np.ndarray  # (R,) object
     item_ids: np.ndarray  # (R,) object
     shown_at: np.ndarray  # (R,) int64, microseconds since 1970 UTC
+    as_of: np.ndarray  # (R,) int64, the time histories end at and ages count to, at or before shown_at
     labels: np.ndarray  # (R,) float32, 0 or 1
     title_rows: np.ndarray  # (R,) int64, row in the embedding matrix, -1 = no title known
     histories: dict[str, Histories]  # by text feature
@@ -62,12 +65,12 @@ class SequenceGroup:
     behaviors: torch.Tensor  # (Q, S, H) float32
     mask: torch.Tensor  # (Q, S) bool
     ages_s: torch.Tensor  # (Q, S) float32, seconds from the behavior to the time of the impression
-    slots: torch.Tensor  # (Q,) int64, b * N + n for row b and text feature n
+    slots: torch.Tensor  # (Q,) int64, u * N + n for user u and text feature n
 
 
 @dataclass(frozen=True)
 class UserBatch:
-    """Histories of B users, each as of its own time."""
+    """Histories of U users, each as of its own time."""
 
     num_rows: int
     groups: tuple[SequenceGroup, ...]
@@ -75,38 +78,40 @@ class UserBatch:
 
 @dataclass(frozen=True)
 class ItemBatch:
-    """Titles of B items."""
+    """Titles of I items."""
 
-    titles: torch.Tensor  # (B, H) float32, zero where not known
-    known: torch.Tensor  # (B,) bool
+    titles: torch.Tensor  # (I, H) float32, zero where not known
+    known: torch.Tensor  # (I,) bool
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B impressions."""
+    """B impressions of U user states and I items: what is shared passes through the deep layers once."""
 
     users: UserBatch
     items: ItemBatch
+    user_of: torch.Tensor  # (B,) int64, row in `users`
+    item_of: torch.Tensor  # (B,) int64, row in `items`
     cat: torch.Tensor  # (B, C) int64
     num: torch.Tensor  # (B, K) float32, NaN = absent
-    labels: torch.Tensor  # (B, L) float32, NaN = absent
 
 
 @dataclass(frozen=True)
-class HeadColumns:
-    """Columns of R impressions as the model reads them, computed once for all batches."""
+class RowColumns:
+    """What is computed once for all batches of R impressions."""
 
     cat: np.ndarray  # (R, C) int64
     num: np.ndarray  # (R, K) float32
-    labels: np.ndarray  # (R, L) float32, the click label first, NaN = absent
+    user_states: np.ndarray  # (R,) int64, equal where histories and their time are
 
 
-def head_columns(rows: ImpressionRows, spec: ModelSpec) -> HeadColumns:
-    """Hash the categorical columns in force, normalise the numeric ones and check the labels."""
-    return HeadColumns(
+def row_columns(rows: ImpressionRows, spec: ModelSpec) -> RowColumns:
+    """Hash categorical columns, normalise numeric ones and tell the user states apart."""
+    apart = spec.model.item_reading == "apart"
+    return RowColumns(
         cat=hashed_columns(spec, user_ids=rows.user_ids, item_ids=rows.item_ids, cat=rows.cat),
         num=normalised_numbers(spec.num_statistics, rows.num, num_rows=len(rows)),
-        labels=label_columns(rows.labels, rows.extra_labels, spec.extra_labels),
+        user_states=user_states(rows, spec.features) if apart else np.arange(len(rows)),
     )
 
 
@@ -118,27 +123,61 @@ def hashed_columns(
     return hashed_rows(columns, spec.hashed_columns, num_rows=len(user_ids), buckets=spec.model.hash_buckets)
 
 
+def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:
+    """Number the distinct (histories, as_of) in no particular order: (R,) int64. Without any history the time is nothing."""
+    columns = [rows.as_of]
+    for feature in features:
+        if feature in rows.histories:
+            history = rows.histories[feature]
+            filled = history.ends > history.starts
+            columns += [np.where(filled, history.starts, -1), np.where(filled, history.ends, -1)]
+    keys = np.stack(columns, 1)
+    keys[(keys[:, 1:] == -1).all(1), 0] = 0
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def by_user_state(rows: ImpressionRows, features: tuple[str, ...], columns: RowColumns) -> np.ndarray:
+    """Return the rows (R,) int64 in training order: those of one user state together, at the place of their first.
+
+    Rows without any history stay where they are: they pass no deep layer that they could share.
+    """
+    _, first, state = np.unique(columns.user_states, return_index=True, return_inverse=True)
+    own = np.arange(len(rows))
+    filled = np.zeros(len(rows), bool)
+    for feature in features:
+        if feature in rows.histories:
+            filled |= rows.histories[feature].ends > rows.histories[feature].starts
+    return np.argsort(np.where(filled, first[state.reshape(-1)], own), kind="stable")
+
+
 def collate(
     rows: ImpressionRows,
     embeddings: np.ndarray,
     index: np.ndarray,
     *,
-    columns: HeadColumns,
+    columns: RowColumns,
     features: tuple[str, ...],
     device: torch.device,
 ) -> Batch:
-    """Return the batch of the rows at `index` (B,) int64. `embeddings` is (M, H) float16."""
+    """Return the batch of the rows at `index` (B,) int64. `embeddings` is (M, H) float16.
+
+    One deep pass per user state: the paper passes a user's histories through the deep layers for each impression.
+    """
+    _, first_of_state, user_of = np.unique(columns.user_states[index], return_index=True, return_inverse=True)
+    titles, item_of = np.unique(rows.title_rows[index], return_inverse=True)
+    users = index[first_of_state]
     return Batch(
-        users=collate_users(rows.histories, rows.shown_at, embeddings, index, features=features, device=device),
-        items=collate_items(rows.title_rows[index], embeddings, device=device),
+        users=collate_users(rows.histories, rows.as_of, embeddings, users, features=features, device=device),
+        items=collate_items(titles, embeddings, device=device),
+        user_of=torch.from_numpy(user_of.astype(np.int64)).to(device),
+        item_of=torch.from_numpy(item_of.astype(np.int64)).to(device),
         cat=torch.from_numpy(columns.cat[index]).to(device),
         num=torch.from_numpy(columns.num[index]).to(device),
-        labels=torch.from_numpy(columns.labels[index]).to(device),
     )
 
 
 def collate_items(title_rows: np.ndarray, embeddings: np.ndarray, *, device: torch.device) -> ItemBatch:
-    """Return the titles at `title_rows` (B,) int64, -1 = not known. Raises `MissingEmbeddingError`."""
+    """Return the titles at `title_rows` (I,) int64, -1 = not known. Raises `MissingEmbeddingError`."""
     if len(title_rows) and not -1 <= title_rows.min() <= title_rows.max() < len(embeddings):
         raise MissingEmbeddingError(
             f"title rows {title_rows.min()} to {title_rows.max()}, but the embedding matrix has {len(embeddings)} rows: "
@@ -159,7 +198,7 @@ def collate_users(
     features: tuple[str, ...],
     device: torch.device,
 ) -> UserBatch:
-    """Return the non-empty sequences of the rows at `index` (B,) int64, ages relative to `as_of` (R,) microseconds.
+    """Return the non-empty sequences of the rows at `index` (U,) int64, ages relative to `as_of` (R,) microseconds.
 
     A text feature in force that the log no longer has is empty for every row.
     """
@@ -213,9 +252,7 @@ def _grouped(
             f"{len(embeddings)} rows: encode the missing behaviors first"
         )
     groups = []
-    power_of_two = np.ceil(np.log2(lengths)).astype(int)
-    for power in np.unique(power_of_two):
-        chosen = np.flatnonzero(power_of_two == power)
+    for chosen in length_groups(lengths, device=device):
         steps = np.arange(lengths[chosen].max())
         mask = steps < lengths[chosen][:, None]
         position = np.where(mask, starts[chosen][:, None] + steps, starts[chosen][:, None])

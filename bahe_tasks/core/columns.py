@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 _CLIPPED_AT = 10.0  # deviations: one absurd number must not decide a prediction
+_LEAST_NUMBERS = 20  # present on the day a column comes into force: its scale is kept for good
 
 LABEL = "label"
 """Name of the click label among the labels in force; the others are the `label_NAME` columns, without `label_`."""
 
 
 class NonFiniteNumberError(ValueError):
-    """A numeric column that holds an infinity."""
+    """A numeric column that holds an infinity, or numbers too large to have a deviation."""
 
 
 class LabelValueError(ValueError):
@@ -35,17 +36,23 @@ class NumStatistics:
 
 
 def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
-    """Return mean and deviation of each column over its present numbers; the deviation of a constant column is 1.
+    """Return mean and deviation of each column over its present numbers.
 
-    A column with no number at all is left out: it is not in force until it has one. Raises `NonFiniteNumberError`.
+    A column with fewer than 20 numbers, or with one and the same, is left out: it is not in force until a day shows its
+    scale. Raises `NonFiniteNumberError`.
     """
     found = {}
     for name, column in num.items():
         present = _finite_or_nan(name, column)
         present = present[~np.isnan(present)]
-        if len(present):
-            std = float(present.std())
-            found[name] = NumStatistics(float(present.mean()), std if std > 1e-12 * abs(present).max() else 1.0)
+        if len(present) < _LEAST_NUMBERS:
+            continue
+        with np.errstate(over="ignore"):
+            mean, std = float(present.mean()), float(present.std())
+        if not np.isfinite(mean + std):
+            raise NonFiniteNumberError(f"num_{name} holds numbers too large to be normalised: scale it in the log")
+        if std > 1e-12 * abs(present).max():
+            found[name] = NumStatistics(mean, std)
     return found
 
 
@@ -94,7 +101,7 @@ def label_columns(labels: np.ndarray, extra: dict[str, np.ndarray], names: tuple
         if bad.any():
             raise LabelValueError(
                 f"label_{name} holds {column[bad][0]:g}: a label that is learnt must be 0 or 1; "
-                "leave it out of model.extra_labels, or map it to 0 and 1 in the log"
+                "map it to 0 and 1 in the log, or start a lineage without it in model.extra_labels (docs/model.md)"
             )
         columns.append(column)
     return np.stack(columns, 1)

@@ -12,15 +12,18 @@ Unusual: an empty history and an unknown item are learned vectors of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
-from bahe_tasks.core.columns import LABEL
 from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, field_sizes
-from bahe_tasks.core.heads import HEADS, READS_FIELDS
+from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
 from bahe_tasks.core.llm_split import DeepLayers
-from bahe_tasks.core.lora import add_lora, has_lora
+from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import AttentionPool, pool
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
@@ -29,6 +32,16 @@ from bahe_tasks.core.target_attention import TargetAttention
 
 class ItemDependentUserError(TypeError):
     """A cached user embedding was asked of a model whose user side depends on the candidate item."""
+
+
+class DeepSequences(NamedTuple):
+    """Q sequences of one group after the deep pass."""
+
+    hidden: torch.Tensor  # (Q, S, H), what went in
+    outputs: torch.Tensor  # (Q, S, H), what came out
+    mask: torch.Tensor  # (Q, S) bool
+    behaviors: torch.Tensor  # (Q, S) bool, the mask without the item that may stand beside them
+    slots: torch.Tensor  # (Q,) int64, u * N + n
 
 
 class BaheCtrModel(nn.Module):
@@ -45,7 +58,7 @@ class BaheCtrModel(nn.Module):
         )
         self.attention_pool = AttentionPool(width) if settings.behavior_pooling == "attention" else None
         self.empty_history = nn.ParameterDict(
-            {block_key(feature): nn.Parameter(0.02 * torch.randn(width)) for feature in spec.features}
+            {block_key(f"user:{feature}"): nn.Parameter(0.02 * torch.randn(width)) for feature in spec.features}
         )
         self.unknown_item = nn.Parameter(0.02 * torch.randn(width))
         self.columns = ColumnFields(spec)
@@ -54,18 +67,18 @@ class BaheCtrModel(nn.Module):
             self.over_outputs = TargetAttention(width, settings.attention_width)
         self.head = HEADS[settings.head](field_sizes(spec, width=width), spec.labels, settings)
         self.log_variances = nn.ParameterDict(
-            {block_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
+            {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
         )
         if settings.deep_tuning == "lora" and not has_lora(deep):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
 
     def user_embedding(self, users: UserBatch) -> torch.Tensor:
-        """Histories of B users → (B, N·H), text features in sorted order. Raises `ItemDependentUserError`."""
+        """Histories of U users → (U, N·H), text features in sorted order. Raises `ItemDependentUserError`."""
         self._refuse_if_item_dependent()
-        return self._user_side(users, None, None)[0]
+        return self._pooled(users.num_rows, self._deep_pass(users, None))
 
     def item_embedding(self, items: ItemBatch) -> torch.Tensor:
-        """Titles of B items → (B, H)."""
+        """Titles of I items → (I, H)."""
         titles = items.titles.unsqueeze(1)
         outputs = self.deep(titles, torch.ones_like(titles[:, :, 0], dtype=torch.long))[:, 0]
         return torch.where(items.known.unsqueeze(1), outputs, self.unknown_item)
@@ -83,38 +96,65 @@ class BaheCtrModel(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits of a batch, (B, L), the click's first."""
-        item = self.item_embedding(batch.items)
-        user, attended = self._user_side(batch.users, batch.items, item)
-        fields = embedding_fields(self.features, user, item) | attended | self.columns(batch.cat, batch.num)
+        item = self.item_embedding(batch.items)[batch.item_of]
+        items_of_users = None
+        if self.spec.model.item_reading == "beside":  # then every impression is a user state of its own
+            item_of_user = batch.item_of[batch.user_of.argsort()]
+            items_of_users = ItemBatch(batch.items.titles[item_of_user], batch.items.known[item_of_user])
+        sequences = self._deep_pass(batch.users, items_of_users)
+        user = self._pooled(batch.users.num_rows, sequences)[batch.user_of]
+        fields = embedding_fields(self.features, user, item) | self.columns(batch.cat, batch.num)
+        if self.spec.model.head == "din":
+            fields |= self._attended(sequences, batch.user_of, batch.items.titles[batch.item_of], item)
         return self.head(fields)
 
-    def _user_side(
-        self, users: UserBatch, items: ItemBatch | None, item: torch.Tensor | None
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Histories, and where the user side depends on it the item → (B, N·H), and fields (B, H) of target attention.
-
-        An empty history is attended to as zero.
-        """
-        num_features, width = len(self.features), self.deep.width
-        pooled = self._empty_histories(users.num_rows)  # (B·N, H)
-        over_behaviors, over_outputs = torch.zeros_like(pooled), torch.zeros_like(pooled)
+    def _deep_pass(self, users: UserBatch, items: ItemBatch | None) -> list[DeepSequences]:
+        """Pass each group of sequences through the deep layers; `items`, one a user, stand beside their behaviors."""
+        found = []
         for group in users.groups:
-            hidden, mask = self.age_and_position(group), group.mask
-            row = group.slots // max(num_features, 1)
-            if self.spec.model.item_reading == "beside" and items is not None:
-                hidden, mask = with_item_last(hidden, mask, items.titles[row], items.known[row])
-            outputs = self.deep(hidden, mask.long())
-            pooled = pooled.index_copy(0, group.slots, self._pool(outputs, mask))
-            if self.spec.model.head == "din" and items is not None and item is not None:
-                of_behaviors = self.over_behaviors(items.titles[row], hidden, mask)
-                over_behaviors = over_behaviors.index_copy(0, group.slots, of_behaviors)
-                over_outputs = over_outputs.index_copy(0, group.slots, self.over_outputs(item[row], outputs, mask))
-        attended: dict[str, torch.Tensor] = {}
-        if self.spec.model.head == "din":
-            for kind, over in (("target", over_behaviors), ("target_deep", over_outputs)):
-                by_feature = over.view(users.num_rows, num_features, width).unbind(1)
-                attended |= {f"{kind}:{f}": part for f, part in zip(self.features, by_feature, strict=True)}
-        return pooled.view(users.num_rows, num_features * width), attended
+            hidden, mask, behaviors = self.age_and_position(group), group.mask, group.mask
+            if items is not None:
+                user = group.slots // len(self.features)
+                hidden, mask = with_item_last(hidden, mask, items.titles[user], items.known[user])
+                behaviors = pad(behaviors, (0, 1))
+            found.append(DeepSequences(hidden, self.deep(hidden, mask.long()), mask, behaviors, group.slots))
+        return found
+
+    def _pooled(self, num_users: int, sequences: list[DeepSequences]) -> torch.Tensor:
+        """Return the pooled outputs of U users, (U, N·H); an empty history is the learned vector of its text feature."""
+        if not self.features:
+            return self.unknown_item.new_zeros(num_users, 0)
+        empty = torch.stack([self.empty_history[block_key(f"user:{feature}")] for feature in self.features])
+        pooled = empty.repeat(num_users, 1)  # (U·N, H)
+        for part in sequences:
+            pooled = pooled.index_copy(0, part.slots, self._pool(part.outputs, part.mask).to(pooled.dtype))
+        return pooled.view(num_users, -1)
+
+    def _attended(
+        self, sequences: list[DeepSequences], user_of: torch.Tensor, titles: torch.Tensor, item: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the fields of target attention, (B, H) each: over behavior embeddings by title, over outputs by item.
+
+        `titles` and `item` are (B, H). An empty history is attended to as zero.
+        """
+        num_features = len(self.features)
+        slot_of = (user_of.unsqueeze(1) * num_features + torch.arange(num_features, device=user_of.device)).flatten()
+        over_behaviors, over_outputs = (item.new_zeros(len(slot_of), item.shape[1]) for _ in range(2))  # (B·N, H)
+        for part in sequences:
+            q_of = slot_of.new_full((int(slot_of.max()) + 1,), -1)
+            q_of[part.slots] = torch.arange(len(part.slots), device=slot_of.device)
+            at = (q_of[slot_of] >= 0).nonzero().squeeze(1)  # impression · feature pairs of this group
+            q, b = q_of[slot_of[at]], at // num_features
+            mask = part.behaviors[q]
+            of_behaviors = self.over_behaviors(titles[b], part.hidden[q], mask)
+            of_outputs = self.over_outputs(item[b], part.outputs[q], mask)
+            over_behaviors = over_behaviors.index_copy(0, at, of_behaviors.to(item.dtype))
+            over_outputs = over_outputs.index_copy(0, at, of_outputs.to(item.dtype))
+        fields: dict[str, torch.Tensor] = {}
+        for kind, over in (("target", over_behaviors), ("target_deep", over_outputs)):
+            by_feature = over.view(len(item), num_features, -1).unbind(1)
+            fields |= {f"{kind}:{name}": part for name, part in zip(self.features, by_feature, strict=True)}
+        return fields
 
     def _refuse_if_item_dependent(self) -> None:
         if not self.spec.model.user_is_cacheable:
@@ -123,40 +163,41 @@ class BaheCtrModel(nn.Module):
                 "there is no user embedding to cache; score histories and items together"
             )
 
-    def _empty_histories(self, num_rows: int) -> torch.Tensor:
-        """Return (B·N, H), the learned vector of each text feature's empty history."""
-        if not self.features:
-            return self.unknown_item.new_zeros(0, self.deep.width)
-        return torch.stack([self.empty_history[block_key(feature)] for feature in self.features]).repeat(num_rows, 1)
-
     def _pool(self, outputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.attention_pool is not None:
             return self.attention_pool(outputs, mask)
         return pool(outputs, mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
 
 
-def new_model(spec: ModelSpec, deep: DeepLayers, *, seed: int, base_rate: float = 0.5) -> BaheCtrModel:
+def new_model(
+    spec: ModelSpec, deep: DeepLayers, *, seed: int, base_rates: Mapping[str, float] | None = None
+) -> BaheCtrModel:
     """Return an untrained model over pre-trained deep layers, which it takes over.
 
-    `base_rate` is the share of clicks among the training rows: the logit's bias starts there, so that a log with few
-    clicks is calibrated from the first step on.
+    `base_rates` are the shares of ones among the training rows, by label: each logit's bias starts there, so that a log
+    with few clicks is calibrated from the first step on.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BaheCtrModel(spec, deep)
-    model.head.outputs.start_at(LABEL, base_rate)
+    model.head.outputs.start_at(base_rates or {})
     return model.eval()
 
 
-def grow_model(parent: BaheCtrModel, spec: ModelSpec, *, seed: int) -> BaheCtrModel:
+def grow_model(
+    parent: BaheCtrModel, spec: ModelSpec, *, seed: int, base_rates: Mapping[str, float] | None = None
+) -> BaheCtrModel:
     """Return a model of the grown `spec` with the parent's weights and the parent's outputs on inputs the parent knew.
 
-    What reads a new text feature or number is zero at first; a new hashed column is read, but its embeddings are zero.
+    What reads a new text feature or number is zero at first; a new hashed column is read, but its embeddings are zero. A
+    new label's logit starts at its base rate.
     The deep layers are taken over, not copied: do not train the parent afterwards.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BaheCtrModel(spec, parent.deep)
+    model.head.outputs.start_at(base_rates or {})
+    set_lora_dropout(model.deep, spec.model.lora_dropout)
     old = parent.state_dict()
     new = model.state_dict()
     hashed = {block_key(name) for name in spec.hashed_columns}

@@ -85,5 +85,8 @@ class FieldMaps(nn.ModuleDict):
 
 
 def block_key(name: str) -> str:
-    """Name of a field as a module name, which must not hold a dot."""
+    """Name of a field as a module name, which must not hold a dot.
+
+    Give it a prefix with a colon, as fields have, where a name of the log stands alone: torch refuses `items` or `type`.
+    """
     return name.replace("%", "%25").replace(".", "%2E")

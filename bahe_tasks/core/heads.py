@@ -12,12 +12,15 @@ one linear map per label over what the labels share.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.head_fields import FieldLinear, FieldMaps, block_key
+
+_FACTOR_STD = 0.01
 
 
 class MlpHead(nn.Module):
@@ -37,7 +40,8 @@ class DeepFmHead(nn.Module):
     """A factorisation machine over the fields' vectors beside the MLP: first order + pairwise products + deep.
 
     The pairwise part is ((Σ v)² − Σ v²) / 2, summed over the vector; a label's weight of each part is 1 at first, which
-    is the published model, and learned, so that several labels may weigh them apart.
+    is the published model, and learned, so that several labels may weigh them apart. Vectors start small and the first
+    order at zero: fields are up to H wide, and their products would drown the base rate.
     """
 
     def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
@@ -46,6 +50,10 @@ class DeepFmHead(nn.Module):
         self.first_order = FieldLinear(sizes, 1)
         self.vectors = FieldMaps(sizes, model.field_width)
         self.outputs = Outputs(model.hidden_widths[-1] + 1 + model.field_width, labels)
+        for part in self.first_order.blocks.values():
+            nn.init.zeros_(part.weight)  # type: ignore[arg-type]
+        for part in self.vectors.values():
+            nn.init.normal_(part.weight, std=_FACTOR_STD)  # type: ignore[arg-type]
         for output in self.outputs.values():
             nn.init.ones_(output.weight[:, model.hidden_widths[-1] :])  # type: ignore[index]
 
@@ -105,15 +113,21 @@ class Outputs(nn.ModuleDict):
     """A logit for each label from what the labels share: (B, width) → (B, L)."""
 
     def __init__(self, width: int, labels: tuple[str, ...]) -> None:
-        super().__init__({block_key(label): nn.Linear(width, 1) for label in labels})
+        super().__init__({label_key(label): nn.Linear(width, 1) for label in labels})
 
     def forward(self, shared: torch.Tensor) -> torch.Tensor:
         return torch.cat([output(shared) for output in self.values()], 1)
 
-    def start_at(self, label: str, rate: float) -> None:
-        """Let the label's logit start at the log-odds of `rate`, so that it is calibrated from the first step on."""
-        rate = min(max(rate, 1e-4), 1 - 1e-4)
-        nn.init.constant_(self[block_key(label)].bias, math.log(rate / (1 - rate)))  # type: ignore[arg-type]
+    def start_at(self, base_rates: Mapping[str, float]) -> None:
+        """Let the logits of these labels start at the log-odds of their rates, clipped to [1e-4, 1 - 1e-4]."""
+        for label, rate in base_rates.items():
+            rate = min(max(rate, 1e-4), 1 - 1e-4)
+            nn.init.constant_(self[label_key(label)].bias, math.log(rate / (1 - rate)))  # type: ignore[arg-type]
+
+
+def label_key(label: str) -> str:
+    """Name of a label as a module name."""
+    return block_key(f"label:{label}")
 
 
 READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.")

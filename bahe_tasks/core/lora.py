@@ -1,5 +1,7 @@
 """LoRA of the deep layers with peft: low-rank adapters are trained, the LLM's own weights are not (Hu et al., 2021).
 
+Adapted are linear maps that are modules of their own; the experts of a mixture, kept as one tensor, are not.
+
 The adapters stay beside the weights from day to day, so that they go on being trained; `merge_lora` folds them in for
 scoring. peft is imported in this path alone.
 """
@@ -17,7 +19,7 @@ class NothingToAdaptError(ValueError):
 
 
 def add_lora(deep: DeepLayers, *, rank: int, alpha: float, dropout: float) -> None:
-    """Put adapters of zero output beside every linear map of the deep layers. Raises `NothingToAdaptError`."""
+    """Put adapters of zero output beside every linear module of the deep layers. Raises `NothingToAdaptError`."""
     from peft import LoraConfig, inject_adapter_in_model
 
     linear_maps = [name for name, module in deep.llm.named_modules() if isinstance(module, nn.Linear | Conv1D)]
@@ -28,6 +30,15 @@ def add_lora(deep: DeepLayers, *, rank: int, alpha: float, dropout: float) -> No
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=linear_maps)  # type: ignore[arg-type]
     inject_adapter_in_model(config, deep.llm)
+
+
+def set_lora_dropout(deep: DeepLayers, dropout: float) -> None:
+    """Replace the dropout before the adapters, if there are any."""
+    for module in deep.llm.modules():
+        adapters = getattr(module, "lora_dropout", None)
+        if isinstance(adapters, nn.ModuleDict):
+            for name in adapters:
+                adapters[name] = nn.Dropout(dropout) if dropout else nn.Identity()
 
 
 def has_lora(deep: DeepLayers) -> bool:

@@ -105,13 +105,26 @@ def _with_tuples(document: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
 
 
+def check_encoder(spec: ModelSpec, *, encoder_version: str) -> None:
+    """Raise `EncoderMismatchError` when a model reads other embeddings than the configured encoder writes."""
+    if spec.encoder_version != encoder_version:
+        raise EncoderMismatchError(
+            f"the model reads embeddings of {spec.encoder_version}, the configured encoder writes {encoder_version}: "
+            f"{_NEW_LINEAGE}"
+        )
+
+
 def check_parent(parent: ModelSpec, *, encoder_version: str, model: ModelConfig) -> None:
     """Raise `EncoderMismatchError` or `ModelMismatchError` when the parent cannot be trained on under these settings."""
-    if parent.encoder_version != encoder_version:
-        raise EncoderMismatchError(
-            f"the parent model reads embeddings of {parent.encoder_version}, the configured encoder writes "
-            f"{encoder_version}: {_NEW_LINEAGE}"
-        )
+    check_encoder(parent, encoder_version=encoder_version)
+    for name in ("features", "cat_columns", "num_columns", "extra_labels"):
+        configured = getattr(model, name)
+        lacking = sorted(set(getattr(parent, name)) - set(configured)) if configured else []
+        if lacking:
+            raise ModelMismatchError(
+                f"model.{name} does not name {', '.join(lacking)}, which the parent model has: names are added to a "
+                f"model, never taken away; {_NEW_LINEAGE}"
+            )
     changed = [
         field.name
         for field in dataclasses.fields(ModelConfig)

@@ -71,6 +71,8 @@ class Optimizers:
 
     def load(self, state: OptimizerState) -> None:
         """Go on from what `state` returned. A parameter it does not name starts anew; names not in force are left out."""
+        for optimizer in self._optimizers:
+            optimizer.state.clear()
         known = {self._names[p]: (o, p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
         for key, value in state.items():
             name, statistic = key.rsplit("/", 1)

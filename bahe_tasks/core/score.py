@@ -15,11 +15,12 @@ import torch
 from bahe_tasks.core.batches import (
     Histories,
     ImpressionRows,
+    RowColumns,
     collate,
     collate_items,
     collate_users,
     hashed_columns,
-    head_columns,
+    row_columns,
 )
 from bahe_tasks.core.columns import normalised_numbers
 from bahe_tasks.core.ctr_model import BaheCtrModel
@@ -35,16 +36,22 @@ def score(
     embeddings: np.ndarray,
     *,
     index: np.ndarray | None = None,
+    columns: RowColumns | None = None,
     batch_size: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the click probability of each row, or of those at `index`, (R,) float64. Raises `NonFiniteScoreError`."""
+    """Return the click probability of each row, or of those at `index`, (R,) float64. Raises `NonFiniteScoreError`.
+
+    `columns` are those of the rows, where they are known already.
+    """
     model.to(device).eval()
-    columns = head_columns(rows, model.spec)
+    columns = columns or row_columns(rows, model.spec)
     index = np.arange(len(rows)) if index is None else index
+    by_state = np.argsort(columns.user_states[index], kind="stable")
     logits = np.zeros(len(index))
     with torch.inference_mode():
-        for part in _batches(len(index), batch_size):
+        for chosen in _batches(len(index), batch_size):
+            part = by_state[chosen]
             batch = collate(rows, embeddings, index[part], columns=columns, features=model.features, device=device)
             logits[part] = model(batch)[:, 0].double().cpu().numpy()
     return _probabilities(logits)

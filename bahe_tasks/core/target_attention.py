@@ -5,13 +5,20 @@ the strength of the interest.
 
 Unusual: the activation unit reads [item, behavior, item − behavior, item ⊙ behavior]. Its first linear map is kept as
 three, of item, behavior and product, which span the same functions; so the item's part is computed once a sequence.
-The last map starts at zero: at first nothing is attended to.
+The last map starts at zero: at first nothing is attended to. Item and behaviors are brought to unit root mean square and
+the sum is divided by the root of a usual length, since hidden states of an LLM's middle may be hundreds large and sums of
+their products then drown every other input.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
+from torch.nn.functional import rms_norm
+
+_USUAL_LENGTH = 50
 
 
 class TargetAttention(nn.Module):
@@ -30,7 +37,8 @@ class TargetAttention(nn.Module):
 
     def forward(self, item: torch.Tensor, behaviors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Items (Q, H), behaviors (Q, S, H), mask (Q, S) → (Q, H)."""
-        item = item.unsqueeze(1)
+        width = (item.shape[-1],)
+        item, behaviors = rms_norm(item, width).unsqueeze(1), rms_norm(behaviors, width)
         hidden = self.of_item(item) + self.of_behavior(behaviors) + self.of_product(item * behaviors)
         weight = self.weight(self.activation(hidden)) * mask.unsqueeze(-1)
-        return (weight * behaviors).sum(1)
+        return (weight * behaviors).sum(1) / math.sqrt(_USUAL_LENGTH)

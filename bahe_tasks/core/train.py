@@ -1,4 +1,9 @@
-"""The daily fine-tune: one loop over the training rows, in the order given, oldest first (paper, step 4 of the day)."""
+"""The daily fine-tune: one loop over the training rows, in the order given, oldest first (paper, step 4 of the day).
+
+Unusual: rows that share a user state are trained on together, at the place of the first of them, so that their user
+passes through the deep layers once. With histories as of each impression hardly any do, and the order is that of time.
+With histories as of the day's start a user's impressions of a day stand together.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +11,35 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import HeadColumns, ImpressionRows, collate, head_columns
+from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, by_user_state, collate, row_columns
+from bahe_tasks.core.columns import label_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.head_fields import block_key
+from bahe_tasks.core.heads import label_key
 from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.metrics import logloss
 from bahe_tasks.core.optimizers import Optimizers, OptimizerState
 from bahe_tasks.core.schedule import learning_rate_share
 from bahe_tasks.core.score import score
-from bahe_tasks.core.training_state import Position, resume_state, save_state
+from bahe_tasks.core.training_state import Position, resume_state, save_state, take_state, trained_state
 
 _SCORED_AT_ONCE = 8  # batches of training that fit one batch of scoring, which keeps no gradients
 
 
 class TrainingDivergedError(ArithmeticError):
     """A loss that is not a number."""
+
+
+class UnknownLabelError(ValueError):
+    """A weight of a label that is not in force."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class TrainingCurve:
     losses: tuple[float, ...]  # of each step, nats; with several labels their weighted sum
     gradient_norms: tuple[float, ...]  # of each step, before clipping, hashed embeddings left out
     stop_losses: tuple[float, ...]  # logloss of the click on the early-stop rows after each epoch, nats
+    steps_kept: int  # steps behind the weights: all, or with early stop those up to the best epoch
     rows: int  # rows of one epoch
     optimizer_state: OptimizerState
 
@@ -57,22 +71,30 @@ def train(
     `embeddings` is (M, H) float16. `optimizer_state` is the parent's, to go on with. `state_file` is where the state is
     saved every `training.checkpoint_steps` steps, and read from if it is there; the caller removes it.
 
-    The same model, rows, settings, seed and thread count give equal bits on the same machine, resumed or not. Zero rows
-    train nothing: the curve is empty. With early stop the weights are those of the best epoch. `progress` is called with
-    rows done and their total over all epochs. Raises `TrainingDivergedError`.
+    On a CPU the same model, rows, settings, seed and thread count give equal bits on the same machine, resumed or not.
+    Zero rows train nothing: the curve is empty. With early stop, weights and state are those of the best epoch.
+    `progress` is called with rows done and their total over all epochs. Raises `TrainingDivergedError`,
+    `UnknownLabelError`, and `LabelValueError` for a label that is neither 0 nor 1.
     """
-    columns = head_columns(rows, model.spec)
-    trained_on, stop_on = early_stop_rows(rows.user_ids, share=training.early_stop_share, seed=seed)
+    columns = row_columns(rows, model.spec)
+    batches = _Batches(model, rows, embeddings, columns, training, device)
+    decides = early_stop_users(rows.user_ids, share=training.early_stop_share, seed=seed)
+    in_order = by_user_state(rows, model.features, columns)
+    trained_on, stop_on = in_order[~decides[in_order]], np.flatnonzero(decides)
     model.to(device)
     optimizers = Optimizers(model, training)
     optimizers.load(optimizer_state or {})
-    with _reproducible(seed, num_threads=training.num_threads, device=device):
+    with (
+        _reproducible(seed, num_threads=training.num_threads, device=device),
+        _recomputing(model, training.gradient_checkpointing),
+    ):
         at, best = resume_state(state_file, model, optimizers, device) if state_file else (Position(), {})
         while at.epoch < training.epochs and not _stopped(at.stop_losses, training.patience_epochs):
             model.train()
+            model.deep.train(model.spec.model.deep_tuning != "frozen")  # what is frozen drops nothing out
             for start in range(at.next_row, len(trained_on), training.batch_size):
                 index = trained_on[start : start + training.batch_size]
-                loss, norm = _step(model, optimizers, rows, embeddings, index, columns, training, at, device)
+                loss, norm = _step(model, optimizers, batches, index, training, at)
                 at.losses.append(loss)
                 at.gradient_norms.append(norm)
                 at.next_row = start + len(index)
@@ -82,88 +104,100 @@ def train(
                     progress(at.epoch * len(trained_on) + at.next_row, training.epochs * len(trained_on))
             at.epoch, at.next_row = at.epoch + 1, 0
             if len(stop_on):
-                at.stop_losses.append(_stop_loss(model, rows, embeddings, stop_on, training, device))
-                if at.stop_losses[-1] == min(at.stop_losses):
-                    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                batch_size = training.batch_size * _SCORED_AT_ONCE
+                scores = score(
+                    model, rows, embeddings, index=stop_on, columns=columns, batch_size=batch_size, device=device
+                )
+                at.stop_losses.append(logloss(rows.labels[stop_on], scores))
+                if at.stop_losses.index(min(at.stop_losses)) == len(at.stop_losses) - 1:
+                    best, at.best_steps = trained_state(model, optimizers), len(at.losses)
         if best:
-            model.load_state_dict(best)
+            take_state(model, optimizers, best)
     model.eval()
     return TrainingCurve(
         losses=tuple(at.losses),
         gradient_norms=tuple(at.gradient_norms),
         stop_losses=tuple(at.stop_losses),
+        steps_kept=at.best_steps if best else len(at.losses),
         rows=len(trained_on),
         optimizer_state=optimizers.state() if training.keep_optimizer_state else {},
     )
 
 
-def early_stop_rows(user_ids: np.ndarray, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the rows trained on and of those that decide when to stop, by hash(user_id, seed) < share.
-
-    None decide when that would leave nothing to train on.
-    """
-    everything = np.arange(len(user_ids))
+def early_stop_users(user_ids: np.ndarray, *, share: float, seed: int) -> np.ndarray:
+    """Return which rows decide when to stop, (R,) bool: hash(user_id, seed) < share. None where that were all."""
     of_user = {
         user: int.from_bytes(hashlib.sha256(f"{seed}\0{user}".encode()).digest()[:8], "big") / 2**64 < share
         for user in set(user_ids)
     }
     decides = np.array([of_user[user] for user in user_ids], bool)
-    if decides.all():
-        return everything, everything[:0]
-    return everything[~decides], everything[decides]
+    return np.zeros(len(decides), bool) if decides.all() else decides
+
+
+class _Batches:
+    """Batches and labels of the rows, and the labels' weights: what a step needs besides the model."""
+
+    def __init__(
+        self,
+        model: BaheCtrModel,
+        rows: ImpressionRows,
+        embeddings: np.ndarray,
+        columns: RowColumns,
+        training: TrainingConfig,
+        device: torch.device,
+    ) -> None:
+        labels = model.spec.labels
+        unknown = sorted(set(training.label_weights) - set(labels))
+        if unknown:
+            raise UnknownLabelError(
+                f"training.label_weights names {', '.join(unknown)}; labels in force are {', '.join(labels)}"
+            )
+        self._labels = label_columns(rows.labels, rows.extra_labels, model.spec.extra_labels)
+        self._rows, self._embeddings, self._columns = rows, embeddings, columns
+        self._features, self._device = model.features, device
+        self.weights = torch.tensor([training.label_weights.get(label, 1.0) for label in labels], device=device)
+        self.learned = training.label_weighting == "uncertainty" and len(labels) > 1
+
+    def at(self, index: np.ndarray) -> tuple[Batch, torch.Tensor]:
+        """Return the batch of the rows at `index` (B,) and their labels (B, L)."""
+        batch = collate(
+            self._rows,
+            self._embeddings,
+            index,
+            columns=self._columns,
+            features=self._features,
+            device=self._device,
+        )
+        return batch, torch.from_numpy(self._labels[index]).to(self._device)
 
 
 def _step(
     model: BaheCtrModel,
     optimizers: Optimizers,
-    rows: ImpressionRows,
-    embeddings: np.ndarray,
+    batches: _Batches,
     index: np.ndarray,
-    columns: HeadColumns,
     training: TrainingConfig,
     at: Position,
-    device: torch.device,
 ) -> tuple[float, float]:
     """Take one step on the rows at `index`; return loss and gradient norm."""
-    batch = collate(rows, embeddings, index, columns=columns, features=model.features, device=device)
-    weights, log_variances = _label_weights(model, training, device)
-    loss = label_loss(model(batch), batch.labels, weights=weights, log_variances=log_variances)
+    batch, labels = batches.at(index)
+    log_variances = None
+    if batches.learned:
+        log_variances = torch.stack([model.log_variances[label_key(label)] for label in model.spec.labels])
+    with torch.autocast(labels.device.type, torch.bfloat16, enabled=training.compute_dtype == "bfloat16"):
+        logits = model(batch)
+    loss = label_loss(logits.float(), labels, weights=batches.weights, log_variances=log_variances)
     optimizers.zero_grad()
     loss.backward()
-    norm = optimizers.clip(training.max_gradient_norm)
-    if not torch.isfinite(loss) or not torch.isfinite(norm):
+    loss_and_norm = torch.stack([loss.detach(), optimizers.clip(training.max_gradient_norm)]).tolist()
+    if not np.isfinite(loss_and_norm).all():
         raise TrainingDivergedError(
-            f"loss {loss.item()} and gradient norm {norm.item()} at step {len(at.losses)} of epoch {at.epoch}: "
+            f"loss {loss_and_norm[0]} and gradient norm {loss_and_norm[1]} at step {len(at.losses)} of epoch {at.epoch}: "
             "lower training.deep_learning_rate or training.head_learning_rate"
         )
     step = model.spec.trained_steps + len(at.losses)
     optimizers.step(learning_rate_share(training, step=step, day=model.spec.trained_days))
-    return loss.item(), norm.item()
-
-
-def _label_weights(
-    model: BaheCtrModel, training: TrainingConfig, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the weights (L,) of the labels in force and, where they are learned, their log-variances (L,)."""
-    labels = model.spec.labels
-    weights = torch.tensor([training.label_weights.get(label, 1.0) for label in labels], device=device)
-    if training.label_weighting == "fixed" or len(labels) == 1:
-        return weights, None
-    return weights, torch.stack([model.log_variances[block_key(label)] for label in labels])
-
-
-def _stop_loss(
-    model: BaheCtrModel,
-    rows: ImpressionRows,
-    embeddings: np.ndarray,
-    stop_on: np.ndarray,
-    training: TrainingConfig,
-    device: torch.device,
-) -> float:
-    scores = score(
-        model, rows, embeddings, index=stop_on, batch_size=training.batch_size * _SCORED_AT_ONCE, device=device
-    )
-    return logloss(rows.labels[stop_on], scores)
+    return loss_and_norm[0], loss_and_norm[1]
 
 
 def _stopped(stop_losses: list[float], patience_epochs: int) -> bool:
@@ -171,6 +205,23 @@ def _stopped(stop_losses: list[float], patience_epochs: int) -> bool:
     return len(stop_losses) > patience_epochs and min(stop_losses[-patience_epochs:]) >= min(
         stop_losses[:-patience_epochs]
     )
+
+
+@contextmanager
+def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
+    """Compute hidden states of the deep layers again in the backward pass instead of keeping them.
+
+    The layers are switched one by one: the LLM's own method looks for a token embedding, which the deep half lacks.
+    """
+    layers = [module for module in model.deep.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers if enabled else ():
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+        layer.gradient_checkpointing = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = False
 
 
 @contextmanager

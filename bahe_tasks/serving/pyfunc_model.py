@@ -76,12 +76,15 @@ class ClickProbability(PythonModel):
                 vectors.append(title)
         histories = {}
         for feature in self._spec.features:
-            behaviors, ages_s = _lists(frame, f"behaviors_{feature}"), _lists(frame, f"ages_s_{feature}")
+            behaviors = _lists(frame, f"behaviors_{feature}")
+            ages_s = _lists(frame, f"ages_s_{feature}") if self._spec.model.recency_buckets else behaviors
             lengths = np.array([len(sequence) for sequence in behaviors], np.int64)
-            flat_ages = np.array([age for ages in ages_s for age in ages], np.float64)
             if [len(ages) for ages in ages_s] != lengths.tolist():
                 raise ValueError(f"ages_s_{feature} must hold one age for each behavior of behaviors_{feature}")
             ends = np.cumsum(lengths)
+            flat_ages = np.zeros(lengths.sum())
+            if self._spec.model.recency_buckets:
+                flat_ages[:] = [age for ages in ages_s for age in ages]
             histories[feature] = Histories(
                 behavior_rows=len(vectors) + np.arange(lengths.sum()),
                 occurred_at=np.round(-flat_ages * 1_000_000).astype(np.int64),  # the present is 0
@@ -95,6 +98,7 @@ class ClickProbability(PythonModel):
             user_ids=_texts(frame, "user_id"),
             item_ids=_texts(frame, "item_id"),
             shown_at=np.zeros(len(frame), np.int64),
+            as_of=np.zeros(len(frame), np.int64),
             labels=np.zeros(len(frame), np.float32),
             title_rows=title_rows,
             histories=histories,

@@ -22,6 +22,7 @@ from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model, load_optimizer_state, save_model
+from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.train import train
 from bahe_tasks.stages.days_in_force import training_fingerprint
 from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
@@ -60,6 +61,8 @@ def fine_tune(
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
     parent_folder = local_model_folder(registry, parent.version) if parent else None
     parent_model = load_model(parent_folder, to_train=True) if parent_folder else None
+    if parent_model:
+        check_encoder(parent_model[1], encoder_version=version)  # before the day is scored by it
     progressive = score_day(
         day, config, rows_of(day_mask), index, parent, parent_model, input_fingerprint=stage_fingerprint, force=force
     )
@@ -89,7 +92,7 @@ def fine_tune(
         progress=progress,
     )
     with tempfile.TemporaryDirectory(prefix="bahe-model-") as folder:
-        spec = spec.trained(steps=len(curve.losses))
+        spec = spec.trained(steps=curve.steps_kept)
         save_model(model, spec, Path(folder), optimizer_state=curve.optimizer_state or None)
         run_id = log_fine_tune_run(
             registry,
@@ -105,7 +108,7 @@ def fine_tune(
             metrics={
                 **{f"progressive_{k}": v for k, v in progressive.items() if isinstance(v, float)},
                 "training_loss": float(np.mean(curve.losses)),
-                "training_rows": float(len(rows.labels)),
+                "training_rows": float(curve.rows),
             },
             curves={
                 "loss": list(curve.losses),

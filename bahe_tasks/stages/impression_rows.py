@@ -22,6 +22,8 @@ from bahe_tasks.core.batches import Histories, ImpressionRows, MissingEmbeddingE
 from bahe_tasks.stages.days_in_force import first_impression_day, readable_partitions
 from bahe_tasks.stores.delta_tables import read_table
 
+_DAY_US = 86_400_000_000
+
 
 @dataclass(frozen=True)
 class Window:
@@ -120,9 +122,11 @@ def read_stored_embeddings(config: Config, keys: Sequence[str], *, encoder_versi
         partitions=f"encoder_version = '{encoder_version}'",
         filters=pc.field("behavior_key").isin(pa.array(keys, pa.string())),
     ).sort_by("behavior_key")
-    blob = b"".join(table["embedding"].to_pylist())
     width = embedding_width(config.encoder.checkpoint)
-    vectors = np.frombuffer(blob, dtype="<f2").reshape(table.num_rows, width)
+    blobs = pa.concat_arrays(
+        table["embedding"].chunks or [pa.array([], pa.binary())]
+    )  # one buffer, not an object a row
+    vectors = np.frombuffer(blobs.buffers()[2] or b"", dtype="<f2", count=len(blobs) * width).reshape(-1, width)
     return EmbeddingIndex(pd.Index(table["behavior_key"].to_pandas()), vectors)
 
 
@@ -138,6 +142,7 @@ def impression_rows(
     """Return the masked impressions, in the window's order, each with the newest S behaviors before it."""
     impressions, of_users = _with_sequences(window, mask)
     ends = _map_columns(impressions["sequence_ends"], np.int64, 0)
+    shown_at = _micros(impressions["shown_at"])
     histories = {}
     for feature in sorted(set(of_users["feature"].to_pylist())):
         of_feature = of_users.filter(pc.equal(of_users["feature"], feature))
@@ -157,7 +162,8 @@ def impression_rows(
         impression_ids=_objects(impressions["impression_id"]),
         user_ids=_objects(impressions["user_id"]),
         item_ids=_objects(impressions["item_id"]),
-        shown_at=_micros(impressions["shown_at"]),
+        shown_at=shown_at,
+        as_of=shown_at - shown_at % _DAY_US if sequences.history_as_of == "day_start" else shown_at,
         labels=np.asarray(impressions["label"], dtype=np.float32),
         title_rows=index.rows_of(impressions["title_key"]),
         histories=histories,

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import torch
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
-from bahe_tasks.core.columns import num_statistics
+from bahe_tasks.core.columns import LABEL, num_statistics
 from bahe_tasks.core.ctr_model import BaheCtrModel, grow_model, new_model
+from bahe_tasks.core.deep_attention import attends_as_asked
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec, check_parent
+
+
+class PoolingError(ValueError):
+    """A pooling that would drop all behaviors but one."""
 
 
 class MissingColumnError(ValueError):
@@ -42,15 +48,17 @@ def model_to_train(
         "num_statistics": numbers,
         "extra_labels": settings.extra_labels,
     }
+    base_rates = _base_rates(rows, settings.extra_labels)
     known = parent[1] if parent else None
     _refuse_missing("features", settings.features, _filled_features(rows), known.features if known else ())
     _refuse_missing("cat_columns", settings.cat_columns, rows.cat, known.cat_columns if known else ())
-    _refuse_missing("num_columns", settings.num_columns, numbers, known.num_columns if known else ())
+    _refuse_missing("num_columns", settings.num_columns, rows.num, known.num_columns if known else ())
     _refuse_missing("extra_labels", settings.extra_labels, rows.extra_labels, known.extra_labels if known else ())
     if parent is not None:
         check_parent(parent[1], encoder_version=encoder_version, model=settings)
         spec = parent[1].grown(**found, model=settings)  # type: ignore[arg-type]
-        model = grow_model(parent[0], spec, seed=seed)
+        new_labels = {label: base_rates[label] for label in set(spec.labels) - set(parent[1].labels)}
+        model = grow_model(parent[0], spec, seed=seed, base_rates=new_labels)
     else:
         split = LlmSplit.load(
             checkpoint_dir(config.encoder.checkpoint),
@@ -66,13 +74,36 @@ def model_to_train(
             llm_config=split.llm_config,
             model=settings,
         ).grown(**found)  # type: ignore[arg-type]
-        model = new_model(spec, split.deep, seed=seed, base_rate=float(rows.labels.mean()))
+        model = new_model(spec, split.deep, seed=seed, base_rates=base_rates)
+        _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(
             "model.head din attends to behaviors, but no text feature has one yet: "
             "land behavior_events, or choose another model.head"
         )
     return model, spec
+
+
+def _base_rates(rows: ImpressionRows, extra_labels: Iterable[str]) -> dict[str, float]:
+    """Return the share of ones among the rows that have the label; one half where none has."""
+    labels = {
+        LABEL: rows.labels,
+        **{name: rows.extra_labels[name] for name in extra_labels if name in rows.extra_labels},
+    }
+    present = {name: column[~np.isnan(column)] for name, column in labels.items()}
+    return {name: float(column.mean()) if len(column) else 0.5 for name, column in present.items()}
+
+
+def _refuse_first_of_causal(model: BaheCtrModel) -> None:
+    """Raise `PoolingError` where the first output is pooled and has seen no behavior but its own."""
+    first = model.spec.model.behavior_pooling == "first"
+    if first and attends_as_asked(
+        model.deep, "causal", width=model.deep.width, dtype=torch.float32, device=torch.device("cpu")
+    ):
+        raise PoolingError(
+            "model.behavior_pooling is first, but the deep layers attend causally: the first output knows the oldest "
+            "behavior alone; pool by mean, last or attention, or set model.deep_attention to bidirectional"
+        )
 
 
 def _filled_features(rows: ImpressionRows) -> tuple[str, ...]:

@@ -52,6 +52,12 @@ def _columns(frame: pd.DataFrame, kind: str, known: ItemColumns, *, dtype: type,
         column: np.ndarray = np.array([maps.get(name, absent) for maps in of_items], dtype=dtype)
         if name in given:
             present = given[name].notna().to_numpy()
-            column[present] = given[name][present].astype(str if dtype is object else float)
+            values = given[name][present]
+            column[present] = values.map(_as_landed) if dtype is object else values.astype(float)
         columns[name] = column
     return columns
+
+
+def _as_landed(value: Any) -> str:
+    """Return a categorical value as the landing of json lines has it: `true`, not `True`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model
+from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, user_embeddings
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.fingerprint import fingerprint
@@ -42,6 +44,7 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
 
     first = day - timedelta(days=config.publish.publish_days - 1)
     model, spec = load_model(local_model_folder(registry, version))
+    check_encoder(spec, encoder_version=encoder_version(config.encoder))
     cacheable = spec.model.user_is_cacheable
     users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config) if cacheable else []
     items = newest_items(

@@ -7,6 +7,7 @@ is encoded; without a title it gets the model's vector for unknown items. Where 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.checkpoint import checkpoint_dir
+from bahe_tasks.checkpoint import checkpoint_dir, encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.model_files import load_model
+from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
 from bahe_tasks.stages.score_with_histories import score_with_histories
@@ -50,7 +52,8 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     champion = current_champion(registry)
     if champion is None or str(champion.version) not in partition_records(config.tables_dir, "item_embeddings"):
         raise NothingToScoreWithError("no published champion; run a day first: `bahe run-day DAY`")
-    model, _ = load_model(local_model_folder(registry, champion.version))
+    model, spec = load_model(local_model_folder(registry, champion.version))
+    check_encoder(spec, encoder_version=encoder_version(config.encoder))  # what is not stored is encoded now
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
     frame["click_probability"], new_users, new_items = score_all(frame, model, champion, config)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +72,8 @@ def _read(path: Path) -> pd.DataFrame:
         if path.suffix == ".csv":
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
         elif path.suffix == ".jsonl":
-            frame = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+            with path.open(encoding="utf-8") as lines:
+                frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
         elif path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         else:

@@ -39,11 +39,13 @@ def score_with_histories(
 
     row = pd.Index(users).get_indexer(frame["user_id"])
     cat, num = pair_columns(frame, known)
+    end = np.full(len(frame), int(end_of(day).timestamp()) * 1_000_000, np.int64)
     rows = ImpressionRows(
         impression_ids=np.arange(len(frame)).astype(object),
         user_ids=frame["user_id"].to_numpy(dtype=object),
         item_ids=frame["item_id"].to_numpy(dtype=object),
-        shown_at=np.full(len(frame), int(end_of(day).timestamp()) * 1_000_000, np.int64),
+        shown_at=end,
+        as_of=end,
         labels=np.zeros(len(frame), np.float32),
         title_rows=index.rows_of(
             pa.chunked_array([pa.array([title_keys.get(i) for i in frame["item_id"]], pa.string())])

@@ -30,7 +30,7 @@ PYFUNC_SCRIPT = Path(__file__).parent.parent / "serving" / "pyfunc_model.py"
 """MLflow stores this file with the model; it is named, not imported, because it needs torch."""
 
 _BATCH_METRICS, _BATCH_PARAMS = 1000, 100  # MLflow's limits of one log_batch
-_PIP_REQUIREMENTS = ("mlflow", "torch", "transformers", "safetensors", "numpy", "pandas")
+_PIP_REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "safetensors", "numpy", "pandas")
 
 
 class ModelFilesNotFoundError(FileNotFoundError):

@@ -55,6 +55,7 @@ def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
         user_ids=rows.user_ids[part],
         item_ids=rows.item_ids[part],
         shown_at=rows.shown_at[part],
+        as_of=rows.as_of[part],
         labels=rows.labels[part],
         title_rows=rows.title_rows[part],
         histories={
@@ -89,6 +90,7 @@ def read_log(landing: Path, *, max_behaviors: int = 50) -> InMemoryLog:
             user_ids=impressions["user_id"].to_numpy(object),
             item_ids=impressions["item_id"].to_numpy(object),
             shown_at=shown,
+            as_of=shown,
             labels=impressions["label"].to_numpy(np.float32),
             title_rows=row_of.get_indexer(known["title"]).astype(np.int64),
             histories=histories,

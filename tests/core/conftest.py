@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedModel
 
 from bahe_tasks.config import ModelConfig
-from bahe_tasks.core.batches import Batch, Histories, ImpressionRows, collate, head_columns
+from bahe_tasks.core.batches import Batch, Histories, ImpressionRows, collate, row_columns
 from bahe_tasks.core.columns import NumStatistics
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit
@@ -118,7 +118,7 @@ def batch_of() -> Callable[..., Batch]:
 
     def build(rows: ImpressionRows, embeddings: np.ndarray, spec: ModelSpec, index: list[int] | None = None) -> Batch:
         chosen = np.arange(len(rows)) if index is None else np.array(index)
-        columns = head_columns(rows, spec)
+        columns = row_columns(rows, spec)
         return collate(rows, embeddings, chosen, columns=columns, features=spec.features, device=torch.device("cpu"))
 
     return build
@@ -144,6 +144,7 @@ def _rows(lengths: dict[str, list[int]], *, seed: int, num_embeddings: int = 40)
         user_ids=np.array([f"u{r % 5}" for r in range(num_rows)], object),
         item_ids=np.array([f"m{r % 7}" for r in range(num_rows)], object),
         shown_at=shown_at,
+        as_of=shown_at,
         labels=rng.integers(2, size=num_rows).astype(np.float32),
         title_rows=title_rows,
         histories={

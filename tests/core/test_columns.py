@@ -17,14 +17,19 @@ NAMES = ("id:user", "id:item", "cat:genre")
 
 
 def test_statistics_are_those_of_the_present_numbers():
-    found = num_statistics({"price": np.array([2.0, NAN, 4.0, 6.0])})
+    found = num_statistics({"price": np.array([2.0, NAN, 4.0, 6.0] * 7)})
     assert found == {"price": NumStatistics(4.0, pytest.approx((8 / 3) ** 0.5))}  # deviations -2, 0, 2
 
 
-def test_a_constant_column_has_deviation_one_and_an_empty_one_is_not_in_force():
-    found = num_statistics({"constant": np.array([0.1] * 7), "empty": np.array([NAN, NAN])})
-    assert list(found) == ["constant"]
-    assert found["constant"].std == 1.0
+def test_a_column_without_a_scale_yet_is_not_in_force():
+    columns = {"constant": np.full(40, 0.1), "empty": np.full(40, NAN), "few": np.r_[np.arange(19.0), np.full(21, NAN)]}
+    assert num_statistics(columns) == {}
+    assert list(num_statistics({"enough": np.arange(20.0)})) == ["enough"]
+
+
+def test_numbers_too_large_to_have_a_deviation_are_an_error_that_names_the_column():
+    with pytest.raises(NonFiniteNumberError, match="num_price holds numbers too large"):
+        num_statistics({"price": np.array([1e200, -1e200] * 20)})
 
 
 def test_numbers_are_normalised_clipped_and_absent_ones_stay_absent():

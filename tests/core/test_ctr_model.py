@@ -3,7 +3,9 @@ import dataclasses
 import pytest
 import torch
 
+from bahe_tasks.core.batches import ItemBatch
 from bahe_tasks.core.ctr_model import ItemDependentUserError, new_model
+from bahe_tasks.core.model_files import load_model, save_model
 from bahe_tasks.core.sequence_inputs import age_buckets
 
 
@@ -14,7 +16,7 @@ def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
         history = rows.histories[feature]
         positions = range(history.starts[r], history.ends[r])
         if len(positions) == 0:
-            parts.append(model.empty_history[feature])
+            parts.append(model.empty_history[f"user:{feature}"])
             continue
         behaviors = torch.stack([torch.tensor(embeddings[history.behavior_rows[p]]).float() for p in positions])
         ages_s = torch.tensor([(int(rows.shown_at[r]) - int(history.occurred_at[p])) / 1e6 for p in positions])
@@ -31,7 +33,8 @@ def test_feature_parallel_equals_one_feature_of_one_impression_at_a_time(
         spec = with_model(behavior_pooling=pooling)
         model = fill(new_model(spec, tiny_split().deep, seed=3))
         with torch.inference_mode():
-            together = model.user_embedding(batch_of(tiny_rows, embeddings, spec).users)
+            batch = batch_of(tiny_rows, embeddings, spec)
+            together = model.user_embedding(batch.users)[batch.user_of]
             for r in range(len(tiny_rows)):
                 expected = plain_user_embedding(model, tiny_rows, embeddings, r, pooling)
                 torch.testing.assert_close(together[r], expected)
@@ -39,7 +42,8 @@ def test_feature_parallel_equals_one_feature_of_one_impression_at_a_time(
 
 def test_gradients_of_feature_parallel_equal_one_at_a_time(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
     target = torch.randn(len(tiny_rows), 64, generator=torch.Generator().manual_seed(0))
-    loss = (tiny_model.user_embedding(batch_of(tiny_rows, embeddings, tiny_spec).users) * target).sum()
+    batch = batch_of(tiny_rows, embeddings, tiny_spec)
+    loss = (tiny_model.user_embedding(batch.users)[batch.user_of] * target).sum()
     weights = [tiny_model.age_and_position.recency.weight, *tiny_model.deep.parameters()]
     together = torch.autograd.grad(loss, weights)
     plain = torch.stack([plain_user_embedding(tiny_model, tiny_rows, embeddings, r) for r in range(len(tiny_rows))])
@@ -64,11 +68,14 @@ def test_an_empty_history_and_an_unknown_item_are_learned_vectors(
     tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
 ):
     batch = batch_of(tiny_rows, embeddings, tiny_spec)
-    user, item = tiny_model.user_embedding(batch.users), tiny_model.item_embedding(batch.items)
-    assert torch.equal(user[3], torch.cat([tiny_model.empty_history["bills"], tiny_model.empty_history["visits"]]))
+    user = tiny_model.user_embedding(batch.users)[batch.user_of]
+    item = tiny_model.item_embedding(batch.items)[batch.item_of]
+    assert torch.equal(
+        user[3], torch.cat([tiny_model.empty_history["user:bills"], tiny_model.empty_history["user:visits"]])
+    )
     assert torch.equal(item[4], tiny_model.unknown_item)
     (user[3].sum() + item[4].sum()).backward()
-    assert tiny_model.empty_history["bills"].grad.eq(1).all()
+    assert tiny_model.empty_history["user:bills"].grad.eq(1).all()
     assert tiny_model.unknown_item.grad.eq(1).all()
 
 
@@ -76,23 +83,26 @@ def test_item_embedding_is_the_title_alone_through_the_deep_layers(
     tiny_model, tiny_rows, tiny_spec, embeddings, batch_of
 ):
     with torch.inference_mode():
-        items = tiny_model.item_embedding(batch_of(tiny_rows, embeddings, tiny_spec).items)
+        batch = batch_of(tiny_rows, embeddings, tiny_spec)
+        items = tiny_model.item_embedding(batch.items)[batch.item_of]
         title = torch.tensor(embeddings[tiny_rows.title_rows[0]]).float()[None, None]
         torch.testing.assert_close(items[0], tiny_model.deep(title, torch.ones(1, 1, dtype=torch.long))[0, 0])
 
 
 def test_the_age_of_a_behavior_matters(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
-    later = dataclasses.replace(tiny_rows, shown_at=tiny_rows.shown_at + 30 * 86400 * 1_000_000)
+    later = dataclasses.replace(tiny_rows, as_of=tiny_rows.shown_at + 30 * 86400 * 1_000_000)
     with torch.inference_mode():
-        now, then = (tiny_model.user_embedding(batch_of(r, embeddings, tiny_spec).users) for r in (tiny_rows, later))
+        batches = [batch_of(r, embeddings, tiny_spec) for r in (tiny_rows, later)]
+        now, then = (tiny_model.user_embedding(batch.users)[batch.user_of] for batch in batches)
     assert not torch.allclose(now[2], then[2])
     assert torch.equal(now[3], then[3])  # both histories empty
 
 
 def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
     without = dataclasses.replace(tiny_rows, histories={"bills": tiny_rows.histories["bills"]})
-    user = tiny_model.user_embedding(batch_of(without, embeddings, tiny_spec).users)
-    assert torch.equal(user[:, 32:], tiny_model.empty_history["visits"].expand(9, 32))
+    batch = batch_of(without, embeddings, tiny_spec)
+    user = tiny_model.user_embedding(batch.users)[batch.user_of]
+    assert torch.equal(user[:, 32:], tiny_model.empty_history["user:visits"].expand(9, 32))
 
 
 def test_a_model_without_text_features_still_scores(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
@@ -102,7 +112,7 @@ def test_a_model_without_text_features_still_scores(tiny_split, tiny_spec, tiny_
 
 
 def test_a_new_model_starts_near_the_base_rate(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
-    model = new_model(tiny_spec, tiny_split().deep, seed=1, base_rate=0.02)
+    model = new_model(tiny_spec, tiny_split().deep, seed=1, base_rates={"label": 0.02})
     with torch.inference_mode():
         probability = model(batch_of(tiny_rows, embeddings, tiny_spec)).sigmoid().mean().item()
     assert 0.01 < probability < 0.04
@@ -136,7 +146,9 @@ def test_beside_the_item_is_the_last_position_of_every_sequence(
     model = fill(new_model(spec, tiny_split().deep, seed=3))
     batch = batch_of(tiny_rows, embeddings, spec)
     with torch.inference_mode():
-        user, _ = model._user_side(batch.users, batch.items, None)
+        item_of_user = batch.item_of[batch.user_of.argsort()]
+        items = ItemBatch(batch.items.titles[item_of_user], batch.items.known[item_of_user])
+        user = model._pooled(9, model._deep_pass(batch.users, items))[batch.user_of]
         for r in range(len(tiny_rows)):
             for n, history in enumerate(tiny_rows.histories.values()):
                 behaviors = history.behavior_rows[history.starts[r] : history.ends[r]]
@@ -165,3 +177,42 @@ def test_every_head_reads_user_item_and_columns(fill, head, tiny_split, with_mod
         for name, value in changed.items():
             after = model(batch_of(dataclasses.replace(tiny_rows, **{name: value}), embeddings, spec))
             assert not torch.allclose(before, after), name
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2", "din"])
+def test_every_head_starts_near_the_base_rate(head, tiny_split, with_model, tiny_rows, embeddings, batch_of):
+    spec = with_model(head=head).grown(extra_labels=["paid"])
+    model = new_model(spec, tiny_split().deep, seed=1, base_rates={"label": 0.02, "paid": 0.3})
+    with torch.inference_mode():
+        logits = model(batch_of(tiny_rows, embeddings, spec))
+    at_rates = torch.tensor([0.02, 0.3]).logit()
+    assert (logits - at_rates).abs().max() < 1
+
+
+def test_names_of_the_log_that_torch_keeps_for_itself_are_accepted(
+    tmp_path, tiny_split, tiny_spec, tiny_rows, embeddings, batch_of
+):
+    names = ("items", "type", "training", "keys", "a.b")
+    history = tiny_rows.histories["bills"]
+    rows = dataclasses.replace(tiny_rows, histories=dict.fromkeys(names, history))
+    for head in ("mlp", "deepfm", "dcn_v2", "din"):
+        settings = dataclasses.replace(tiny_spec.model, head=head)
+        spec = dataclasses.replace(tiny_spec, features=tuple(sorted(names)), extra_labels=names, model=settings)
+        model = new_model(spec, tiny_split().deep, seed=1)
+        save_model(model, spec, tmp_path / head)
+        loaded, _ = load_model(tmp_path / head)
+        batch = batch_of(rows, embeddings, spec)
+        with torch.inference_mode():
+            assert torch.equal(loaded(batch), model(batch))
+
+
+def test_din_does_not_attend_to_the_item_that_stands_beside_the_behaviors(
+    tiny_split, with_model, fill, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(head="din", item_reading="beside")
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
+    masks = []
+    model.over_behaviors.register_forward_hook(lambda module, inputs, output: masks.append(inputs[2]))
+    model(batch_of(tiny_rows, embeddings, spec))
+    attended = sum(int(mask.sum()) for mask in masks)
+    assert attended == sum(int((h.ends - h.starts).sum()) for h in tiny_rows.histories.values())

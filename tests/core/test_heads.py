@@ -7,7 +7,7 @@ import torch
 
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.head_fields import ColumnFields, FieldLinear, FieldMaps, embedding_fields, field_sizes
-from bahe_tasks.core.heads import HEADS
+from bahe_tasks.core.heads import HEADS, label_key
 
 LABELS = ("label", "paid")
 
@@ -58,7 +58,9 @@ def tower(head, fields):
 
 
 def outputs(head, shared):
-    return torch.cat([shared @ head.outputs[label].weight.T + head.outputs[label].bias for label in LABELS], 1)
+    return torch.cat(
+        [shared @ head.outputs[label_key(label)].weight.T + head.outputs[label_key(label)].bias for label in LABELS], 1
+    )
 
 
 def test_fields_are_item_user_products_and_columns(fields, tiny_model, tiny_spec):
@@ -88,9 +90,11 @@ def test_deepfm_equals_first_order_plus_all_pairs_plus_mlp(head_of, fields):
 def test_a_new_deepfm_adds_its_parts_as_published(tiny_spec, with_model, fields):
     spec = with_model(head="deepfm")
     head = HEADS["deepfm"](field_sizes(spec, width=32), ("label",), spec.model).eval()
+    for block in head.first_order.blocks.values():
+        torch.nn.init.normal_(block.weight)
     vectors = torch.stack([fields[name] @ head.vectors[name].weight.T for name in head.vectors.names])
     pairwise = ((vectors.sum(0) ** 2 - (vectors**2).sum(0)) / 2).sum(1)
-    last = head.outputs["label"]
+    last = head.outputs["label:label"]
     deep = head.tower(fields) @ last.weight[0, :8] + last.bias
     torch.testing.assert_close(head(fields)[:, 0], deep + head.first_order(fields)[:, 0] + pairwise)
 
@@ -143,6 +147,6 @@ def test_gradients_of_hashed_embeddings_hold_only_the_rows_looked_up(tiny_model)
 
 def test_extra_labels_do_not_touch_the_click_s_own_weights(fill, tiny_split, tiny_spec):
     model = fill(new_model(tiny_spec.grown(extra_labels=["paid"]), tiny_split().deep, seed=1))
-    assert set(model.head.outputs) == {"label", "paid"}
-    assert set(model.log_variances) == {"label", "paid"}
+    assert set(model.head.outputs) == {"label:label", "label:paid"}
+    assert set(model.log_variances) == {"label:label", "label:paid"}
     assert not new_model(tiny_spec, tiny_split().deep, seed=1).log_variances

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -63,3 +65,11 @@ def test_a_version_is_stored_with_its_adapters_and_served_merged(
 def test_deep_layers_without_a_linear_map_are_refused(lora_spec, tiny_split):
     with pytest.raises(NothingToAdaptError, match=r"encoder\.num_shallow_layers"):
         new_model(lora_spec, tiny_split("bert", num_shallow_layers=3).deep, seed=1)
+
+
+def test_another_dropout_before_the_adapters_holds_from_the_next_day_on(lora_spec, tiny_split):
+    parent = new_model(lora_spec, tiny_split().deep, seed=1)
+    changed = dataclasses.replace(lora_spec, model=dataclasses.replace(lora_spec.model, lora_dropout=0.5))
+    child = grow_model(parent, changed, seed=1)
+    rates = {module.p for name, module in child.deep.named_modules() if name.endswith("lora_dropout.default")}
+    assert rates == {0.5}

@@ -39,7 +39,9 @@ def test_a_parent_of_another_encoder_is_refused(tiny_spec):
 
 def test_a_parent_of_another_shape_is_refused_and_another_dropout_is_not(tiny_spec):
     check_parent(
-        tiny_spec, encoder_version="enc-a", model=dataclasses.replace(tiny_spec.model, dropout=0.5, features=("x",))
+        tiny_spec,
+        encoder_version="enc-a",
+        model=dataclasses.replace(tiny_spec.model, dropout=0.5, features=("bills", "visits", "x")),
     )
     with pytest.raises(ModelMismatchError, match=r"model\.hidden_widths"):
         check_parent(
@@ -61,3 +63,9 @@ def test_steps_and_days_count_over_the_lineage(tiny_spec):
 
 def test_the_click_label_comes_first(tiny_spec):
     assert tiny_spec.grown(extra_labels=["paid", "basket"]).labels == ("label", "basket", "paid")
+
+
+def test_names_are_added_to_a_model_never_taken_away(tiny_spec):
+    narrowed = dataclasses.replace(tiny_spec.model, features=("bills", "clicks"))
+    with pytest.raises(ModelMismatchError, match=r"model\.features does not name visits"):
+        check_parent(tiny_spec, encoder_version="enc-a", model=narrowed)

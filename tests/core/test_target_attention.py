@@ -17,10 +17,10 @@ def test_it_is_the_published_activation_unit_over_item_behavior_difference_and_p
     for q in range(2):
         for s in range(3):
             if mask[q, s]:
-                i, b = item[q], behaviors[q, s]
+                i, b = (v / v.square().mean().sqrt() for v in (item[q], behaviors[q, s]))
                 hidden = weight @ torch.cat([i, b, i - b, i * b]) + attention.of_item.bias
                 hidden = torch.where(hidden > 0, hidden, 0.25 * hidden)  # PReLU as torch initialises it
-                expected[q] += (attention.weight.weight @ hidden + attention.weight.bias) * b
+                expected[q] += (attention.weight.weight @ hidden + attention.weight.bias) * b / 50**0.5
     torch.testing.assert_close(attention(item, behaviors, mask), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -40,3 +40,11 @@ def test_what_stands_in_padding_does_not_count():
     other = behaviors.clone()
     other[0, 2] = 1e3
     assert torch.equal(attention(item, behaviors, mask), attention(item, other, mask))
+
+
+def test_the_scale_of_hidden_states_does_not_matter():
+    torch.manual_seed(0)
+    attention = TargetAttention(4, 5)
+    torch.nn.init.normal_(attention.weight.weight)
+    item, behaviors, mask = torch.randn(1, 4), torch.randn(1, 3, 4), torch.ones(1, 3)
+    torch.testing.assert_close(attention(100 * item, 300 * behaviors, mask), attention(item, behaviors, mask))

@@ -1,15 +1,16 @@
-import copy
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.ctr_model import grow_model, new_model
-from bahe_tasks.core.metrics import auc, logloss
+from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.score import score
-from bahe_tasks.core.train import TrainingDivergedError, early_stop_rows, train
+from bahe_tasks.core.train import TrainingDivergedError, UnknownLabelError, train
+from benchmarks.kit.in_memory_log import part_of
 
 CPU = torch.device("cpu")
 TRAINING = TrainingConfig(
@@ -56,8 +57,8 @@ def test_the_first_losses_are_those_of_a_plain_loop(fresh, tiny_rows, tiny_spec,
     losses = []
     for index in ([0, 1, 2, 3], [4, 5, 6, 7], [8]):
         batch = batch_of(tiny_rows, embeddings, spec, index)
-        p = plain(batch).sigmoid()
-        loss = -(batch.labels * p.log() + (1 - batch.labels) * (1 - p).log()).mean()
+        p, y = plain(batch)[:, 0].sigmoid(), torch.tensor(tiny_rows.labels[index])
+        loss = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -94,15 +95,7 @@ def test_rows_of_ids_that_were_absent_do_not_move(fresh, tiny_rows, tiny_spec, e
 
 def test_zero_rows_train_nothing(fresh, embeddings, make_rows):
     rows = make_rows({"bills": [0], "visits": [0]}, seed=1)
-    none = dataclasses.replace(
-        rows,
-        **{
-            name: getattr(rows, name)[:0]
-            for name in ("impression_ids", "user_ids", "item_ids", "shown_at", "labels", "title_rows")
-        },
-        cat={"genre": rows.cat["genre"][:0]},
-        num={"price": rows.num["price"][:0]},
-    )
+    none = part_of(rows, slice(0, 0))
     model = fresh()
     curve = train(model, none, embeddings, training=TRAINING, seed=1, device=CPU)
     assert (curve.losses, curve.rows) == ((), 0)
@@ -168,99 +161,16 @@ def test_a_click_that_follows_from_the_text_is_learned(tiny_split, tiny_spec, ma
         histories={"bills": bills},
         title_rows=item_kind * 50 + rng.integers(50, size=num_rows),
         labels=clicked.astype(np.float32),
-        shown_at=rows.shown_at + 400 * 86400 * 1_000_000,
+        as_of=rows.shown_at + 400 * 86400 * 1_000_000,
     )
     model_config = ModelConfig(hidden_widths=(32,), id_embeddings=False, recency_buckets=8)
     spec = dataclasses.replace(tiny_spec, features=("bills",), cat_columns=(), num_statistics={}, model=model_config)
     model = new_model(spec, tiny_split().deep, seed=3)
     training = TrainingConfig(epochs=3, batch_size=32, head_learning_rate=3e-3, deep_learning_rate=3e-4)
-    learned_from = slice_of(rows, slice(0, 800))
+    learned_from = part_of(rows, slice(0, 800))
     train(model, learned_from, matrix, training=training, seed=1, device=CPU)
-    held_out = slice_of(rows, slice(800, None))
+    held_out = part_of(rows, slice(800, None))
     assert auc(held_out.labels, score(model, held_out, matrix, batch_size=256, device=CPU)) > 0.8
-
-
-def slice_of(rows, part):
-    return dataclasses.replace(
-        rows,
-        **{
-            n: getattr(rows, n)[part]
-            for n in ("impression_ids", "user_ids", "item_ids", "shown_at", "labels", "title_rows")
-        },
-        histories={
-            name: dataclasses.replace(history, starts=history.starts[part], ends=history.ends[part])
-            for name, history in rows.histories.items()
-        },
-        cat={name: column[part] for name, column in rows.cat.items()},
-        num={name: column[part] for name, column in rows.num.items()},
-    )
-
-
-def without_dropout(spec, split):
-    spec = dataclasses.replace(spec, model=dataclasses.replace(spec.model, dropout=0.0))
-    model = new_model(spec, split.deep, seed=3)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "dropout_prob"):
-            module.dropout_prob = 0.0
-    return model
-
-
-def test_a_warm_start_with_optimiser_state_equals_continued_training(tiny_split, tiny_spec, tiny_rows, embeddings):
-    training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5)
-    whole, parent = (without_dropout(tiny_spec, tiny_split()) for _ in range(2))
-    train(whole, tiny_rows, embeddings, training=training, seed=1, device=CPU)
-    first, second = (slice_of(tiny_rows, part) for part in (slice(0, 6), slice(6, None)))
-    curve = train(parent, first, embeddings, training=training, seed=1, device=CPU)
-
-    def warm_started(state):
-        child = grow_model(copy.deepcopy(parent), parent.spec.trained(steps=len(curve.losses)), seed=5)
-        train(child, second, embeddings, training=training, seed=2, device=CPU, optimizer_state=state)
-        return child.state_dict()
-
-    continued, anew = warm_started(curve.optimizer_state), warm_started(None)
-    assert all(torch.equal(tensor, continued[name]) for name, tensor in whole.state_dict().items())
-    assert not torch.equal(whole.state_dict()["head.tower.entry.bias"], anew["head.tower.entry.bias"])
-
-
-class KilledError(Exception):
-    pass
-
-
-@pytest.mark.parametrize("killed_after", [2, 6, 8, 12])
-def test_a_killed_fine_tune_resumes_to_the_bits_of_an_undisturbed_one(
-    tmp_path, fresh, tiny_rows, embeddings, killed_after
-):
-    """Two epochs of six rows, two a step; killed before the first saved state, at the end of an epoch, in and at the end."""
-    training = dataclasses.replace(TRAINING, batch_size=2, checkpoint_steps=2, early_stop_share=0.2)
-    undisturbed = fresh()
-    curve = train(undisturbed, tiny_rows, embeddings, training=training, seed=1, device=CPU)
-
-    def kill(done, total):
-        if done >= killed_after:
-            raise KilledError
-
-    file = tmp_path / "work" / "state.safetensors"
-    with pytest.raises(KilledError):
-        train(fresh(), tiny_rows, embeddings, training=training, seed=1, device=CPU, state_file=file, progress=kill)
-    steps = []
-    resumed = fresh()
-    again = train(
-        resumed,
-        tiny_rows,
-        embeddings,
-        training=training,
-        seed=1,
-        device=CPU,
-        state_file=file,
-        progress=lambda done, total: steps.append(done),
-    )
-    assert len(curve.losses) == 6
-    assert len(steps) == {2: 6, 6: 4, 8: 2, 12: 0}[killed_after]  # a state is saved before the progress is told
-    assert (again.losses, again.stop_losses) == (curve.losses, curve.stop_losses)
-    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in undisturbed.state_dict().items())
-    assert all(torch.equal(tensor, again.optimizer_state[name]) for name, tensor in curve.optimizer_state.items())
 
 
 def test_frozen_deep_layers_do_not_move_and_the_rest_does(tiny_split, with_model, tiny_rows, embeddings):
@@ -272,29 +182,6 @@ def test_frozen_deep_layers_do_not_move_and_the_rest_does(tiny_split, with_model
     assert {"age_and_position.recency.weight", "head.tower.entry.bias"} <= moved
 
 
-def test_early_stop_keeps_the_best_epoch_and_never_trains_on_the_rows_that_decide(
-    fresh, tiny_rows, tiny_spec, embeddings, batch_of
-):
-    training = dataclasses.replace(TRAINING, epochs=30, early_stop_share=0.4, head_learning_rate=0.05)
-    model = fresh()
-    curve = train(model, tiny_rows, embeddings, training=training, seed=7, device=CPU)
-    trained_on, stop_on = early_stop_rows(tiny_rows.user_ids, share=0.4, seed=7)
-    assert curve.rows == len(trained_on)
-    assert 0 < len(stop_on) < len(tiny_rows)
-    assert not set(tiny_rows.user_ids[trained_on]) & set(tiny_rows.user_ids[stop_on])
-    assert len(curve.stop_losses) < 30
-    assert min(curve.stop_losses[:-1]) <= curve.stop_losses[-1]
-    scores = score(model, tiny_rows, embeddings, index=stop_on, batch_size=9, device=CPU)
-    assert logloss(tiny_rows.labels[stop_on], scores) == pytest.approx(min(curve.stop_losses), rel=1e-6)
-    stop_users = set(batch_of(tiny_rows, embeddings, tiny_spec, stop_on).cat[:, 0].tolist())
-    assert not model.columns.tables["id:user"].weight[sorted(stop_users)].any()
-
-
-def test_one_user_alone_is_trained_on_not_waited_for():
-    trained_on, stop_on = early_stop_rows(np.array(["u", "u"], object), share=0.99, seed=1)
-    assert (trained_on.tolist(), stop_on.tolist()) == ([0, 1], [])
-
-
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_several_labels_are_learned_together(weighting, tiny_split, tiny_spec, tiny_rows, embeddings):
     rows = dataclasses.replace(tiny_rows, extra_labels={"paid": np.float32([1, 0, np.nan] * 3)})
@@ -303,8 +190,8 @@ def test_several_labels_are_learned_together(weighting, tiny_split, tiny_spec, t
     training = dataclasses.replace(TRAINING, label_weighting=weighting, label_weights={"paid": 0.5})
     train(model, rows, embeddings, training=training, seed=1, device=CPU)
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(before[name], tensor)}
-    assert {"head.outputs.label.weight", "head.outputs.paid.weight"} <= moved
-    assert ("log_variances.paid" in moved) == (weighting == "uncertainty")
+    assert {"head.outputs.label:label.weight", "head.outputs.label:paid.weight"} <= moved
+    assert ("log_variances.label:paid" in moved) == (weighting == "uncertainty")
 
 
 def test_a_day_of_one_class_and_a_day_of_new_users_are_trained_on(tiny_split, tiny_spec, tiny_rows, embeddings):
@@ -317,7 +204,76 @@ def test_a_day_of_one_class_and_a_day_of_new_users_are_trained_on(tiny_split, ti
         },
     )
     for rows in (one_class, all_new):
-        model = new_model(tiny_spec, tiny_split().deep, seed=3, base_rate=float(rows.labels.mean()))
+        model = new_model(tiny_spec, tiny_split().deep, seed=3, base_rates={"label": float(rows.labels.mean())})
         curve = train(model, rows, embeddings, training=TRAINING, seed=1, device=CPU)
         assert np.isfinite(curve.losses).all()
         assert np.isfinite(score(model, rows, embeddings, batch_size=9, device=CPU)).all()
+
+
+def test_a_weight_of_a_label_that_is_not_there_is_refused(fresh, tiny_rows, embeddings):
+    training = dataclasses.replace(TRAINING, label_weights={"padi": 5.0})
+    with pytest.raises(UnknownLabelError, match="padi; labels in force are label"):
+        train(fresh(), tiny_rows, embeddings, training=training, seed=1, device=CPU)
+
+
+def test_the_weight_of_the_click_scales_its_loss(fresh, tiny_rows, embeddings):
+    once, twice = (
+        train(
+            fresh(),
+            tiny_rows,
+            embeddings,
+            training=dataclasses.replace(TRAINING, label_weights={"label": weight}),
+            seed=1,
+            device=CPU,
+        ).losses[0]
+        for weight in (1.0, 2.0)
+    )
+    assert twice == pytest.approx(2 * once)
+
+
+def test_decay_over_days_makes_smaller_steps(fresh, tiny_rows, embeddings):
+    training = dataclasses.replace(TRAINING, decay_half_life_days=1.0)
+    moved = []
+    for days in (0, 3):
+        model = fresh()
+        model.spec = dataclasses.replace(model.spec, trained_days=days)
+        before = model.head.tower.entry.bias.detach().clone()
+        train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+        moved.append((model.head.tower.entry.bias - before).abs().sum().item())
+    assert moved[1] < moved[0] / 3
+
+
+def test_frozen_deep_layers_drop_nothing_out(tiny_split, with_model, tiny_rows, embeddings):
+    model = new_model(with_model(deep_tuning="frozen"), tiny_split().deep, seed=3)
+    modes = []
+    model.deep.register_forward_hook(lambda module, *_: modes.append((module.training, model.head.training)))
+    train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    assert set(modes) == {(False, True)}
+
+
+def test_bfloat16_products_train_nearly_the_same_and_leave_float32_weights(
+    tiny_split, tiny_spec, tiny_rows, embeddings
+):
+    curves = {}
+    for dtype in ("float32", "bfloat16"):
+        model = new_model(tiny_spec, tiny_split().deep, seed=3)
+        training = dataclasses.replace(TRAINING, compute_dtype=dtype)
+        curves[dtype] = train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU).losses
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert curves["bfloat16"] == pytest.approx(curves["float32"], abs=0.05)
+    assert curves["bfloat16"] != curves["float32"]
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_recomputed_hidden_states_give_the_same_model(family, tiny_split, tiny_spec, tiny_rows, embeddings):
+    models, passes = [], []
+    for recomputed in (False, True):
+        model = new_model(tiny_spec, tiny_split(family).deep, seed=3)
+        linear = next(module for module in model.deep.modules() if isinstance(module, torch.nn.Linear))
+        linear.register_forward_hook(partial(lambda at, *_: passes.append(at), int(recomputed)))
+        training = dataclasses.replace(TRAINING, gradient_checkpointing=recomputed)
+        train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+        models.append(model.state_dict())
+    assert passes.count(1) == 2 * passes.count(0)
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(models[1][name], tensor)

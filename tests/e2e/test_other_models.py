@@ -14,7 +14,7 @@ from conftest import FIRST, Log, small_config
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import ItemDependentUserError
 from bahe_tasks.core.model_files import OPTIMIZER_FILE, load_model, load_optimizer_state
-from bahe_tasks.core.model_spec import ModelMismatchError
+from bahe_tasks.core.model_spec import EncoderMismatchError, ModelMismatchError
 from bahe_tasks.engines.inline import run_backfill, run_day
 from bahe_tasks.stages.fine_tune import fine_tune
 from bahe_tasks.stages.model_of_day import MissingColumnError
@@ -78,7 +78,7 @@ def test_days_of_an_item_dependent_model_are_done(two_days, champion):
 def test_the_optimiser_s_state_goes_from_version_to_version(two_days):
     config, _ = two_days
     states = [load_optimizer_state(local_model_folder(connect(config), version)) for version in (1, 2)]
-    steps = [int(state["head.outputs.label.weight/step"]) for state in states]
+    steps = [int(state["head.outputs.label:label.weight/step"]) for state in states]
     assert 0 < steps[0] < steps[1]
     assert OPTIMIZER_FILE == "optimizer.safetensors"
 
@@ -140,6 +140,22 @@ def test_another_head_over_the_same_lineage_is_refused_and_a_new_lineage_is_not(
     fresh = replace(changed, registry=replace(config.registry, model_name="bahe_ctr_dcn"))
     assert run_day(SECOND, fresh).state == "done"
     assert [version.parent_version for version in versions(connect(fresh))] == [None]
+
+
+@pytest.mark.parametrize("start_from", ["parent", "scratch"])
+def test_a_model_of_another_encoder_scores_nothing(two_days, start_from, tmp_path):
+    """Another prompt gives vectors of the same width: nothing but the check could tell them apart."""
+    config, _ = two_days
+    changed = replace(config, encoder=replace(config.encoder, prompt="query: {text}"))
+    before = read_table(config.tables_dir, "progressive_predictions").num_rows
+    with pytest.raises(EncoderMismatchError, match=r"registry\.model_name"):
+        fine_tune(
+            SECOND, with_settings(changed, model={}, training={"start_from": start_from, "early_stop_share": 0.0})
+        )
+    assert read_table(config.tables_dir, "progressive_predictions").num_rows == before
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\nu0,i00\n")
+    with pytest.raises(EncoderMismatchError):
+        score_file(tmp_path / "pairs.csv", tmp_path / "out.csv", changed)
 
 
 @pytest.mark.parametrize(

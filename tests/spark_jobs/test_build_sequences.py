@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -17,7 +18,7 @@ LIMITS = SequencesConfig(max_behaviors_per_sequence=3, max_events_per_sequence=5
 Event = tuple[str, str, int, str, float | None, str | None]  # user, feature, second, behavior_key, value, item
 
 
-def spark_result(spark, events, impressions):
+def spark_result(spark, events, impressions, limits=LIMITS):
     frame = spark.createDataFrame(
         events, "user_id string, feature string, s int, behavior_key string, value double, item_id string"
     )
@@ -25,11 +26,11 @@ def spark_result(spark, events, impressions):
     shown = spark.createDataFrame(impressions, "impression_id int, user_id string, s int").withColumn(
         "shown_at", F.timestamp_seconds("s")
     )
-    sequences = build_sequences(frame, shown, sequences=LIMITS).localCheckpoint()
+    sequences = build_sequences(frame, shown, sequences=limits).localCheckpoint()
     seconds = F.transform("occurred_at", lambda t: F.unix_seconds(t)).alias("seconds")
     built = {(r["user_id"], r["feature"]): (r["behavior_keys"], r["seconds"], r["values"], r["capped"])
              for r in sequences.select("*", seconds).collect()}  # fmt: skip
-    ends = {r["impression_id"]: r["sequence_ends"] for r in sequence_ends(shown, sequences).collect()}
+    ends = {r["impression_id"]: r["sequence_ends"] for r in sequence_ends(shown, sequences, settings=limits).collect()}
     return built, ends
 
 
@@ -105,3 +106,13 @@ def test_an_event_at_the_instant_of_the_impression_is_not_history(spark):
     built, ends = spark_result(spark, events, [(1, "u", 10), (2, "u", 11), (3, "nobody", 11)])
     assert built == {("u", "f"): (["before", "same instant"], [9, 10], [None, None], 0)}
     assert ends == {1: {"f": 1}, 2: {"f": 2}, 3: {}}
+
+
+@pytest.mark.spark
+def test_histories_as_of_the_day_s_start_hold_the_newest_before_it_for_every_impression_of_the_day(spark):
+    noon, day = 43_200, 86_400
+    limits = replace(LIMITS, history_as_of="day_start")
+    events = [("u", "f", day + n, f"k{n}", None, None) for n in (-4, -3, -2, -1, 0, noon)]
+    built, ends = spark_result(spark, events, [(1, "u", day + 5), (2, "u", day + noon + 5)], limits)
+    assert built == {("u", "f"): (["k-3", "k-2", "k-1"], [day - 3, day - 2, day - 1], [None] * 3, 0)}
+    assert ends == {1: {"f": 3}, 2: {"f": 3}}

@@ -1,0 +1,74 @@
+"""What the first model of a lineage is made of, and what is refused; tiny random LLMs, no tables."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bahe_tasks.config import Config, EncoderConfig, ModelConfig
+from bahe_tasks.core.batches import Histories, ImpressionRows
+from bahe_tasks.stages.model_of_day import MissingColumnError, PoolingError, model_to_train
+from benchmarks.kit.tiny_llms import TINY_LLMS
+
+
+@pytest.fixture
+def rows():
+    """Forty impressions of one behavior each; one in four is a click, one in two of the rows that say so a purchase."""
+    count = 40
+    at = np.arange(count)
+    return ImpressionRows(
+        impression_ids=at.astype(str).astype(object),
+        user_ids=at.astype(str).astype(object),
+        item_ids=at.astype(str).astype(object),
+        shown_at=at,
+        as_of=at,
+        labels=(at % 4 == 0).astype(np.float32),
+        title_rows=at,
+        histories={"bills": Histories(at, at - 1, np.full(count, np.nan, np.float32), at, at + 1)},
+        cat={},
+        num={"price": at.astype(np.float64), "year": np.full(count, 2024.0)},
+        extra_labels={"paid": np.where(at < 10, at % 2, np.nan).astype(np.float32)},
+    )
+
+
+@pytest.fixture
+def config_of(tmp_path):
+    """(family, settings of the model) → configuration over a saved tiny LLM."""
+
+    def build(family="llama", **model):
+        TINY_LLMS[family]().save_pretrained(tmp_path / family)
+        encoder = EncoderConfig(checkpoint=str(tmp_path / family), num_shallow_layers=1)
+        return Config(home=tmp_path, encoder=encoder, model=ModelConfig(hash_buckets=64, **model))
+
+    return build
+
+
+def test_what_is_in_force_is_what_the_rows_have(rows, config_of):
+    _, spec = model_to_train(rows, config_of(), None, encoder_version="enc-1", seed=1)
+    assert (spec.features, spec.num_columns, spec.labels) == (("bills",), ("price",), ("label",))
+
+
+def test_every_label_starts_at_its_own_rate(rows, config_of):
+    model, _ = model_to_train(rows, config_of(extra_labels=("paid",)), None, encoder_version="enc-1", seed=1)
+    outputs = model.head.outputs
+    assert outputs["label:label"].bias.item() == pytest.approx(np.log(1 / 3))  # 10 of 40
+    assert outputs["label:paid"].bias.item() == pytest.approx(0.0)  # 5 of 10
+
+
+def test_a_constant_column_that_is_configured_is_waited_for(rows, config_of):
+    _, spec = model_to_train(rows, config_of(num_columns=("year",)), None, encoder_version="enc-1", seed=1)
+    assert spec.num_columns == ()
+
+
+def test_the_first_output_of_causal_layers_is_not_pooled(rows, config_of):
+    with pytest.raises(PoolingError, match="attend causally"):
+        model_to_train(rows, config_of("llama", behavior_pooling="first"), None, encoder_version="enc-1", seed=1)
+    model_to_train(rows, config_of("bert", behavior_pooling="first"), None, encoder_version="enc-1", seed=1)
+    both_ways = config_of("llama", behavior_pooling="first", deep_attention="bidirectional")
+    model_to_train(rows, both_ways, None, encoder_version="enc-1", seed=1)
+
+
+def test_din_without_a_text_feature_is_refused(rows, config_of):
+    without = dataclasses.replace(rows, histories={})
+    with pytest.raises(MissingColumnError, match="din attends to behaviors"):
+        model_to_train(without, config_of(head="din"), None, encoder_version="enc-1", seed=1)
