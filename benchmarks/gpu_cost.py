@@ -25,7 +25,7 @@ import torch
 from transformers.utils import logging
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.batches import Batch, HeadColumns, ImpressionRows, collate, head_columns
+from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, collate, row_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
@@ -50,6 +50,8 @@ IMPRESSIONS_PER_USER = (1, 4)
 NUM_TEXTS, NUM_BATCHES, WARM_UP = 20_000, 4, 3
 SAMPLES_OF_A_WEEK = 50_000_000
 """The paper's week of records."""
+Labelled = tuple[Batch, torch.Tensor]
+"""A batch and its labels (B, 1)."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,16 @@ class Trainer:
         self._optimizers = [torch.optim.AdamW(self._dense, fused=fused), torch.optim.SparseAdam(tables)]
         self.model, self.device = model, device
 
-    def batch(self, rows: ImpressionRows, index: np.ndarray, columns: HeadColumns, embeddings: np.ndarray) -> Batch:
+    def batch(self, rows: ImpressionRows, index: np.ndarray, columns: RowColumns, embeddings: np.ndarray) -> Labelled:
         features = self.model.features
-        return collate(rows, embeddings, index, columns=columns, features=features, device=self.device)
+        batch = collate(rows, embeddings, index, columns=columns, features=features, device=self.device)
+        return batch, torch.from_numpy(rows.labels[index]).to(self.device).unsqueeze(1)
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: Batch, labels: torch.Tensor) -> None:
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(batch)
         weights = torch.ones(1, device=self.device)
-        loss = label_loss(logits.float(), batch.labels, weights=weights, log_variances=None)
+        loss = label_loss(logits.float(), labels, weights=weights, log_variances=None)
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -111,11 +114,11 @@ def encode_texts_per_s(shallow: ShallowLayers, size: Size, device: torch.device)
 
 def seconds_of_step(trainer: Trainer, rows: ImpressionRows, embeddings: np.ndarray, *, steps: int) -> dict[str, float]:
     """Return seconds of a whole step, and of collating and of the rest where they are timed apart."""
-    columns = head_columns(rows, trainer.model.spec)
+    columns = row_columns(rows, trainer.model.spec)
     parts = np.split(np.arange(len(rows)), NUM_BATCHES)
     forever = itertools.cycle(parts)
     for _ in range(WARM_UP):
-        trainer.step(trainer.batch(rows, next(forever), columns, embeddings))
+        trainer.step(*trainer.batch(rows, next(forever), columns, embeddings))
 
     def per_call(calls: int, call: Any) -> float:
         _wait(trainer.device)
@@ -127,9 +130,9 @@ def seconds_of_step(trainer: Trainer, rows: ImpressionRows, embeddings: np.ndarr
 
     kept = trainer.batch(rows, parts[0], columns, embeddings)
     return {
-        "step_s": per_call(steps, lambda: trainer.step(trainer.batch(rows, next(forever), columns, embeddings))),
+        "step_s": per_call(steps, lambda: trainer.step(*trainer.batch(rows, next(forever), columns, embeddings))),
         "collate_s": per_call(NUM_BATCHES, lambda: trainer.batch(rows, next(forever), columns, embeddings)),
-        "without_collate_s": per_call(max(steps // 2, 1), lambda: trainer.step(kept)),
+        "without_collate_s": per_call(max(steps // 2, 1), lambda: trainer.step(*kept)),
     }
 
 

@@ -42,7 +42,7 @@ LLM = {
     "model_type": "llama", "vocab_size": 32000, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6,
     "intermediate_size": 1536, "max_position_embeddings": 4096,
 }  # fmt: skip
-SMALL_LLM = LLM | {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 384, "vocab_size": 4000}
+SMALL_LLM = LLM | {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256, "vocab_size": 4000}
 ROUNDS, SMALL_ROUNDS = 3, 2
 
 
@@ -52,22 +52,22 @@ def shape_of(tokens: int) -> Shape:
     return Shape(NUM_FEATURES, behaviors_per_feature=behaviors, tokens_per_behavior=TOKENS_PER_BEHAVIOR)
 
 
-def memory_of(variant: str, sizes: list[int], *, llm: dict[str, object], device: torch.device) -> dict[str, float]:
-    """Return the MB a sample adds at the peak of a step, by number of tokens. To be run in a fresh process."""
-    found = {}
-    for tokens in sizes:
-        built = build(variant, shape_of(tokens), llm=llm, device=device, num_samples=batch_of(variant, tokens))
-        built.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
-        built.keep_gradients()
-        with PeakMemory(device) as memory:
-            built.forward_backward()
-        found[str(tokens)] = memory.grown_mb / built.num_samples
-    return found
+def memory_of(variant: str, tokens: int, *, llm: dict[str, object], device: torch.device) -> float:
+    """Return the MB a sample adds at the peak of forward and backward."""
+    built = build(variant, shape_of(tokens), llm=llm, device=device, num_samples=batch_of(variant, tokens))
+    built.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
+    built.keep_gradients()
+    with PeakMemory(device) as memory:
+        built.forward_backward()
+    return memory.grown_mb / built.num_samples
 
 
-def memory_in_fresh_process(variant: str, sizes: list[int], *, small: bool) -> dict[str, float]:
-    """Return `memory_of` from a process that gives freed memory back at once, so that the peak is what is in use."""
-    command = [sys.executable, "-m", "benchmarks.train_cost", "--memory-of", variant, "--tokens", *map(str, sizes)]
+def memory_in_another_process(sizes: list[int], *, small: bool) -> dict[str, dict[str, float]]:
+    """Return `memory_of` by tokens and variant, from a process that gives freed memory back at once.
+
+    So what a variant's peak is counted from is what is in use, not what an earlier one left to the allocator.
+    """
+    command = [sys.executable, "-m", "benchmarks.train_cost", "--memory", "--tokens", *map(str, sizes)]
     done = subprocess.run(
         [*command, *(["--small"] if small else [])],
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
@@ -90,9 +90,9 @@ def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.devic
     """Measure every variant at every size."""
     document = Document("train_cost")
     llm = SMALL_LLM if small else LLM
-    memory = {name: memory_in_fresh_process(name, sizes, small=small) for name in VARIANTS}
+    memory_mb = memory_in_another_process(sizes, small=small)
     for tokens in sizes:
-        shape = shape_of(tokens)
+        shape, memory = shape_of(tokens), memory_mb[str(tokens)]
         variants = [build(name, shape, llm=llm, device=device, num_samples=batch_of(name, tokens)) for name in VARIANTS]
         for variant in variants:
             variant.step()
@@ -111,8 +111,8 @@ def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.devic
                     "encoding_ms_per_sample": encoding * 1000,
                     "speedup_with_encoding": seconds[0, 0] / (wall + encoding),
                     "giga_operations_per_sample": variant.operations / 1e9,
-                    "mb_per_sample": memory[variant.name][str(tokens)],
-                    "memory_ratio": memory[variant.name][str(tokens)] / memory["full_text"][str(tokens)],
+                    "mb_per_sample": memory[variant.name],
+                    "memory_ratio": memory[variant.name] / memory["full_text"],
                     "state_mb": variant.state_mb,
                     "samples_a_step": variant.num_samples,
                     "features": NUM_FEATURES,
@@ -143,16 +143,20 @@ def _wait(device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--small", action="store_true", help="a quarter of the width, two rounds")
+    parser.add_argument("--small", action="store_true", help="a sixth of the width, two rounds")
     parser.add_argument("--tokens", type=int, nargs="+", default=[512, 1024, 2048], help="tokens of a history")
     parser.add_argument("--reuse-rate", type=float, default=0.99, help="share of a sample's texts already encoded")
-    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help="print memory alone, measured in this process")
     given = parser.parse_args()
     logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if given.memory_of:
+    if given.memory:
         llm = SMALL_LLM if given.small else LLM
-        print(json.dumps(memory_of(given.memory_of, given.tokens, llm=llm, device=device)))
+        found = {
+            tokens: {name: memory_of(name, tokens, llm=llm, device=device) for name in VARIANTS}
+            for tokens in given.tokens
+        }
+        print(json.dumps(found))
         return
     run(given.tokens, small=given.small, reuse_rate=given.reuse_rate, device=device).show(as_json=given.json)
 

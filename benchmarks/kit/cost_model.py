@@ -93,6 +93,7 @@ def cost_rows(shape: Shape, *, users: int, impressions_per_user: int, num_texts:
         user_ids=np.array([f"u{u}" for u in user], object),
         item_ids=np.array([f"m{m}" for m in rng.integers(1000, size=num_rows)], object),
         shown_at=np.full(num_rows, _SHOWN_AT, np.int64),
+        as_of=np.full(num_rows, _SHOWN_AT, np.int64),
         labels=rng.integers(2, size=num_rows).astype(np.float32),
         title_rows=rng.integers(num_texts, size=num_rows),
         histories={

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND, HeadColumns, ImpressionRows
+from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND, ImpressionRows, RowColumns
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.head_fields import ColumnFields, embedding_fields, field_sizes
 from bahe_tasks.core.heads import HEADS
@@ -68,7 +68,7 @@ class TokenSequences:
 
     ids: torch.Tensor  # (B, T) int64
     mask: torch.Tensor  # (B, T) bool
-    ages_s: torch.Tensor  # (B, T) float32, seconds from a token's behavior to the impression
+    ages_s: torch.Tensor  # (B, T) float32, seconds from a token's behavior to the time histories end at
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ class FullTextBatch:
     titles: TokenSequences
     cat: torch.Tensor  # (B, C) int64
     num: torch.Tensor  # (B, K) float32, NaN = absent
-    labels: torch.Tensor  # (B, L) float32, NaN = absent
 
 
 def collate_full_text(
@@ -87,7 +86,7 @@ def collate_full_text(
     tokens: TokenTable,
     index: np.ndarray,
     *,
-    columns: HeadColumns,
+    columns: RowColumns,
     features: tuple[str, ...],
     max_tokens: int,
     device: torch.device,
@@ -109,7 +108,7 @@ def collate_full_text(
             fits = np.cumsum(tokens.lengths(texts)[::-1])[::-1] <= room
             texts, occurred_at = texts[fits], occurred_at[fits]
             ids.append(tokens.of_texts(texts))
-            ages.append(np.repeat((rows.shown_at[r] - occurred_at) / MICROSECONDS_PER_SECOND, tokens.lengths(texts)))
+            ages.append(np.repeat((rows.as_of[r] - occurred_at) / MICROSECONDS_PER_SECOND, tokens.lengths(texts)))
         histories.append((np.concatenate(ids), np.concatenate(ages)))
         title = tokens.of_texts(rows.title_rows[r : r + 1] if rows.title_rows[r] >= 0 else rows.title_rows[:0])
         titles.append((title, np.zeros(len(title))))
@@ -118,7 +117,6 @@ def collate_full_text(
         titles=_padded(titles, device),
         cat=torch.from_numpy(columns.cat[index]).to(device),
         num=torch.from_numpy(columns.num[index]).to(device),
-        labels=torch.from_numpy(columns.labels[index]).to(device),
     )
 
 

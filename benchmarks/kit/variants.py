@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.batches import Batch, ImpressionRows, collate, head_columns
+from bahe_tasks.core.batches import Batch, ImpressionRows, collate, row_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
@@ -41,7 +41,7 @@ class Variant:
     model: BaheCtrModel | FullTextCtrModel
     optimizers: Optimizers
     collate: Callable[[], Batch | FullTextBatch]
-    num_samples: int
+    labels: torch.Tensor  # (B, 1) float32
     shallow: ShallowLayers | None
     tokens_per_text: int
     operations: float
@@ -55,15 +55,19 @@ class Variant:
         self.optimizers.step(1.0)
 
     def forward_backward(self) -> None:
-        batch = self.collate()
-        weights = torch.ones(1, device=batch.labels.device)
-        label_loss(self.model(batch), batch.labels, weights=weights, log_variances=None).backward()
+        weights = torch.ones(1, device=self.labels.device)
+        label_loss(self.model(self.collate()), self.labels, weights=weights, log_variances=None).backward()
 
     def keep_gradients(self) -> None:
         """Set dense gradients to zero in place, so that a backward pass need not make room for them."""
         for parameter in self.model.parameters():
             if parameter.grad is not None and not parameter.grad.is_sparse:
                 parameter.grad.zero_()
+
+    @property
+    def num_samples(self) -> int:
+        """B."""
+        return len(self.labels)
 
     @property
     def state_mb(self) -> float:
@@ -86,7 +90,8 @@ def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.devi
     num_texts = num_samples * shape.texts_per_sample if variant == "split_only" else NUM_TEXTS
     rows = cost_rows(shape, users=num_samples // per_user, impressions_per_user=per_user, num_texts=num_texts)
     spec = cost_spec(shape, whole, num_shallow_layers=cut_after, model=ModelConfig())
-    columns, index = head_columns(rows, spec), np.arange(num_samples)
+    labels = torch.from_numpy(rows.labels).to(device).unsqueeze(1)
+    columns, index = row_columns(rows, spec), np.arange(num_samples)
     if variant == "full_text":
         full = FullTextCtrModel(spec, whole).to(device).train()
         tokens = _random_tokens(num_texts, shape, num_tokens)
@@ -101,9 +106,7 @@ def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.devi
             forward_operations(whole, sequences=1, length=shape.history_tokens)
             + forward_operations(whole, sequences=1, length=shape.tokens_per_behavior)
         )
-        return Variant(
-            variant, full, optimizers, collate_tokens, num_samples, None, shape.tokens_per_behavior, operations
-        )
+        return Variant(variant, full, optimizers, collate_tokens, labels, None, shape.tokens_per_behavior, operations)
     split = LlmSplit.of(whole, cut_after)
     model = new_model(spec, split.deep, seed=0).to(device).train()
     embeddings = random_embeddings(num_texts, width)
@@ -125,7 +128,7 @@ def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.devi
     )
     if variant == "split_only":
         operations += forward_operations(split.shallow.llm, sequences=shape.texts_per_sample, length=length)
-    return Variant(variant, model, optimizers, collate_vectors, num_samples, split.shallow, length, operations)
+    return Variant(variant, model, optimizers, collate_vectors, labels, split.shallow, length, operations)
 
 
 def encode_seconds(variant: Variant, *, device: torch.device) -> float:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.batches import head_columns
+from bahe_tasks.core.batches import row_columns
 from bahe_tasks.core.optimizers import Optimizers
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec
 from benchmarks.kit.full_text import FullTextCtrModel, NotFullTextError, TokenTable, as_trainable, collate_full_text
@@ -34,7 +34,7 @@ def _rows(shape, *, users=4):
 
 
 def _batch(model, rows, index, *, features, max_tokens=1000):
-    columns = head_columns(rows, model.spec)
+    columns = row_columns(rows, model.spec)
     index = np.array(index)
     return collate_full_text(rows, TOKENS, index, columns=columns, features=features, max_tokens=max_tokens, device=CPU)
 
