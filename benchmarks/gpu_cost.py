@@ -1,6 +1,6 @@
 """Training and encoding with a decoder of the Qwen1.5-1.8B shape on one GPU; a machine with torch and transformers is enough.
 
-    python -m benchmarks.gpu_cost [--json] [--small] [--layers-cut 12] [--users 64] [--tuning full] [--compile]
+    python -m benchmarks.gpu_cost [--json] [--small] [--layers-cut 12] [--users 64] [--tuning full]
 
 Random weights, drawn on the device; 6 text features of 50 behaviors. Deep layers are float32 with bfloat16 autocast, their
 AdamW is fused; shallow layers are bfloat16. A step is collating, forward, backward, clipping and optimiser, with 4
@@ -136,7 +136,7 @@ def seconds_of_step(trainer: Trainer, rows: ImpressionRows, embeddings: np.ndarr
     }
 
 
-def run(size: Size, *, tuning: str, compile_deep: bool, device: torch.device) -> Document:
+def run(size: Size, *, tuning: str, device: torch.device) -> Document:
     """Measure encoding, then training."""
     document = Document("gpu_cost")
     peak = matmul_operations_per_s(device, torch.bfloat16, size=size.matmul)
@@ -154,8 +154,6 @@ def run(size: Size, *, tuning: str, compile_deep: bool, device: torch.device) ->
         length: forward_operations(deep.llm, sequences=1, length=length) for length in (1, SHAPE.behaviors_per_feature)
     }
     model = new_model(spec, deep, seed=0).to(device).train()
-    if compile_deep:
-        model.deep.compile()
     trainer = Trainer(model, tuning=tuning, device=device)
     embeddings = random_embeddings(NUM_TEXTS, deep.width)
     for per_user in IMPRESSIONS_PER_USER:
@@ -179,7 +177,6 @@ def run(size: Size, *, tuning: str, compile_deep: bool, device: torch.device) ->
                 "peak_mb_encoding": encoding_memory.peak_mb,
                 "encode_texts_per_s": texts_per_s,
                 "tuning": tuning,
-                "compiled": compile_deep,
                 "llm": "{hidden_size} x {num_hidden_layers}, cut at {cut}".format(**size.llm, cut=size.layers_cut),
                 "behaviors": SHAPE.behaviors_per_feature,
                 "features": SHAPE.num_features,
@@ -206,7 +203,6 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=64, help="users a step, each with 1 or 4 impressions")
     parser.add_argument("--steps", type=int, default=12, help="steps timed")
     parser.add_argument("--tuning", choices=("full", "lora"), default="full", help="lora needs the package peft")
-    parser.add_argument("--compile", action="store_true", help="torch.compile of the deep layers")
     given = parser.parse_args()
     logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -216,7 +212,7 @@ def main() -> None:
     size = Size(QWEN_1_8B, given.layers_cut, given.users, given.steps, texts_at_once=8192, matmul=8192)
     if given.small:
         size = Size(TINY, layers_cut=2, users=4, steps=4, texts_at_once=256, matmul=512)
-    run(size, tuning=given.tuning, compile_deep=given.compile, device=device).show(as_json=given.json)
+    run(size, tuning=given.tuning, device=device).show(as_json=given.json)
 
 
 if __name__ == "__main__":
