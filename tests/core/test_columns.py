@@ -54,6 +54,15 @@ def test_hashed_rows_are_the_same_on_every_machine():
     assert ((rows[2] >= 1) & (rows[2] <= 512)).all()
 
 
+def test_a_value_has_one_row_wherever_it_stands():
+    values = np.array([f"v{n % 7}" if n % 3 else None for n in range(60)], object)
+    rows = hashed_rows({"id:user": values}, ("id:user",), num_rows=60, buckets=512)[:, 0]
+    apart = [
+        hashed_rows({"id:user": values[n : n + 1]}, ("id:user",), num_rows=1, buckets=512)[0, 0] for n in range(60)
+    ]
+    assert rows.tolist() == apart
+
+
 def test_a_column_the_log_no_longer_has_is_absent():
     ids = np.array(["u1", "u2"], object)
     assert hashed_rows({"id:user": ids}, NAMES, num_rows=2, buckets=512)[:, 2].tolist() == [0, 0]

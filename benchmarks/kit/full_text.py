@@ -1,0 +1,195 @@
+"""LLM-CTR, what the paper compares BAHE with: the same LLM uncut, trained whole, over the tokens of a user's whole history.
+
+One sequence holds all text features, one after the other in sorted order, each oldest behavior first; its pooled output is
+the user embedding (B, H). The title passes through the same LLM alone. Columns, head, age of a behavior and the learned
+vectors of an empty history and an unknown item are those of `core`, so that what differs is table and split alone.
+
+Unusual: tokens are looked up here and given to the LLM as vectors, so that the age of the behavior a token belongs to can
+be added, a learned vector that is zero at first. Lookup and LLM are both trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND, ImpressionRows, RowColumns
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.head_fields import ColumnFields, embedding_fields, field_sizes
+from bahe_tasks.core.heads import HEADS
+from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.pooling import pool
+from bahe_tasks.core.sequence_inputs import age_buckets
+
+HISTORY = ("history",)
+"""The one text feature that the head sees."""
+
+
+class NotFullTextError(ValueError):
+    """A setting of the model that has no meaning where the LLM reads the whole text."""
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Tokens of M texts, in the order of the embedding matrix: text m is ids[starts[m] : starts[m + 1]].
+
+    Whatever stands between two behaviors of a sequence, such as a separator, is part of a text's tokens.
+    """
+
+    ids: np.ndarray  # (tokens of all texts,) int64
+    starts: np.ndarray  # (M + 1,) int64
+
+    @classmethod
+    def of(cls, token_ids: Iterable[list[int]]) -> TokenTable:
+        """Build it from the token ids of each text."""
+        lists = list(token_ids)
+        lengths = [len(ids) for ids in lists]
+        return cls(np.concatenate([np.array(ids, np.int64) for ids in lists]), np.cumsum([0, *lengths]))
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Return the number of tokens of the texts at `rows`."""
+        return self.starts[rows + 1] - self.starts[rows]
+
+    def of_texts(self, rows: np.ndarray) -> np.ndarray:
+        """Return the tokens of the texts at `rows`, one text after the other."""
+        return np.concatenate([self.ids[:0], *(self.ids[self.starts[r] : self.starts[r + 1]] for r in rows)])
+
+
+@dataclass(frozen=True)
+class TokenSequences:
+    """Sequences of T tokens, padded right."""
+
+    ids: torch.Tensor  # (B, T) int64
+    mask: torch.Tensor  # (B, T) bool
+    ages_s: torch.Tensor  # (B, T) float32, seconds from a token's behavior to the time histories end at
+
+
+@dataclass(frozen=True)
+class FullTextBatch:
+    """B impressions. An empty history and an unknown title have no token."""
+
+    histories: TokenSequences
+    titles: TokenSequences
+    cat: torch.Tensor  # (B, C) int64
+    num: torch.Tensor  # (B, K) float32, NaN = absent
+
+
+def collate_full_text(
+    rows: ImpressionRows,
+    tokens: TokenTable,
+    index: np.ndarray,
+    *,
+    columns: RowColumns,
+    features: tuple[str, ...],
+    max_tokens: int,
+    device: torch.device,
+) -> FullTextBatch:
+    """Return the batch of the rows at `index` (B,) int64.
+
+    Each text feature may have max_tokens / N tokens: its newest behaviors are read, whole, until the next has no room.
+    """
+    room = max_tokens // max(len(features), 1)
+    histories, titles = [], []
+    for r in index:
+        ids, ages = [tokens.ids[:0]], [np.zeros(0)]
+        for feature in features:
+            if feature not in rows.histories:
+                continue
+            history = rows.histories[feature]
+            read = slice(history.starts[r], history.ends[r])
+            texts, occurred_at = history.behavior_rows[read], history.occurred_at[read]
+            fits = np.cumsum(tokens.lengths(texts)[::-1])[::-1] <= room
+            texts, occurred_at = texts[fits], occurred_at[fits]
+            ids.append(tokens.of_texts(texts))
+            ages.append(np.repeat((rows.as_of[r] - occurred_at) / MICROSECONDS_PER_SECOND, tokens.lengths(texts)))
+        histories.append((np.concatenate(ids), np.concatenate(ages)))
+        title = tokens.of_texts(rows.title_rows[r : r + 1] if rows.title_rows[r] >= 0 else rows.title_rows[:0])
+        titles.append((title, np.zeros(len(title))))
+    return FullTextBatch(
+        histories=_padded(histories, device),
+        titles=_padded(titles, device),
+        cat=torch.from_numpy(columns.cat[index]).to(device),
+        num=torch.from_numpy(columns.num[index]).to(device),
+    )
+
+
+class FullTextCtrModel(nn.Module):
+    """The LLM over whole histories and titles, and a CTR head.
+
+    `deep`, `columns` and `spec` carry the names that `core.optimizers.Optimizers` reads: all of the LLM counts as deep.
+    """
+
+    def __init__(self, spec: ModelSpec, llm: PreTrainedModel) -> None:
+        """`spec` is that of the BAHE model to compare with, which says what the head is; the LLM is taken over."""
+        super().__init__()
+        settings = spec.model
+        if (
+            not settings.user_is_cacheable
+            or settings.behavior_pooling == "attention"
+            or settings.position_buckets
+            or settings.deep_attention != "as_trained"
+            or settings.deep_tuning == "lora"
+        ):
+            raise NotFullTextError(
+                "LLM-CTR has no model.head din, item_reading beside, behavior_pooling attention, position_buckets, "
+                "deep_attention or LoRA: compare with a BAHE model that has none of them either"
+            )
+        self.spec = dataclasses.replace(spec, features=HISTORY)
+        self.deep = llm
+        llm.config.use_cache = False
+        width = int(llm.config.hidden_size)
+        self.recency = nn.Embedding(max(spec.model.recency_buckets, 1), width)
+        nn.init.zeros_(self.recency.weight)
+        self.recency.requires_grad_(spec.model.recency_buckets > 0)
+        self.empty_history = nn.Parameter(0.02 * torch.randn(width))
+        self.unknown_item = nn.Parameter(0.02 * torch.randn(width))
+        self.columns = ColumnFields(spec)
+        self.head = HEADS[spec.model.head](field_sizes(self.spec, width=width), spec.labels, spec.model)
+
+    def user_embedding(self, histories: TokenSequences) -> torch.Tensor:
+        """Histories of B users → (B, H)."""
+        return self._read(histories, self.empty_history)
+
+    def item_embedding(self, titles: TokenSequences) -> torch.Tensor:
+        """Titles of B items → (B, H)."""
+        return self._read(titles, self.unknown_item)
+
+    def forward(self, batch: FullTextBatch) -> torch.Tensor:
+        """Logits of a batch, (B, L), the click's first."""
+        user, item = self.user_embedding(batch.histories), self.item_embedding(batch.titles)
+        return self.head(embedding_fields(HISTORY, user, item) | self.columns(batch.cat, batch.num))
+
+    def _read(self, sequences: TokenSequences, if_empty: torch.Tensor) -> torch.Tensor:
+        filled = sequences.mask.any(1).nonzero()[:, 0]
+        pooled = if_empty.repeat(len(sequences.mask), 1)
+        if not len(filled):
+            return pooled
+        mask = sequences.mask[filled]
+        vectors = self.deep.get_input_embeddings()(sequences.ids[filled])
+        ages = age_buckets(sequences.ages_s[filled], num_buckets=self.recency.num_embeddings)
+        vectors = vectors + self.recency(ages).to(vectors.dtype)
+        hidden = self.deep(inputs_embeds=vectors, attention_mask=mask.long()).last_hidden_state
+        found = pool(hidden, mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
+        return pooled.index_copy(0, filled, found.to(pooled.dtype))
+
+
+def as_trainable(model: FullTextCtrModel) -> BaheCtrModel:
+    """Return the model under the type that `core.optimizers.Optimizers` asks for; it reads what both models have."""
+    return cast(BaheCtrModel, model)
+
+
+def _padded(sequences: list[tuple[np.ndarray, np.ndarray]], device: torch.device) -> TokenSequences:
+    """Pad (ids, ages) of each row on the right, to one token at least."""
+    lengths = np.array([len(ids) for ids, _ in sequences])
+    mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]
+    ids, ages = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.float32)
+    ids[mask] = np.concatenate([ids for ids, _ in sequences])
+    ages[mask] = np.concatenate([ages for _, ages in sequences])
+    return TokenSequences(*(torch.from_numpy(array).to(device) for array in (ids, mask, ages)))

@@ -1,0 +1,168 @@
+"""The training steps that `train_cost` compares: full text, either saving alone, BAHE, BAHE with impressions grouped.
+
+All have the same LLM, head, columns, optimiser and clipping; the step is the one of `core.train`, collating included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from bahe_tasks.config import ModelConfig, TrainingConfig
+from bahe_tasks.core.batches import Batch, ImpressionRows, collate, row_columns
+from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
+from bahe_tasks.core.label_loss import label_loss
+from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
+from bahe_tasks.core.optimizers import Optimizers
+from bahe_tasks.core.pooling import pool
+from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
+from benchmarks.kit.full_text import FullTextBatch, FullTextCtrModel, TokenTable, as_trainable, collate_full_text
+from benchmarks.kit.operations import forward_operations, training_operations
+
+VARIANTS = ("full_text", "dedup_only", "split_only", "bahe", "bahe_grouped")
+IMPRESSIONS_PER_USER = 4
+NUM_TEXTS = 20_000
+"""Distinct texts that cached variants read vectors of."""
+_TEXTS_AT_ONCE = 1024
+_TOKENS_A_STEP = {"full_text": 2048, "split_only": 8192, "dedup_only": 65536}
+_TRAINING = TrainingConfig()
+
+
+@dataclass
+class Variant:
+    """A model, a batch of rows and how they become tensors."""
+
+    name: str
+    model: BaheCtrModel | FullTextCtrModel
+    optimizers: Optimizers
+    collate: Callable[[], Batch | FullTextBatch]
+    labels: torch.Tensor  # (B, 1) float32
+    shallow: ShallowLayers | None
+    tokens_per_text: int
+    operations: float
+    """Of the layers, for one sample: forward and backward of trained ones, forward of frozen ones not cached."""
+
+    def step(self) -> None:
+        """Do what `core.train` does for one batch."""
+        self.optimizers.zero_grad()
+        self.forward_backward()
+        self.optimizers.clip(_TRAINING.max_gradient_norm)
+        self.optimizers.step(1.0)
+
+    def forward_backward(self) -> None:
+        weights = torch.ones(1, device=self.labels.device)
+        label_loss(self.model(self.collate()), self.labels, weights=weights, log_variances=None).backward()
+
+    def keep_gradients(self) -> None:
+        """Set dense gradients to zero in place, so that a backward pass need not make room for them."""
+        for parameter in self.model.parameters():
+            if parameter.grad is not None and not parameter.grad.is_sparse:
+                parameter.grad.zero_()
+
+    @property
+    def num_samples(self) -> int:
+        """B."""
+        return len(self.labels)
+
+    @property
+    def state_mb(self) -> float:
+        """MB of weights, gradients and two moments of all that is trained, whatever the batch; shallow layers apart."""
+        return sum(p.numel() * p.element_size() * (4 if p.requires_grad else 1) for p in self.model.parameters()) / 1e6
+
+
+def batch_of(variant: str, tokens: int) -> int:
+    """Return the samples of a step: what one core finishes in seconds, and fits the memory of any machine."""
+    return max(1, _TOKENS_A_STEP.get(variant, 16384) // tokens)
+
+
+def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.device, num_samples: int) -> Variant:
+    """Return a variant with rows for one batch."""
+    whole = random_llm(llm, device=device)
+    cut_after = whole.config.num_hidden_layers // 2 if variant != "dedup_only" else whole.config.num_hidden_layers
+    width, num_tokens = int(whole.config.hidden_size), int(whole.config.vocab_size)
+    per_user = IMPRESSIONS_PER_USER if variant == "bahe_grouped" else 1
+    # Without a cache nothing is known twice: each position of a batch has a text of its own.
+    num_texts = num_samples * shape.texts_per_sample if variant == "split_only" else NUM_TEXTS
+    rows = cost_rows(shape, users=num_samples // per_user, impressions_per_user=per_user, num_texts=num_texts)
+    spec = cost_spec(shape, whole, num_shallow_layers=cut_after, model=ModelConfig())
+    labels = torch.from_numpy(rows.labels).to(device).unsqueeze(1)
+    columns, index = row_columns(rows, spec), np.arange(num_samples)
+    if variant == "full_text":
+        full = FullTextCtrModel(spec, whole).to(device).train()
+        tokens = _random_tokens(num_texts, shape, num_tokens)
+
+        def collate_tokens() -> FullTextBatch:
+            return collate_full_text(
+                rows, tokens, index, columns=columns, features=shape.features, max_tokens=10**9, device=device
+            )
+
+        optimizers = Optimizers(as_trainable(full), _TRAINING)
+        operations = training_operations(
+            forward_operations(whole, sequences=1, length=shape.history_tokens)
+            + forward_operations(whole, sequences=1, length=shape.tokens_per_behavior)
+        )
+        return Variant(variant, full, optimizers, collate_tokens, labels, None, shape.tokens_per_behavior, operations)
+    split = LlmSplit.of(whole, cut_after)
+    model = new_model(spec, split.deep, seed=0).to(device).train()
+    embeddings = random_embeddings(num_texts, width)
+    split.shallow.to(device)
+    if variant == "split_only":
+        _number_apart(rows, shape)
+        ids = torch.from_numpy(_random_tokens(num_texts, shape, num_tokens).ids).view(num_texts, -1).to(device)
+
+    def collate_vectors() -> Batch:
+        if variant == "split_only":
+            embeddings[:] = _encoded(split.shallow, ids)
+        return collate(rows, embeddings, index, columns=columns, features=shape.features, device=device)
+
+    optimizers = Optimizers(model, _TRAINING)
+    deep, length = split.deep.llm, shape.tokens_per_behavior
+    operations = training_operations(
+        forward_operations(deep, sequences=shape.num_features / per_user, length=shape.behaviors_per_feature)
+        + forward_operations(deep, sequences=1, length=1)
+    )
+    if variant == "split_only":
+        operations += forward_operations(split.shallow.llm, sequences=shape.texts_per_sample, length=length)
+    return Variant(variant, model, optimizers, collate_vectors, labels, split.shallow, length, operations)
+
+
+def encode_seconds(variant: Variant, *, device: torch.device) -> float:
+    """Return the seconds the frozen layers take for one text, 0 where there is no table of embeddings to fill."""
+    if variant.shallow is None or variant.name == "split_only":
+        return 0.0
+    ids = torch.randint(variant.shallow.num_token_ids, (_TEXTS_AT_ONCE, variant.tokens_per_text), device=device)
+    _encoded(variant.shallow, ids)
+    began = perf_counter()
+    _encoded(variant.shallow, ids)
+    return (perf_counter() - began) / len(ids)
+
+
+def _encoded(shallow: ShallowLayers, ids: torch.Tensor) -> np.ndarray:
+    """Token ids (M, T) → (M, H) float16."""
+    parts = []
+    with torch.inference_mode():
+        for part in ids.split(_TEXTS_AT_ONCE):
+            mask = torch.ones_like(part)
+            parts.append(pool(shallow(part, mask), mask, pooling="mean").half().cpu())
+    return torch.cat(parts).numpy()
+
+
+def _random_tokens(num_texts: int, shape: Shape, num_tokens: int) -> TokenTable:
+    rng = np.random.default_rng(0)
+    length = shape.tokens_per_behavior
+    return TokenTable(rng.integers(num_tokens, size=num_texts * length), np.arange(num_texts + 1) * length)
+
+
+def _number_apart(rows: ImpressionRows, shape: Shape) -> None:
+    """Give every behavior position and every title a text of its own."""
+    start = 0
+    for feature in shape.features:
+        behavior_rows = rows.histories[feature].behavior_rows
+        behavior_rows[:] = np.arange(start, start + len(behavior_rows))
+        start += len(behavior_rows)
+    rows.title_rows[:] = np.arange(start, start + len(rows))

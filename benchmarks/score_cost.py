@@ -1,0 +1,152 @@
+"""Click probabilities from cached embeddings: many pairs at once, and 100 candidates for one user.
+
+    python -m benchmarks.score_cost [--json] [--small] [--threads N]
+
+Width 384 as of MiniLM, N = 2 and 6 text features, default head, ids, two categorical and two numeric columns; weights
+and embeddings are random. Figures: `pairs_per_s` (N = 6, each pair of a user of its own; target 100,000 on 2 cores),
+`pairs_per_s_100_a_user` and `pairs_per_s_2_features`; `p50_ms` and `p99_ms`, milliseconds for a request of 100 candidates
+of one user, N = 6. Rows tell what columns take of a pair's time, and how many operations the head's entry, its first
+linear map over all fields, does a second: where that is what the processor can do, nothing beside it matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+from time import perf_counter, process_time
+
+import numpy as np
+import torch
+
+from bahe_tasks.config import ModelConfig
+from bahe_tasks.core.batches import hashed_columns
+from bahe_tasks.core.columns import normalised_numbers
+from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
+from bahe_tasks.core.llm_split import LlmSplit
+from bahe_tasks.core.score import score_pairs
+from benchmarks.kit.cost_model import Shape, cost_spec, random_llm
+from benchmarks.kit.document import Document
+
+WIDTH, CANDIDATES = 384, 100
+CPU = torch.device("cpu")
+LLM = {
+    "model_type": "bert", "vocab_size": 1000, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}  # fmt: skip
+Pairs = dict[str, np.ndarray | dict[str, np.ndarray]]
+
+
+def model_of(num_features: int) -> BaheCtrModel:
+    """Return a model of the default settings; its deep layers take no part in scoring pairs."""
+    shape = Shape(num_features, behaviors_per_feature=0, tokens_per_behavior=0)
+    llm = random_llm(LLM, device=CPU)
+    spec = cost_spec(
+        shape,
+        llm,
+        num_shallow_layers=1,
+        model=ModelConfig(),
+        cat_columns=("city", "genre"),
+        num_columns=("hour", "price"),
+    )
+    return new_model(spec, LlmSplit.of(llm, 1).deep, seed=0)
+
+
+def pairs_of(num_pairs: int, num_features: int, *, pairs_a_user: int, seed: int) -> Pairs:
+    """Return the arguments of `score_pairs` for so many pairs, those of a user together, with any of 20,000 items."""
+    rng = np.random.default_rng(seed)
+    user = np.arange(num_pairs) // pairs_a_user
+    item = rng.integers(20_000, size=num_pairs)
+    of_user = rng.standard_normal((user[-1] + 1, num_features * WIDTH), np.float32)
+    of_item = rng.standard_normal((20_000, WIDTH), np.float32)
+    return {
+        "user_embedding": of_user[user],
+        "item_embedding": of_item[item],
+        "user_ids": np.array([f"user-{u}" for u in user], object),
+        "item_ids": np.array([f"item-{i}" for i in item], object),
+        "cat": {
+            "city": np.array([f"city {u % 300}" for u in user], object),
+            "genre": np.array([f"genre {i % 20}" for i in item], object),
+        },
+        "num": {"hour": rng.uniform(0, 1, num_pairs), "price": rng.uniform(0, 1, num_pairs)},
+    }
+
+
+def seconds_of(model: BaheCtrModel, requests: list[Pairs], *, batch_size: int) -> np.ndarray:
+    """Return wall and processor seconds that `score_pairs` takes for each request, (requests, 2)."""
+    seconds = []
+    for request in requests:
+        began = perf_counter(), process_time()
+        score_pairs(model, **request, batch_size=batch_size, device=CPU)  # type: ignore[arg-type]
+        seconds.append((perf_counter() - began[0], process_time() - began[1]))
+    return np.array(seconds)
+
+
+def columns_us(model: BaheCtrModel, pairs: Pairs) -> float:
+    """Return the microseconds a pair's hashed and numeric columns take, which are made before the head runs."""
+    ids = {name: pairs[name] for name in ("user_ids", "item_ids")}
+    began = perf_counter()
+    hashed_columns(model.spec, **ids, cat=pairs["cat"])  # type: ignore[arg-type]
+    normalised_numbers(model.spec.num_statistics, pairs["num"], num_rows=len(ids["user_ids"]))  # type: ignore[arg-type]
+    return (perf_counter() - began) / len(ids["user_ids"]) * 1e6
+
+
+def entry_operations(model: BaheCtrModel) -> int:
+    """Return the operations the head's entry takes for a pair: two for each of its weights."""
+    return 2 * sum(p.numel() for p in model.head.tower.entry.blocks.parameters())
+
+
+def run(*, num_pairs: int, rounds: int, num_requests: int, batch_size: int) -> Document:
+    """Measure N = 2 and 6, and each with a pair and with 100 pairs a user."""
+    document = Document("score_cost")
+    for num_features in (2, 6):
+        model = model_of(num_features)
+        requests = [pairs_of(CANDIDATES, num_features, pairs_a_user=CANDIDATES, seed=s) for s in range(20)]
+        seconds_of(model, requests, batch_size=batch_size)
+        request_ms = seconds_of(model, requests * (num_requests // 20), batch_size=batch_size)[:, 0] * 1000
+        for pairs_a_user in (1, CANDIDATES):
+            pairs = pairs_of(num_pairs, num_features, pairs_a_user=pairs_a_user, seed=0)
+            seconds_of(model, [pairs], batch_size=batch_size)
+            wall, cpu = np.median(seconds_of(model, [pairs] * rounds, batch_size=batch_size), axis=0)
+            document.rows.append(
+                {
+                    "features": num_features,
+                    "pairs": num_pairs,
+                    "pairs_a_user": pairs_a_user,
+                    "batch_size": batch_size,
+                    "pairs_per_s": num_pairs / wall,
+                    "pairs_per_cpu_s": num_pairs / cpu,
+                    "us_per_pair": wall / num_pairs * 1e6,
+                    "of_it_columns_us": float(np.median([columns_us(model, pairs) for _ in range(rounds)])),
+                    "entry_giga_operations_per_cpu_s": entry_operations(model) * num_pairs / cpu / 1e9,
+                    "requests": num_requests,
+                    "candidates": CANDIDATES,
+                    "p50_ms": float(np.percentile(request_ms, 50)),
+                    "p99_ms": float(np.percentile(request_ms, 99)),
+                }
+            )
+    two, _, six, six_grouped = document.rows
+    document.figures = {
+        "pairs_per_s": six["pairs_per_s"],
+        "pairs_per_s_100_a_user": six_grouped["pairs_per_s"],
+        "pairs_per_s_2_features": two["pairs_per_s"],
+        "p50_ms": six["p50_ms"],
+        "p99_ms": six["p99_ms"],
+    }
+    return document
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--small", action="store_true", help="fewer pairs and requests")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's choice")
+    parser.add_argument("--batch-size", type=int, default=4096, help="pairs the head reads at once")
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    num_pairs, rounds, num_requests = (8000, 3, 200) if given.small else (32000, 5, 1000)
+    document = run(num_pairs=num_pairs, rounds=rounds, num_requests=num_requests, batch_size=given.batch_size)
+    document.show(as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What a training step costs: full text, either saving of the paper alone, both, and impressions of a user grouped.
+
+    python -m benchmarks.train_cost [--json] [--small] [--tokens 512 1024 2048] [--reuse-rate 0.99]
+
+| variant | reads |
+|---|---|
+| full_text | the tokens of the whole history in one sequence, all layers trained (the paper's LLM-CTR) |
+| dedup_only | cached vectors that all layers made of each behavior; no layer over sequences of them |
+| split_only | each sample's behaviors through the frozen shallow layers, no cache; deep layers over their vectors |
+| bahe | cached vectors of the shallow layers; deep layers over a sequence for each text feature |
+| bahe_grouped | the same on 4 impressions of each user at one time, instead of 1 |
+
+Figures: `speedup_N_ungrouped` and `speedup_N`, samples/s of a whole step of bahe and bahe_grouped over that of full_text
+at N tokens of history; `memory_ratio_N_ungrouped` and `memory_ratio_N` likewise; `speedup_N_with_encoding`, bahe_grouped
+with the shallow layers over texts not yet in the table, of which a sample has (1 - reuse rate) · (N·S + 1).
+
+Memory is what forward and backward add at their peak to weights, gradients and optimiser state, per sample, in a process
+of its own. Steps of the variants take turns, and the median counts. Operations are those of the layers (`kit.operations`); the
+head's are left out. Random Llama-shaped weights: nothing here is about quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from time import perf_counter, process_time
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+from benchmarks.kit.cost_model import Shape
+from benchmarks.kit.document import Document
+from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.variants import VARIANTS, Variant, batch_of, build, encode_seconds
+
+NUM_FEATURES, TOKENS_PER_BEHAVIOR = 6, 6
+LLM = {
+    "model_type": "llama", "vocab_size": 32000, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6,
+    "intermediate_size": 1536, "max_position_embeddings": 4096,
+}  # fmt: skip
+SMALL_LLM = LLM | {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256, "vocab_size": 4000}
+ROUNDS, SMALL_ROUNDS = 3, 2
+
+
+def shape_of(tokens: int) -> Shape:
+    """Return the shape whose histories have that many tokens, behaviors rounded to the nearest number."""
+    behaviors = round(tokens / (NUM_FEATURES * TOKENS_PER_BEHAVIOR))
+    return Shape(NUM_FEATURES, behaviors_per_feature=behaviors, tokens_per_behavior=TOKENS_PER_BEHAVIOR)
+
+
+def memory_of(variant: str, tokens: int, *, llm: dict[str, object], device: torch.device) -> float:
+    """Return the MB a sample adds at the peak of forward and backward."""
+    built = build(variant, shape_of(tokens), llm=llm, device=device, num_samples=batch_of(variant, tokens))
+    built.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
+    built.keep_gradients()
+    with PeakMemory(device) as memory:
+        built.forward_backward()
+    return memory.grown_mb / built.num_samples
+
+
+def memory_in_another_process(sizes: list[int], *, small: bool) -> dict[str, dict[str, float]]:
+    """Return `memory_of` by tokens and variant, from a process that gives freed memory back at once.
+
+    So what a variant's peak is counted from is what is in use, not what an earlier one left to the allocator.
+    """
+    command = [sys.executable, "-m", "benchmarks.train_cost", "--memory", "--tokens", *map(str, sizes)]
+    done = subprocess.run(
+        [*command, *(["--small"] if small else [])],
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def timed(variant: Variant, device: torch.device) -> tuple[float, float]:
+    """Return wall and processor seconds per sample of one step."""
+    _wait(device)
+    wall, cpu = perf_counter(), process_time()
+    variant.step()
+    _wait(device)
+    return (perf_counter() - wall) / variant.num_samples, (process_time() - cpu) / variant.num_samples
+
+
+def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.device) -> Document:
+    """Measure every variant at every size."""
+    document = Document("train_cost")
+    llm = SMALL_LLM if small else LLM
+    memory_mb = memory_in_another_process(sizes, small=small)
+    for tokens in sizes:
+        shape, memory = shape_of(tokens), memory_mb[str(tokens)]
+        variants = [build(name, shape, llm=llm, device=device, num_samples=batch_of(name, tokens)) for name in VARIANTS]
+        for variant in variants:
+            variant.step()
+        rounds = [[timed(variant, device) for variant in variants] for _ in range(SMALL_ROUNDS if small else ROUNDS)]
+        seconds = np.median(rounds, axis=0)  # (variants, wall and processor)
+        for variant, (wall, cpu) in zip(variants, seconds, strict=True):
+            encoding = encode_seconds(variant, device=device) * shape.texts_per_sample * (1 - reuse_rate)
+            document.rows.append(
+                {
+                    "tokens": shape.history_tokens,
+                    "variant": variant.name,
+                    "samples_per_s": 1 / wall,
+                    "cpu_ms_per_sample": cpu * 1000,
+                    "speedup": seconds[0, 0] / wall,
+                    "speedup_cpu": seconds[0, 1] / cpu,
+                    "encoding_ms_per_sample": encoding * 1000,
+                    "speedup_with_encoding": seconds[0, 0] / (wall + encoding),
+                    "giga_operations_per_sample": variant.operations / 1e9,
+                    "mb_per_sample": memory[variant.name],
+                    "memory_ratio": memory[variant.name] / memory["full_text"],
+                    "state_mb": variant.state_mb,
+                    "samples_a_step": variant.num_samples,
+                    "features": NUM_FEATURES,
+                    "behaviors": shape.behaviors_per_feature,
+                    "tokens_per_behavior": TOKENS_PER_BEHAVIOR,
+                    "llm": "{hidden_size} x {num_hidden_layers}".format(**llm),
+                    "reuse_rate": reuse_rate,
+                    "device": device.type,
+                }
+            )
+            print(f"{tokens} {variant.name}: {1 / wall:.3g} samples/s", file=sys.stderr)
+        by_name = {row["variant"]: row for row in document.rows[-len(VARIANTS) :]}
+        document.figures |= {
+            f"speedup_{tokens}_ungrouped": by_name["bahe"]["speedup"],
+            f"speedup_{tokens}": by_name["bahe_grouped"]["speedup"],
+            f"speedup_{tokens}_with_encoding": by_name["bahe_grouped"]["speedup_with_encoding"],
+            f"memory_ratio_{tokens}_ungrouped": by_name["bahe"]["memory_ratio"],
+            f"memory_ratio_{tokens}": by_name["bahe_grouped"]["memory_ratio"],
+        }
+    return document
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--small", action="store_true", help="a sixth of the width, two rounds")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[512, 1024, 2048], help="tokens of a history")
+    parser.add_argument("--reuse-rate", type=float, default=0.99, help="share of a sample's texts already encoded")
+    parser.add_argument("--memory", action="store_true", help="print memory alone, measured in this process")
+    given = parser.parse_args()
+    logging.set_verbosity_error()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if given.memory:
+        llm = SMALL_LLM if given.small else LLM
+        found = {
+            tokens: {name: memory_of(name, tokens, llm=llm, device=device) for name in VARIANTS}
+            for tokens in given.tokens
+        }
+        print(json.dumps(found))
+        return
+    run(given.tokens, small=given.small, reuse_rate=given.reuse_rate, device=device).show(as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()
