@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers.utils import logging
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, collate, row_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
-from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
 from bahe_tasks.core.lora import is_adapter
 from bahe_tasks.core.pooling import pool
@@ -87,8 +87,7 @@ class Trainer:
     def step(self, batch: Batch, labels: torch.Tensor) -> None:
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(batch)
-        weights = torch.ones(1, device=self.device)
-        loss = label_loss(logits.float(), labels, weights=weights, log_variances=None)
+        loss = binary_cross_entropy_with_logits(logits.float(), labels)
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.batches import Batch, ImpressionRows, collate, row_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
-from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
 from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
@@ -55,8 +55,7 @@ class Variant:
         self.optimizers.step(1.0)
 
     def forward_backward(self) -> None:
-        weights = torch.ones(1, device=self.labels.device)
-        label_loss(self.model(self.collate()), self.labels, weights=weights, log_variances=None).backward()
+        binary_cross_entropy_with_logits(self.model(self.collate()), self.labels).backward()
 
     def keep_gradients(self) -> None:
         """Set dense gradients to zero in place, so that a backward pass need not make room for them."""
