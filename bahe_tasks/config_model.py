@@ -180,3 +180,8 @@ class TrainingConfig:
             )
         if any(weight < 0 for weight in self.label_weights.values()):
             raise ConfigError("TrainingConfig.label_weights must not be negative")
+
+    @property
+    def scored_at_once(self) -> int:
+        """Impressions scored at once: scoring keeps no gradients, so eight times what is trained on at once."""
+        return 8 * (self.rows_a_pass or self.batch_size)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import multiprocessing
 
 from bahe_tasks.config import EncoderConfig
+from bahe_tasks.core.child_processes import run_processes
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.encode_chunks import ChunkFolder, chunks_of
 from bahe_tasks.core.text_encoder import TextEncoder
@@ -103,19 +103,17 @@ def encode_in_processes(
     world_size: int,
     progress: Progress | None = None,
 ) -> None:
-    """Run every rank of `encode_shard` in a process of its own. An error of one ends all and is raised here as text."""
-    arguments = (world_size, list(texts), checkpoint_dir, encoder, chunk_dir)
-    running = multiprocessing.spawn(_run_rank, arguments, nprocs=world_size, join=False)
+    """Run every rank of `encode_shard` in a process of its own. Raises what they raise."""
     folder = ChunkFolder(chunk_dir, encoder, pick_device(encoder.device).type)
     chunks = chunks_of(texts)
     files = [folder.file(chunk) for chunk in chunks]
-    try:
-        while not running.join(timeout=_SECONDS_BETWEEN_PROGRESS):
-            _tell(progress, [n for n, file in enumerate(files) if file.exists()], chunks)
-        _tell(progress, range(len(chunks)), chunks)
-    finally:
-        for process in running.processes:
-            process.terminate()
+    run_processes(
+        _run_rank,
+        (world_size, list(texts), checkpoint_dir, encoder, chunk_dir),
+        count=world_size,
+        meanwhile=lambda: _tell(progress, [n for n, file in enumerate(files) if file.exists()], chunks),
+    )
+    _tell(progress, range(len(chunks)), chunks)
 
 
 def _run_rank(

@@ -28,6 +28,14 @@ class Ranks:
         """Return this process's rows of a batch; rows of one user state mostly stay together. May be empty."""
         return np.array_split(index, self.size)[self.rank]
 
+    def shared(self, value: float, device: torch.device) -> float:
+        """Return the first process's value, so that all decide alike."""
+        if self.size == 1:
+            return value
+        number = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.broadcast(number, src=0)
+        return float(number)
+
     def sum_gradients(
         self,
         loss: torch.Tensor,
@@ -40,12 +48,12 @@ class Ranks:
         `touched` are for each table the sorted rows that the whole batch looks up.
         """
         dist.all_reduce(loss)
-        for parameter in dense:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([parameter.grad.flatten() for parameter in dense])  # type: ignore[union-attr]
+        used = torch.tensor([parameter.grad is not None for parameter in dense], dtype=torch.int32, device=loss.device)
+        dist.all_reduce(used)  # what no process used has no gradient, and its optimiser leaves it alone
+        trained = [parameter for parameter, count in zip(dense, used.tolist(), strict=True) if count]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained])
         dist.all_reduce(flat)
-        for parameter, summed in zip(dense, flat.split([p.numel() for p in dense]), strict=True):
+        for parameter, summed in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
             parameter.grad = summed.view_as(parameter).clone()
         for table, rows in zip(tables, touched, strict=True):
             at = torch.from_numpy(rows).to(table.device)

@@ -29,7 +29,9 @@ from bahe_tasks.core.score import score
 from bahe_tasks.core.training_state import Position, resume_state, save_state, take_state, trained_state
 from bahe_tasks.core.training_step import TrainingStep
 
-_SCORED_AT_ONCE = 8  # batches of training that fit one batch of scoring, which keeps no gradients
+
+class NothingToRecomputeError(ValueError):
+    """Gradient checkpointing of deep layers that do not offer it."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,11 @@ def train(
                     progress(at.epoch * len(trained_on) + at.next_row, training.epochs * len(trained_on))
             at.epoch, at.next_row = at.epoch + 1, 0
             if len(stop_on):
-                batch_size = training.batch_size * _SCORED_AT_ONCE
+                batch_size = training.scored_at_once
                 scores = score(
                     model, rows, embeddings, index=stop_on, columns=columns, batch_size=batch_size, device=device
                 )
-                at.stop_losses.append(logloss(rows.labels[stop_on], scores))
+                at.stop_losses.append(ranks.shared(logloss(rows.labels[stop_on], scores), device))
                 if at.stop_losses.index(min(at.stop_losses)) == len(at.stop_losses) - 1:
                     best, at.best_steps = trained_state(model, optimizers), len(at.losses)
         if best:
@@ -146,6 +148,11 @@ def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
     The layers are switched one by one: the LLM's own method looks for a token embedding, which the deep half lacks.
     """
     layers = [module for module in model.deep.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if enabled and (not layers or model.spec.model.deep_tuning == "frozen"):
+        raise NothingToRecomputeError(
+            f"training.gradient_checkpointing is on, but the deep layers of {type(model.deep.llm).__name__} are frozen or "
+            "cannot compute their hidden states again: set it to false"
+        )
     for layer in layers if enabled else ():
         layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
         layer.gradient_checkpointing = True

@@ -15,21 +15,28 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file, save_file
 
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.child_processes import run_processes
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import TrainingCurve, train
 
 
+class TooManyProcessesError(ValueError):
+    """More processes than there are GPUs."""
+
+
 def process_count(training: TrainingConfig, device: torch.device) -> int:
-    """Return how many processes train: `training.num_processes`, where 0 is one a GPU."""
-    if training.num_processes:
-        return training.num_processes
-    return max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
+    """Return how many processes train: `training.num_processes`, where 0 is one a GPU. Raises `TooManyProcessesError`."""
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if gpus and training.num_processes > gpus:
+        raise TooManyProcessesError(
+            f"training.num_processes is {training.num_processes}, but torch sees {gpus} GPUs: set it to 0 for one a GPU"
+        )
+    return training.num_processes or max(1, gpus)
 
 
 def train_in_processes(
@@ -48,7 +55,7 @@ def train_in_processes(
         model.cpu()
         shared = {"training": training, "seed": seed, **arguments}
         work = (num_processes, Path(folder), device.type, model, rows, embeddings, shared)
-        multiprocessing.spawn(_work, args=work, nprocs=num_processes)
+        run_processes(_work, work, count=num_processes)
         model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
         curve: TrainingCurve = torch.load(Path(folder) / "curve.pt", weights_only=False)  # our own, of a moment ago
         state_file = Path(folder) / "optimizer.safetensors"
@@ -65,9 +72,14 @@ def _work(
     embeddings: np.ndarray,
     shared: dict[str, Any],
 ) -> None:
+    torch.set_num_threads(max(1, torch.get_num_threads() // size))  # unless training.num_threads says otherwise
     device = torch.device(device_type, rank) if device_type == "cuda" else torch.device(device_type)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size)
+    meeting = f"file://{folder / 'meeting'}"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", init_method=meeting, rank=rank, world_size=size, device_id=device)
+    else:
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     try:
         model = copy.deepcopy(model)  # torch hands tensors to processes as shared memory: each needs its own
         dist.barrier()

@@ -57,6 +57,8 @@ def save_state(
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_suffix(".writing")
     save_file(tensors, half, metadata={"position": json.dumps(asdict(position)), "device": device.type})
+    with half.open("rb") as written:
+        os.fsync(written.fileno())  # a name that survives a power cut must not stand for bytes that did not
     os.replace(half, file)
 
 
@@ -71,15 +73,15 @@ def resume_state(
         return Position(), {}
     try:
         with safe_open(file, framework="pt") as saved:
-            document = saved.metadata()
+            document = saved.metadata() or {}
             tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         return _start_anew(file, f"it cannot be read: {error}")
     shapes = {f"model/{name}": p.shape for name, p in model.named_parameters() if p.requires_grad}
     if shapes != {name: tensor.shape for name, tensor in tensors.items() if name.startswith("model/")}:
         return _start_anew(file, "its weights are those of another model")
-    if document["device"] != device.type:
-        return _start_anew(file, f"it was saved on {document['device']}, this is {device.type}")
+    if document.get("device") != device.type:
+        return _start_anew(file, f"it was saved on {document.get('device')}, this is {device.type}")
     take_state(model, optimizers, tensors)
     return Position(**json.loads(document["position"])), _part(tensors, "best/")
 

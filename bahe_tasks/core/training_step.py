@@ -66,8 +66,7 @@ class TrainingStep:
 
         Raises `TrainingDivergedError`.
         """
-        torch.manual_seed(_seed_of_step(self._seed, number, self._ranks.rank))
-        loss = self._gradients(index)
+        loss = self._gradients(index, number)
         if self._ranks.size > 1:
             touched = [np.unique(column) for column in self._columns.cat[index].T]
             self._ranks.sum_gradients(loss, self._optimizers.dense, self._optimizers.tables, touched)
@@ -83,15 +82,17 @@ class TrainingStep:
         self._optimizers.step(share)
         return loss_and_norm[0], loss_and_norm[1]
 
-    def _gradients(self, index: np.ndarray) -> torch.Tensor:
+    def _gradients(self, index: np.ndarray, number: int) -> torch.Tensor:
         """Compute this rank's gradients, halving the rows of a pass until they fit the device; return the loss."""
         while True:
+            torch.manual_seed(_seed_of_step(self._seed, number, self._ranks.rank))
             try:
                 return self._passes(index)
             except torch.OutOfMemoryError:
-                if self._rows_a_pass == 1:
+                tried = min(self._rows_a_pass, len(self._ranks.part(index)))
+                if tried == 1:
                     raise
-                self._rows_a_pass = (self._rows_a_pass + 1) // 2
+                self._rows_a_pass = (tried + 1) // 2
                 warnings.warn(
                     f"the device ran out of memory: going on with {self._rows_a_pass} impressions a pass; "
                     "set training.rows_a_pass to it, or training.gradient_checkpointing",

@@ -75,5 +75,5 @@ def challenger_metrics(
 
 def _scores(model: BaheCtrModel, rows: ImpressionRows, vectors: np.ndarray, config: Config) -> np.ndarray:
     return score(
-        model, rows, vectors, batch_size=config.training.batch_size * 8, device=pick_device(config.encoder.device)
+        model, rows, vectors, batch_size=config.training.scored_at_once, device=pick_device(config.encoder.device)
     )

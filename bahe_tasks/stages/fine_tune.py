@@ -70,9 +70,11 @@ def fine_tune(
         day, config, rows_of(day_mask), index, parent, parent_model, input_fingerprint=stage_fingerprint, force=force
     )
     if not training_mask.any():
+        _clear_states(day, config)
         return {"state": "no_training_rows", **summary, **progressive}
     finished = None if force else find_finished_run(registry, day=day, input_fingerprint=stage_fingerprint)
     if finished:
+        _clear_states(day, config)  # what a run left that was killed after it had logged
         return {"state": "trained", "run_id": finished, **summary, **progressive}
 
     rows = rows_of(training_mask)
@@ -80,7 +82,7 @@ def fine_tune(
     warm = config.training.start_from == "parent"
     model, spec = model_to_train(rows, config, parent_model if warm else None, encoder_version=version, seed=seed)
     keeps_state = config.training.keep_optimizer_state
-    state_file = config.home / "work" / "fine_tune" / f"{day}-{stage_fingerprint[:16]}.safetensors"
+    state_file = _states_dir(config) / f"{day}-{stage_fingerprint[:16]}.safetensors"
     if force:
         state_file.unlink(missing_ok=True)
     curve = _train(
@@ -127,9 +129,18 @@ def fine_tune(
                 **{f"table_version.{name}": str(v) for name, v in table_versions(config).items()},
             },
         )
-    for leftover in state_file.parent.glob(f"{day}-*"):
-        leftover.unlink()
+    _clear_states(day, config)
     return {"state": "trained", "run_id": run_id, **summary, **progressive}
+
+
+def _states_dir(config: Config) -> Path:
+    """Return where a fine-tune saves its state while it runs."""
+    return config.home / "work" / "fine_tune"
+
+
+def _clear_states(day: date, config: Config) -> None:
+    for leftover in _states_dir(config).glob(f"{day}-*"):
+        leftover.unlink()
 
 
 def _train(

@@ -121,11 +121,11 @@ def read_stored_embeddings(config: Config, keys: Sequence[str], *, encoder_versi
         columns=["behavior_key", "embedding"],
         partitions=f"encoder_version = '{encoder_version}'",
         filters=pc.field("behavior_key").isin(pa.array(keys, pa.string())),
-    ).sort_by("behavior_key")
+    )
+    wide = table["embedding"].cast(pa.large_binary())  # the offsets of plain binary end at 2 GiB
+    table = table.set_column(1, "embedding", wide).sort_by("behavior_key")
     width = embedding_width(config.encoder.checkpoint)
-    blobs = pa.concat_arrays(
-        table["embedding"].chunks or [pa.array([], pa.binary())]
-    )  # one buffer, not an object a row
+    blobs = pa.concat_arrays(table["embedding"].chunks or [pa.array([], pa.large_binary())])  # not an object a row
     vectors = np.frombuffer(blobs.buffers()[2] or b"", dtype="<f2", count=len(blobs) * width).reshape(-1, width)
     return EmbeddingIndex(pd.Index(table["behavior_key"].to_pandas()), vectors)
 

@@ -47,7 +47,7 @@ def score_day(
                 model,
                 rows,
                 index.vectors,
-                batch_size=config.training.batch_size * 8,
+                batch_size=config.training.scored_at_once,
                 device=pick_device(config.encoder.device),
             )
             predictions = _predictions(day, rows, probabilities, parent.version)

@@ -55,7 +55,7 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     index = read_embeddings(
         config, [history.texts["behavior_key"], items["title_key"]], encoder_version=spec.encoder_version
     )
-    batch_size, device = config.training.batch_size * 8, pick_device(config.encoder.device)
+    batch_size, device = config.training.scored_at_once, pick_device(config.encoder.device)
     as_of = np.full(len(users), int(end_of(day).timestamp()) * 1_000_000, np.int64)
     of_users: np.ndarray = np.zeros((0, 0), np.float32)
     if cacheable:

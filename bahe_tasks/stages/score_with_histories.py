@@ -61,7 +61,7 @@ def score_with_histories(
         model,
         rows,
         index.vectors,
-        batch_size=config.training.batch_size * 8,
+        batch_size=config.training.scored_at_once,
         device=pick_device(config.encoder.device),
     )
     with_history = set(history.events["user_id"])

@@ -48,7 +48,7 @@ def replay(
     for number, (day, rows) in enumerate(days):
         if model is not None:
             began = process_time()
-            batch_size = config.training.batch_size * 8
+            batch_size = config.training.scored_at_once
             parts.append((day, rows, score(model, rows, embeddings, batch_size=batch_size, device=device)))
             score_cpu_s += process_time() - began
         began = process_time()

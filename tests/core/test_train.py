@@ -9,7 +9,7 @@ from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.score import score
-from bahe_tasks.core.train import train
+from bahe_tasks.core.train import NothingToRecomputeError, train
 from bahe_tasks.core.training_step import TrainingDivergedError, UnknownLabelError
 from benchmarks.kit.in_memory_log import part_of
 
@@ -278,3 +278,10 @@ def test_recomputed_hidden_states_give_the_same_model(family, tiny_split, tiny_s
     assert passes.count(1) == 2 * passes.count(0)
     for name, tensor in models[0].items():
         torch.testing.assert_close(models[1][name], tensor)
+
+
+def test_nothing_to_recompute_is_refused_by_name(tiny_split, with_model, tiny_rows, embeddings):
+    frozen = new_model(with_model(deep_tuning="frozen"), tiny_split().deep, seed=3)
+    training = dataclasses.replace(TRAINING, gradient_checkpointing=True)
+    with pytest.raises(NothingToRecomputeError, match="BertModel are frozen"):
+        train(frozen, tiny_rows, embeddings, training=training, seed=1, device=CPU)

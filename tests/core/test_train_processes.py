@@ -11,6 +11,7 @@ from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
+from bahe_tasks.core.training_step import UnknownLabelError
 
 CPU = torch.device("cpu")
 TRAINING = TrainingConfig(
@@ -39,8 +40,16 @@ def fresh(tiny_split, tiny_spec):
 
 @pytest.fixture
 def rows(tiny_rows):
-    """Nine rows in batches of four: the last batch has fewer rows than there are processes."""
-    return dataclasses.replace(tiny_rows, extra_labels={"paid": np.float32([1, 0, np.nan] * 3)})
+    """Nine rows in batches of four: the last batch has fewer rows than there are processes, and no history.
+
+    So no process has a gradient of what histories alone reach, and none may move it.
+    """
+    histories = {}
+    for name, history in tiny_rows.histories.items():
+        ends = history.ends.copy()
+        ends[-1] = history.starts[-1]
+        histories[name] = dataclasses.replace(history, ends=ends)
+    return dataclasses.replace(tiny_rows, histories=histories, extra_labels={"paid": np.float32([1, 0, np.nan] * 3)})
 
 
 def test_two_processes_give_the_model_of_one(fresh, rows, embeddings):
@@ -60,7 +69,7 @@ def test_two_processes_give_the_model_of_one(fresh, rows, embeddings):
 
 
 def test_an_error_in_a_process_is_raised_here(fresh, rows, embeddings):
-    with pytest.raises(Exception, match="label_weights names nothing"):
+    with pytest.raises(UnknownLabelError, match="label_weights names nothing"):
         train_in_processes(
             fresh(), rows, embeddings, num_processes=2, training=dataclasses.replace(TRAINING, label_weights={"nothing": 1.0}), seed=1, device=CPU
         )  # fmt: skip
@@ -99,6 +108,23 @@ def test_a_device_out_of_memory_is_given_half_the_rows_and_says_so_once(fresh, r
     train(expected, rows, embeddings, training=TRAINING, seed=1, device=CPU)
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_pass_tried_again_drops_out_the_same_units(tiny_split, tiny_spec, rows, embeddings, monkeypatch):
+    smaller, tried_again = (new_model(tiny_spec, tiny_split().deep, seed=3) for _ in range(2))
+    forward = tried_again.forward
+
+    def limited(batch):
+        logits = forward(batch)
+        if len(batch.item_of) > 2:
+            raise torch.OutOfMemoryError("no memory is left on the device")
+        return logits
+
+    monkeypatch.setattr(tried_again, "forward", limited)
+    with pytest.warns(UserWarning, match="2 impressions a pass"):
+        again = train(tried_again, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    once = train(smaller, rows, embeddings, training=dataclasses.replace(TRAINING, rows_a_pass=2), seed=1, device=CPU)
+    assert again.losses == once.losses
 
 
 def test_how_many_processes_train():

@@ -193,6 +193,10 @@ def test_a_fine_tune_killed_in_the_middle_goes_on_and_ends_with_the_same_bits(tw
         model_id = run.data.tags[LOGGED_MODEL_TAG]
         folder = registry.client.get_logged_model(model_id).artifact_location.removeprefix("file://")
         models.append((Path(folder) / "artifacts" / "model.safetensors").read_bytes())
+    left = config.home / "work" / "fine_tune" / f"{SECOND}-left.safetensors"  # as of a kill after the run was logged
+    left.write_bytes(b"")
+    fine_tune(SECOND, config)
+    assert not left.exists()
     assert rest[0] > seen[1]  # what was done before the kill was not done again
     assert models[0] == models[1]
     assert not list((config.home / "work").rglob("*.safetensors"))
