@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.multiprocessing as multiprocessing
 from torch.distributed import DistError
 from torch.multiprocessing.spawn import ProcessException
@@ -27,7 +28,8 @@ def run_processes(
     """
     with tempfile.TemporaryDirectory(prefix="bahe-ranks-") as name:
         folder = Path(name)
-        running = multiprocessing.spawn(_guarded, (os.getpid(), work, folder, arguments), nprocs=count, join=False)
+        guard = (os.getpid(), torch.get_num_threads(), work, folder, arguments)
+        running = multiprocessing.spawn(_guarded, guard, nprocs=count, join=False)
         try:
             while not running.join(timeout=_SECONDS_BETWEEN_LOOKS):
                 if meanwhile is not None:
@@ -41,7 +43,10 @@ def run_processes(
                 process.terminate()
 
 
-def _guarded(rank: int, parent: int, work: Callable[..., None], folder: Path, arguments: tuple[Any, ...]) -> None:
+def _guarded(
+    rank: int, parent: int, num_threads: int, work: Callable[..., None], folder: Path, arguments: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(num_threads)  # the parent's, as equal bits ask for
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         work(rank, *arguments)
