@@ -12,13 +12,12 @@ import numpy as np
 
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.intervals import calibration_interval, logloss_excess_interval, paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, logloss
-from bahe_tasks.core.score import NonFiniteScoreError, score
+from bahe_tasks.core.score import NonFiniteScoreError
 from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
+from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.gate_frames import ChallengerMetrics
 
 
@@ -38,7 +37,7 @@ def challenger_metrics(
         rows=len(labels), positives=int(labels.sum()), has_reference=reference is not None, non_finite_scores=0
     )
     try:
-        scores = _scores(challenger, rows, index.vectors, config)
+        scores = score_rows(challenger, rows, index.vectors, config)
     except NonFiniteScoreError:
         return replace(unjudged, non_finite_scores=len(labels))
     if not 0 < labels.sum() < len(labels):
@@ -62,7 +61,7 @@ def challenger_metrics(
     )
     if reference is None:
         return metrics
-    others = _scores(reference, rows, index.vectors, config)
+    others = score_rows(reference, rows, index.vectors, config)
     difference = paired_auc_difference_interval(labels, scores, others, users, samples=samples, seed=seed, level=0.95)
     return replace(
         metrics,
@@ -70,10 +69,4 @@ def challenger_metrics(
         auc_difference=difference.estimate,
         auc_difference_low=difference.low,
         auc_difference_high=difference.high,
-    )
-
-
-def _scores(model: BaheCtrModel, rows: ImpressionRows, vectors: np.ndarray, config: Config) -> np.ndarray:
-    return score(
-        model, rows, vectors, batch_size=config.training.scored_at_once, device=pick_device(config.encoder.device)
     )

@@ -13,11 +13,10 @@ import pyarrow as pa
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.score import score
 from bahe_tasks.stages.impression_rows import EmbeddingIndex
 from bahe_tasks.stages.prediction_metrics import metrics_of
+from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
 from bahe_tasks.stores.model_registry import ModelVersion
@@ -43,13 +42,7 @@ def score_day(
         predictions = arrow_schema(_TABLE).empty_table()
         if parent is not None and parent_model is not None and len(rows.labels):
             model, _ = parent_model
-            probabilities = score(
-                model,
-                rows,
-                index.vectors,
-                batch_size=config.training.scored_at_once,
-                device=pick_device(config.encoder.device),
-            )
+            probabilities = score_rows(model, rows, index.vectors, config)
             predictions = _predictions(day, rows, probabilities, parent.version)
         replace_partitions(
             tables_dir,

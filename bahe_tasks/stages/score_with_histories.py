@@ -15,13 +15,12 @@ from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.encoder import encode_texts
-from bahe_tasks.core.score import score
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.impression_rows import EmbeddingIndex, read_stored_embeddings
 from bahe_tasks.stages.pair_items import describe_items, pair_columns
+from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 
@@ -57,13 +56,7 @@ def score_with_histories(
         cat=cat,
         num=num,
     )
-    probabilities = score(
-        model,
-        rows,
-        index.vectors,
-        batch_size=config.training.scored_at_once,
-        device=pick_device(config.encoder.device),
-    )
+    probabilities = score_rows(model, rows, index.vectors, config)
     with_history = set(history.events["user_id"])
     return probabilities, len(set(users) - with_history), len(set(items) - set(titles))
 
