@@ -13,7 +13,6 @@ times what a large bfloat16 matrix product reaches in the same run. LoRA does tw
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embedd
 from benchmarks.kit.document import Document
 from benchmarks.kit.operations import forward_operations, matmul_operations_per_s, training_operations
 from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.program import benchmark_arguments, wait_for
 
 QWEN_1_8B: dict[str, Any] = {
     "model_type": "qwen2", "vocab_size": 151936, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
@@ -120,11 +120,11 @@ def seconds_of_step(trainer: Trainer, rows: ImpressionRows, embeddings: np.ndarr
         trainer.step(*trainer.batch(rows, next(forever), columns, embeddings))
 
     def per_call(calls: int, call: Any) -> float:
-        _wait(trainer.device)
+        wait_for(trainer.device)
         began = perf_counter()
         for _ in range(calls):
             call()
-        _wait(trainer.device)
+        wait_for(trainer.device)
         return (perf_counter() - began) / calls
 
     kept = trainer.batch(rows, parts[0], columns, embeddings)
@@ -189,15 +189,8 @@ def run(size: Size, *, tuning: str, device: torch.device) -> Document:
     return document
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--small", action="store_true", help="tiny size, with or without a GPU")
+    parser = benchmark_arguments(__doc__, small="tiny size, with or without a GPU")
     parser.add_argument("--layers-cut", type=int, default=12, help="shallow layers of 24")
     parser.add_argument("--users", type=int, default=64, help="users a step, each with 1 or 4 impressions")
     parser.add_argument("--steps", type=int, default=12, help="steps timed")

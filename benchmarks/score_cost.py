@@ -11,7 +11,6 @@ linear map over all fields, does a second: where that is what the processor can 
 
 from __future__ import annotations
 
-import argparse
 from time import perf_counter, process_time
 
 import numpy as np
@@ -25,6 +24,7 @@ from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.score import score_pairs
 from benchmarks.kit.cost_model import Shape, cost_spec, random_llm
 from benchmarks.kit.document import Document
+from benchmarks.kit.program import benchmark_arguments
 
 WIDTH, CANDIDATES = 384, 100
 CPU = torch.device("cpu")
@@ -135,9 +135,7 @@ def run(*, num_pairs: int, rounds: int, num_requests: int, batch_size: int) -> D
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--small", action="store_true", help="fewer pairs and requests")
+    parser = benchmark_arguments(__doc__, small="fewer pairs and requests")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's choice")
     parser.add_argument("--batch-size", type=int, default=4096, help="pairs the head reads at once")
     given = parser.parse_args()

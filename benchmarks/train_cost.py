@@ -21,7 +21,6 @@ head's are left out. Random Llama-shaped weights: nothing here is about quality.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -35,6 +34,7 @@ from transformers.utils import logging
 from benchmarks.kit.cost_model import Shape
 from benchmarks.kit.document import Document
 from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.program import benchmark_arguments, wait_for
 from benchmarks.kit.variants import VARIANTS, Variant, batch_of, build, encode_seconds
 
 NUM_FEATURES, TOKENS_PER_BEHAVIOR = 6, 6
@@ -79,10 +79,10 @@ def memory_in_another_process(sizes: list[int], *, small: bool) -> dict[str, dic
 
 def timed(variant: Variant, device: torch.device) -> tuple[float, float]:
     """Return wall and processor seconds per sample of one step."""
-    _wait(device)
+    wait_for(device)
     wall, cpu = perf_counter(), process_time()
     variant.step()
-    _wait(device)
+    wait_for(device)
     return (perf_counter() - wall) / variant.num_samples, (process_time() - cpu) / variant.num_samples
 
 
@@ -135,15 +135,8 @@ def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.devic
     return document
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--small", action="store_true", help="a sixth of the width, two rounds")
+    parser = benchmark_arguments(__doc__, small="a sixth of the width, two rounds")
     parser.add_argument("--tokens", type=int, nargs="+", default=[512, 1024, 2048], help="tokens of a history")
     parser.add_argument("--reuse-rate", type=float, default=0.99, help="share of a sample's texts already encoded")
     parser.add_argument("--memory", action="store_true", help="print memory alone, measured in this process")
