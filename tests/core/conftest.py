@@ -165,3 +165,30 @@ def _histories(lengths: list[int], *, rng: np.random.Generator, num_embeddings: 
         starts=ends - np.array(lengths),
         ends=ends,
     )
+
+
+@pytest.fixture
+def log():
+    """Labels, scores with many ties, users."""
+    rng = np.random.default_rng(3)
+    scores = np.round(rng.random(500), 2)
+    return (
+        (rng.random(500) < scores).astype(np.float32),
+        scores,
+        np.array([f"u{u}" for u in rng.integers(60, size=500)], object),
+    )
+
+
+@pytest.fixture
+def without_dropout() -> Callable[[BaheCtrModel], BaheCtrModel]:
+    """(model) → the model with every dropout off, also those of BERT's attention."""
+
+    def switch_off(model: BaheCtrModel) -> BaheCtrModel:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "dropout_prob"):
+                module.dropout_prob = 0.0
+        return model
+
+    return switch_off

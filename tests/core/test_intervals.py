@@ -18,18 +18,6 @@ ECE = "expected_calibration_error"
 DRAWS = 250
 
 
-@pytest.fixture
-def log():
-    """Labels, scores with many ties, users."""
-    rng = np.random.default_rng(3)
-    scores = np.round(rng.random(500), 2)
-    return (
-        (rng.random(500) < scores).astype(np.float32),
-        scores,
-        np.array([f"u{u}" for u in rng.integers(60, size=500)], object),
-    )
-
-
 def rows_of_draws(users, *, samples, seed):
     """Rows of each resample, really repeated, with a user's second appearance a user of its own."""
     distinct = np.unique(users)

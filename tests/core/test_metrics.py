@@ -29,18 +29,6 @@ rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10), st.integers(0, 
 )
 
 
-@pytest.fixture
-def log():
-    """Labels, scores with many ties, users."""
-    rng = np.random.default_rng(3)
-    scores = np.round(rng.random(500), 2)
-    return (
-        (rng.random(500) < scores).astype(np.float32),
-        scores,
-        np.array([f"u{u}" for u in rng.integers(60, size=500)], object),
-    )
-
-
 def test_auc_and_logloss_equal_scikit_learn(log):
     labels, scores, _ = log
     assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))

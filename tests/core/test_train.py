@@ -37,20 +37,12 @@ def test_same_seed_same_bits_and_another_seed_others(fresh, tiny_rows, embedding
     assert not torch.equal(one["head.tower.entry.bias"], other["head.tower.entry.bias"])  # dropout
 
 
-def test_the_first_losses_are_those_of_a_plain_loop(fresh, tiny_rows, tiny_spec, embeddings, batch_of):
+def test_the_first_losses_are_those_of_a_plain_loop(without_dropout, fresh, tiny_rows, tiny_spec, embeddings, batch_of):
     """Dropout off, one group of weights moved by hand-written AdamW: torch's own, over every parameter but the tables."""
     spec = dataclasses.replace(
         tiny_spec, model=dataclasses.replace(tiny_spec.model, dropout=0.0, id_embeddings=False), cat_columns=()
     )
-    models = []
-    for _ in range(2):
-        model = new_model(spec, fresh().deep, seed=3)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-            if hasattr(module, "dropout_prob"):
-                module.dropout_prob = 0.0
-        models.append(model)
+    models = [without_dropout(new_model(spec, fresh().deep, seed=3)) for _ in range(2)]
     training = TrainingConfig(batch_size=4, deep_learning_rate=1e-3, head_learning_rate=1e-3, max_gradient_norm=1e9)
     curve = train(models[0], tiny_rows, embeddings, training=training, seed=1, device=CPU)
     plain = models[1].train()

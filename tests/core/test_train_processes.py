@@ -21,21 +21,12 @@ TRAINING = TrainingConfig(
 
 
 @pytest.fixture
-def fresh(tiny_split, tiny_spec):
+def fresh(tiny_split, tiny_spec, without_dropout):
     """A model of two labels, without dropout: processes drop out other units than one alone."""
     spec = tiny_spec.grown(extra_labels=["paid"])
     spec = dataclasses.replace(spec, model=dataclasses.replace(spec.model, dropout=0.0))
 
-    def build():
-        model = new_model(spec, tiny_split().deep, seed=3)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-            if hasattr(module, "dropout_prob"):
-                module.dropout_prob = 0.0
-        return model
-
-    return build
+    return lambda: without_dropout(new_model(spec, tiny_split().deep, seed=3))
 
 
 @pytest.fixture

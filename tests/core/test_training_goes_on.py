@@ -26,20 +26,12 @@ def fresh(tiny_split, tiny_spec):
     return lambda: new_model(tiny_spec, tiny_split().deep, seed=3)
 
 
-def without_dropout(spec, split):
-    spec = dataclasses.replace(spec, model=dataclasses.replace(spec.model, dropout=0.0))
-    model = new_model(spec, split.deep, seed=3)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "dropout_prob"):
-            module.dropout_prob = 0.0
-    return model
-
-
-def test_a_warm_start_with_optimiser_state_equals_continued_training(tiny_split, tiny_spec, tiny_rows, embeddings):
+def test_a_warm_start_with_optimiser_state_equals_continued_training(
+    without_dropout, with_model, tiny_split, tiny_rows, embeddings
+):
     training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5)
-    whole, parent = (without_dropout(tiny_spec, tiny_split()) for _ in range(2))
+    spec = with_model(dropout=0.0)
+    whole, parent = (without_dropout(new_model(spec, tiny_split().deep, seed=3)) for _ in range(2))
     train(whole, tiny_rows, embeddings, training=training, seed=1, device=CPU)
     first, second = (part_of(tiny_rows, part) for part in (slice(0, 6), slice(6, None)))
     curve = train(parent, first, embeddings, training=training, seed=1, device=CPU)
