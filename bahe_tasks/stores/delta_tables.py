@@ -185,7 +185,7 @@ def _open_or_create(uri: str, name: str) -> DeltaTable:
     return _open(uri) or DeltaTable.create(
         uri,
         schema=arrow_schema(name),
-        mode="error",
+        mode="ignore",  # another writer may have created it a moment ago: then it is that table
         partition_by=list(TABLES[name].partition_columns),
         configuration=TABLE_PROPERTIES,
     )

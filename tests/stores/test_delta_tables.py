@@ -183,8 +183,10 @@ def test_changing_the_answer_does_not_change_the_next_one(tmp_path):
 def test_writers_of_different_days_do_not_disturb_each_other(tmp_path):
     days = [date(2013, 9, day) for day in range(1, 7)]
     failures = []
+    all_ready = threading.Barrier(len(days))  # all find no table and create it at once
 
     def write(day):
+        all_ready.wait()
         try:
             write_events(tmp_path, day, [f"u{day.day}"])
         except Exception as error:
