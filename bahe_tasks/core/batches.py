@@ -53,6 +53,7 @@ class ImpressionRows:
     cat: dict[str, np.ndarray]  # (R,) object, None = absent
     num: dict[str, np.ndarray]  # (R,) float64, NaN = absent
     extra_labels: dict[str, np.ndarray] = field(default_factory=dict)  # (R,) float32, 0 or 1, NaN = absent
+    sums: np.ndarray | None = None  # (R, len(IMPRESSION_SUMS)) float64, NaN = absent
 
     def __len__(self) -> int:
         return len(self.impression_ids)

@@ -17,6 +17,7 @@ import pandas as pd
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.encoder import encode_texts
+from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
 _DAY_US = 86_400_000_000
 
@@ -65,6 +66,7 @@ def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
         cat=of(rows.cat),
         num=of(rows.num),
         extra_labels=of(rows.extra_labels),
+        sums=None if rows.sums is None else rows.sums[part],
     )
 
 
@@ -101,6 +103,7 @@ def read_log(landing: Path, *, max_behaviors: int = 50) -> InMemoryLog:
                 for name in impressions
                 if str(name).startswith("label_") and name != "label_known_at"
             },
+            sums=point_in_time_sums(impressions, known["title"], events),
         ),
     )
 

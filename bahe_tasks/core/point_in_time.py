@@ -1,0 +1,156 @@
+"""Point-in-time numbers: what the model reads of the running sums at an impression (`bahe_tasks.running_sums`).
+
+Everything is on a fixed scale of about one unit, so that no statistics of a day are needed: counts and times as
+logarithms, rates and residuals of labels as differences of log-odds, means of values in deviations of their feature.
+
+The one function of training and of scoring.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bahe_tasks.running_sums import (
+    HALF_LIVES_DAYS,
+    IMPRESSION_SUMS,
+    MIN_RATE,
+    PRIOR_LOG_ODDS_VARIANCE,
+    PRIOR_VALUES,
+    STATISTICS,
+)
+
+_CLIPPED_AT = 4.0
+_COLUMN_OF = {name: c for c, name in enumerate(IMPRESSION_SUMS)}
+
+
+def point_in_time_numbers(sums: np.ndarray) -> np.ndarray:
+    """Return the numbers NUMBERS of R impressions, (R, K) float32, NaN = absent.
+
+    `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent.
+    """
+    numbers = np.stack(list(_numbers_by_name(sums).values()), 1)
+    return np.clip(numbers, -_CLIPPED_AT, _CLIPPED_AT).astype(np.float32)
+
+
+def expected_log_odds(sums: np.ndarray) -> np.ndarray:
+    """Return the log-odds of a click that smoothed means expect, (R,) float32; 0 where there are no sums.
+
+    The item's rate, shifted by how much more the user clicks than the rates of the items it met say.
+    """
+    base = _base_rate(sums)
+    item = _shift_of_rate(sums, "item", HALF_LIVES_DAYS["item"][0], base)
+    user = _shift_of_user(sums, HALF_LIVES_DAYS["user"][0], base)
+    return np.nan_to_num(_log_odds(base) + item + user).astype(np.float32)
+
+
+def token_means(
+    scope: str, row_of: np.ndarray, sums: np.ndarray, gap_s: np.ndarray, age_s: np.ndarray, *, base_rate: np.ndarray
+) -> np.ndarray:
+    """Return the part of IMPRESSION_SUMS that belongs to `scope`, token or pair, (R, columns) float64.
+
+    E tokens belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as of the impression, `gap_s` and
+    `age_s` (E,) are NaN for a token never met; `base_rate` is (R,).
+    """
+    half_lives = len(HALF_LIVES_DAYS[scope])
+    of = {name: sums[:, s * half_lives : (s + 1) * half_lives] for s, name in enumerate(STATISTICS[scope])}
+    variance = (base_rate * (1 - base_rate))[row_of, None]
+    shift = of["label_e"] / (of["label_n"] * variance + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
+    value = of["value_e"] / (of["value_n"] + PRIOR_VALUES[scope])
+    logs = [np.log1p(of["label_n"][:, 0]), np.log1p(gap_s), np.log1p(age_s)]
+    means = _means(np.concatenate([shift, value, np.stack(logs, 1)], 1), row_of, num_rows=len(base_rate))
+    extremes = [
+        _extremes(column[:, 0], row_of, take, num_rows=len(base_rate))
+        for column in (shift, value)
+        for take in (np.fmax, np.fmin)
+    ]
+    return np.concatenate([means[:, : 2 * half_lives], np.stack(extremes, 1), means[:, 2 * half_lives :]], 1)
+
+
+def _means(columns: np.ndarray, row_of: np.ndarray, *, num_rows: int) -> np.ndarray:
+    """Return the mean of each row's present numbers, (R, C); NaN where it has none."""
+    total, count = np.zeros((2, num_rows, columns.shape[1]))
+    np.add.at(total, row_of, np.nan_to_num(columns))
+    np.add.at(count, row_of, ~np.isnan(columns))
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _extremes(column: np.ndarray, row_of: np.ndarray, take: np.ufunc, *, num_rows: int) -> np.ndarray:
+    """Return the largest (fmax) or smallest (fmin) number of each row, (R,); NaN where it has none."""
+    found = np.full(num_rows, np.nan)
+    take.at(found, row_of, column)
+    return found
+
+
+def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
+    base = _base_rate(sums)
+    found = {"base": _log_odds(base) / 2, "expected": expected_log_odds(sums) - _log_odds(base)}
+    for scope in ("user", "item"):
+        for half_life in HALF_LIVES_DAYS[scope]:
+            name = f"{scope}_{{}}_{half_life:g}d"
+            found[name.format("labels")] = _scaled_count(_sum(sums, scope, "label_n", half_life))
+            found[name.format("events")] = _scaled_count(_sum(sums, scope, "event_n", half_life))
+            found[name.format("rate")] = _shift_of_rate(sums, scope, half_life, base)
+            for statistic in ("value_s", "value_e"):
+                if statistic in STATISTICS[scope]:
+                    facts = _sum(sums, scope, "value_n", half_life) + PRIOR_VALUES[scope]
+                    found[name.format(statistic)] = 2 * _sum(sums, scope, statistic, half_life) / facts
+            if "label_e" in STATISTICS[scope]:
+                found[name.format("shift")] = _shift_of_user(sums, half_life, base)
+        found |= {
+            f"{scope}_{kind}": _scaled_log(np.log1p(_column(sums, f"{scope}_{kind}_s"))) for kind in ("gap", "age")
+        }
+    for scope in ("token", "pair"):
+        for half_life in HALF_LIVES_DAYS[scope]:
+            found[f"{scope}_shift_{half_life:g}d"] = 2 * _column(sums, f"{scope}_label_{half_life:g}d")
+            found[f"{scope}_value_{half_life:g}d"] = 4 * _column(sums, f"{scope}_value_{half_life:g}d")
+        for extreme in ("max", "min"):
+            found[f"{scope}_shift_{extreme}"] = 2 * _column(sums, f"{scope}_label_{extreme}")
+            found[f"{scope}_value_{extreme}"] = 4 * _column(sums, f"{scope}_value_{extreme}")
+        found[f"{scope}_labels"] = _column(sums, f"{scope}_log_n") / 3 - 1
+        found |= {f"{scope}_{kind}": _scaled_log(_column(sums, f"{scope}_log_{kind}")) for kind in ("gap", "age")}
+    return found
+
+
+def _shift_of_rate(sums: np.ndarray, scope: str, half_life: float, base: np.ndarray) -> np.ndarray:
+    """Log-odds of the smoothed rate minus those of the base rate."""
+    prior = 1 / (PRIOR_LOG_ODDS_VARIANCE[scope] * base * (1 - base))
+    clicks, facts = _sum(sums, scope, "label_s", half_life), _sum(sums, scope, "label_n", half_life)
+    return _log_odds((clicks + prior * base) / (facts + prior)) - _log_odds(base)
+
+
+def _shift_of_user(sums: np.ndarray, half_life: float, base: np.ndarray) -> np.ndarray:
+    """Log-odds of the user's smoothed rate minus those of the rate that the items it met let expect."""
+    prior = 1 / (PRIOR_LOG_ODDS_VARIANCE["user"] * base * (1 - base))
+    clicks, facts = _sum(sums, "user", "label_s", half_life), _sum(sums, "user", "label_n", half_life)
+    expected = clicks - _sum(sums, "user", "label_e", half_life)
+    smoothed = [(count + prior * base) / (facts + prior) for count in (clicks, expected)]
+    return _log_odds(smoothed[0]) - _log_odds(smoothed[1])
+
+
+def _base_rate(sums: np.ndarray) -> np.ndarray:
+    return np.clip(_column(sums, "base_rate"), MIN_RATE, 1 - MIN_RATE)
+
+
+def _sum(sums: np.ndarray, scope: str, statistic: str, half_life: float) -> np.ndarray:
+    return _column(sums, f"{scope}_{statistic}_{half_life:g}d")
+
+
+def _column(sums: np.ndarray, name: str) -> np.ndarray:
+    return sums[:, _COLUMN_OF[name]]
+
+
+def _log_odds(rate: np.ndarray) -> np.ndarray:
+    rate = np.clip(rate, MIN_RATE, 1 - MIN_RATE)
+    return np.log(rate / (1 - rate))
+
+
+def _scaled_count(count: np.ndarray) -> np.ndarray:
+    return np.log1p(count) / 3 - 1
+
+
+def _scaled_log(log_seconds: np.ndarray) -> np.ndarray:
+    return log_seconds / 5 - 2
+
+
+NUMBERS: tuple[str, ...] = tuple(_numbers_by_name(np.zeros((0, len(IMPRESSION_SUMS)))))
+"""Names of the numbers, in the order of the columns."""

@@ -1,0 +1,107 @@
+"""Running sums: what is counted of every user, item, title token and (user, token) pair, and how it is laid out.
+
+Facts are labels, once known, and behavior events, once they happened. Each fact adds to the sums of its keys; a sum fades
+with a half-life, so one of 3 days is a window that needs no list of days. A question is an impression: it reads the sums
+of its keys as they were strictly before it was shown. Spark keeps the sums (table `running_sums`), training and scoring
+turn them into the numbers a model reads (`core.point_in_time`); both take names and constants from here.
+
+A residual is a fact minus what was expected of it: the smoothed means as they stood at the start of the day it became
+known. `label_e` of a user is against the item's rate; of tokens and pairs against item's and user's together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+
+HALF_LIVES_DAYS: dict[str, tuple[float, ...]] = {
+    "user": (math.inf, 28.0, 3.0),
+    "item": (math.inf, 28.0, 3.0),
+    "token": (math.inf, 28.0),
+    "pair": (math.inf, 28.0),
+}
+"""Half-lives of each scope's sums; a `pair` is a user and a token."""
+
+STATISTICS: dict[str, tuple[str, ...]] = {
+    "user": ("label_n", "label_s", "label_e", "event_n", "value_n", "value_s", "value_e"),
+    "item": ("label_n", "label_s", "event_n", "value_n", "value_s"),
+    "token": ("label_n", "label_e", "value_n", "value_e"),
+    "pair": ("label_n", "label_e", "value_n", "value_e"),
+}
+"""What is summed: _n facts, _s labels or values, _e residuals. `event_n` counts events with and without a value."""
+
+STATE_STATISTICS: dict[str, tuple[str, ...]] = {
+    "all": ("label_n", "label_s"),
+    "feature": ("n", "sum", "sum_of_squares"),
+}
+"""Sums read as of the start of a day only: of the whole log (half-life BASE_HALF_LIFE_DAYS), and of values by text
+feature (they never fade); a value counts as (value - mean) / deviation of its feature, clipped to ±MAX_VALUE_SCORE."""
+
+BASE_HALF_LIFE_DAYS = 28.0
+BASE_PRIOR = (1.0, 2.0)
+"""Clicks and impressions added to the log's own before the base rate is taken."""
+
+PRIOR_LOG_ODDS_VARIANCE: dict[str, float] = {"user": 0.8, "item": 0.8, "token": 0.2, "pair": 0.8}
+"""Smoothing of labels: how far the log-odds of a key's rate are thought to vary around those expected of it. At base rate m
+that weighs as much as 1 / (variance · m (1 - m)) facts: 5 for an item at m = 0.5, 126 at m = 0.01."""
+
+PRIOR_VALUES: dict[str, float] = {"user": 5.0, "item": 5.0, "token": 20.0, "pair": 5.0}
+"""Smoothing of values: facts of score 0 (or residual 0) added to a key's own before its mean is taken."""
+
+MIN_RATE = 1e-4
+"""Rates are kept this far from 0 and 1."""
+
+MAX_VALUE_SCORE = 3.0
+MAX_TITLE_TOKENS = 32
+
+_TOKEN = re.compile(r"[^\W_]+")
+_KEY_DIGITS = 15
+
+
+def state_width(scope: str) -> int:
+    """Return the length of the array `sums` of a scope: statistics × half-lives, statistics outermost."""
+    if scope in STATE_STATISTICS:
+        return len(STATE_STATISTICS[scope])
+    return len(STATISTICS[scope]) * len(HALF_LIVES_DAYS[scope])
+
+
+def title_tokens(text: str) -> list[str]:
+    """Return the distinct words of a title in lower case, in order, at most MAX_TITLE_TOKENS."""
+    return list(dict.fromkeys(_TOKEN.findall(text.lower())))[:MAX_TITLE_TOKENS]
+
+
+def state_key(*parts: str) -> int:
+    """Return the key of a user, item, token or pair: the first 60 bits of sha256 over its NUL-joined ids."""
+    return int(hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS], 16)
+
+
+def _names() -> tuple[str, ...]:
+    names = ["base_rate"]
+    for scope in ("user", "item"):
+        for statistic in STATISTICS[scope]:
+            names += [f"{scope}_{statistic}_{half_life:g}d" for half_life in HALF_LIVES_DAYS[scope]]
+        names += [f"{scope}_gap_s", f"{scope}_age_s"]
+    for scope in ("token", "pair"):
+        for kind in ("label", "value"):
+            names += [f"{scope}_{kind}_{half_life:g}d" for half_life in HALF_LIVES_DAYS[scope]]
+        names += [f"{scope}_{kind}_{extreme}" for kind in ("label", "value") for extreme in ("max", "min")]
+        names += [f"{scope}_log_n", f"{scope}_log_gap", f"{scope}_log_age"]
+    return tuple(names)
+
+
+IMPRESSION_SUMS: tuple[str, ...] = _names()
+"""Order of the array `sums` of an impression.
+
+base_rate: share of clicks at the start of the day. user_*, item_*: their sums when the impression was shown; gap_s and
+age_s: seconds since the newest and since the oldest impression of the key before it (NaN: none). token_*, pair_*: means over
+the tokens of the title: label: label_e / (label_n · m (1 - m) + 1 / PRIOR_LOG_ODDS_VARIANCE), m the base rate; value:
+value_e / (value_n + PRIOR_VALUES); log_n: ln(1 + label_n) of the longest half-life; log_gap and log_age: ln(1 + gap_s) and
+ln(1 + age_s) of the tokens met before (NaN: none). label_max … value_min are the largest and smallest instead of the mean, of
+the longest half-life. Without a title all are NaN. A late impression has NaN everywhere.
+"""
+
+
+def prior_facts(scope: str, base_rate: float) -> float:
+    """Return how many facts at the expected rate smooth a key's own labels."""
+    return 1 / (PRIOR_LOG_ODDS_VARIANCE[scope] * base_rate * (1 - base_rate))

@@ -1,0 +1,106 @@
+"""The sums of every impression of an in-memory log (`bahe_tasks.running_sums`), from its frames of landed rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bahe_tasks.running_sums import IMPRESSION_SUMS, title_tokens
+from benchmarks.kit.running_sums import DAY_S, KeyedRows, RunningSums
+
+
+def point_in_time_sums(
+    impressions: pd.DataFrame, titles: pd.Series, events: pd.DataFrame, *, stop_at_day_start: bool = False
+) -> np.ndarray:
+    """Return the sums of R impressions in order of shown_at, (R, len(IMPRESSION_SUMS)) float64.
+
+    `impressions`: user_id, item_id, shown_at (µs since 1970), label; `titles` (R,), None = not known; `events`: user_id,
+    feature, occurred_at (µs), text, and item_id and value where the log has them. Labels are known when shown, unless
+    `stop_at_day_start`: then no fact counts before the end of its day.
+    """
+    events = events.sort_values("occurred_at", kind="stable").reset_index(drop=True)
+    event_items = events["item_id"] if "item_id" in events else pd.Series([None] * len(events), dtype=object)
+    users = _numbered(impressions["user_id"], events["user_id"])
+    items = _numbered(impressions["item_id"], event_items)
+    tokens = _numbered_tokens(titles, events["text"])
+    rows = [
+        _keyed(time, user, item, starts, token)
+        for time, user, item, (starts, token) in zip(
+            (impressions["shown_at"], events["occurred_at"]), users, items, tokens, strict=True
+        )
+    ]
+    pairs = np.unique(np.concatenate([r.pair for r in rows]), return_inverse=True)
+    num_pairs = len(pairs[0])
+    split = np.split(pairs[1].reshape(-1), [len(rows[0].pair)])
+    shown, happened = (
+        KeyedRows(r.time_s, r.user, r.item, r.token_starts, r.token, p) for r, p in zip(rows, split, strict=True)
+    )
+    counts = {
+        "user": max(map(_largest, users)) + 1,
+        "item": max(map(_largest, items)) + 1,
+        "token": max(_largest(token) for _, token in tokens) + 1,
+        "pair": num_pairs,
+    }
+    features, feature_of = np.unique(events["feature"].to_numpy(str), return_inverse=True)
+    values = events["value"].to_numpy(np.float64) if "value" in events else np.full(len(events), np.nan)
+    labels = impressions["label"].to_numpy(np.float64)
+    state = RunningSums(counts, len(features))
+    found = np.zeros((len(impressions), len(IMPRESSION_SUMS)))
+    first, last = (int(t // DAY_S) for t in (min(shown.time_s[0], happened.time_s[0]), shown.time_s[-1]))
+    for day in range(first, last + 1):
+        start_s = day * DAY_S
+        of_day, of_events = (slice(*np.searchsorted(r.time_s, [start_s, start_s + DAY_S])) for r in (shown, happened))
+        asked, past = shown.part(of_day), happened.part(of_events)
+        known = asked
+        if stop_at_day_start:
+            known, past = (_at_end_of_day(r, start_s) for r in (asked, past))
+        found[of_day] = state.take_day(
+            start_s,
+            asked,
+            labelled=known,
+            labels=labels[of_day],
+            events=past,
+            values=values[of_events],
+            features=feature_of.reshape(-1)[of_events],
+        )
+    return found
+
+
+def _at_end_of_day(rows: KeyedRows, start_s: float) -> KeyedRows:
+    return KeyedRows(
+        np.full(len(rows), start_s + DAY_S), rows.user, rows.item, rows.token_starts, rows.token, rows.pair
+    )
+
+
+def _largest(numbers: np.ndarray) -> int:
+    return int(numbers.max(initial=-1))
+
+
+def _numbered(first: pd.Series, second: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct ids of both columns; -1 = absent."""
+    numbers, _ = pd.factorize(pd.concat([first, second], ignore_index=True))
+    return numbers[: len(first)].astype(np.int64), numbers[len(first) :].astype(np.int64)
+
+
+def _numbered_tokens(
+    titles: pd.Series, texts: pd.Series
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return (starts, tokens) of each column of texts, tokens numbered alike."""
+    number_of: dict[str, int] = {}
+    tokens_of = {
+        text: np.array([number_of.setdefault(token, len(number_of)) for token in title_tokens(text)], np.int64)
+        for text in dict.fromkeys([*titles.dropna(), *texts])
+    }
+    nothing = np.zeros(0, np.int64)
+    found = []
+    for column in (titles, texts):
+        tokens = [nothing if pd.isna(text) else tokens_of[text] for text in column]
+        starts = np.concatenate([[0], np.cumsum([len(t) for t in tokens])]).astype(np.int64)
+        found.append((starts, np.concatenate([nothing, *tokens])))
+    return found[0], found[1]
+
+
+def _keyed(time_us: pd.Series, user: np.ndarray, item: np.ndarray, starts: np.ndarray, token: np.ndarray) -> KeyedRows:
+    """Return the rows with pairs as user · 2^32 + token, to be numbered."""
+    pair = np.repeat(user, np.diff(starts)) * 2**32 + token
+    return KeyedRows(time_us.to_numpy(np.float64) / 1e6, user, item, starts, token, pair)
