@@ -81,6 +81,11 @@ class ModelConfig:
     cross_rank: int = setting(32, "rank of the matrix of a cross layer of dcn_v2")
     attention_width: int = setting(64, "hidden width of the attention unit of din")
     dropout: float = setting(0.1, "dropout in the head, share of units")
+    point_in_time_numbers: bool = setting(
+        True,
+        "whether rates, counts, residuals and ages of user, item and title tokens enter the head, and its logit starts from "
+        "what smoothed means expect (docs/model.md)",
+    )
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
     hash_buckets: int = setting(
         65536,

@@ -19,6 +19,7 @@ import torch
 from bahe_tasks.core.columns import hashed_rows, normalised_numbers
 from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.point_in_time import point_in_time_numbers
 
 MICROSECONDS_PER_SECOND = 1_000_000
 
@@ -94,7 +95,7 @@ class Batch:
     user_of: torch.Tensor  # (B,) int64, row in `users`
     item_of: torch.Tensor  # (B,) int64, row in `items`
     cat: torch.Tensor  # (B, C) int64
-    num: torch.Tensor  # (B, K) float32, NaN = absent
+    num: torch.Tensor  # (B, K) float32, NaN = absent: the log's numeric columns, then point-in-time numbers
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def row_columns(rows: ImpressionRows, spec: ModelSpec) -> RowColumns:
     apart = spec.model.item_reading == "apart"
     return RowColumns(
         cat=hashed_columns(spec, user_ids=rows.user_ids, item_ids=rows.item_ids, cat=rows.cat),
-        num=normalised_numbers(spec.num_statistics, rows.num, num_rows=len(rows)),
+        num=numbers_read(spec, rows.num, rows.sums, num_rows=len(rows)),
         user_states=user_states(rows, spec.features) if apart else np.arange(len(rows)),
     )
 
@@ -122,6 +123,18 @@ def hashed_columns(
     """Return the embedding rows of ids and categorical columns, (R, C) int64, 0 = absent."""
     columns = {"id:user": user_ids, "id:item": item_ids} | {f"cat:{name}": column for name, column in cat.items()}
     return hashed_rows(columns, spec.hashed_columns, num_rows=len(user_ids), buckets=spec.model.hash_buckets)
+
+
+def numbers_read(spec: ModelSpec, num: dict[str, np.ndarray], sums: np.ndarray | None, *, num_rows: int) -> np.ndarray:
+    """Return the log's numeric columns and beside them the point-in-time numbers, (R, K) float32, NaN = absent.
+
+    `sums` (R, len(IMPRESSION_SUMS)) is None where nothing was counted: then the numbers in force are all absent.
+    """
+    of_log = normalised_numbers(spec.num_statistics, num, num_rows=num_rows)
+    if not spec.numbers:
+        return of_log
+    absent = np.full((num_rows, len(spec.numbers)), np.nan, np.float32)
+    return np.concatenate([of_log, absent if sums is None else point_in_time_numbers(sums)], 1)
 
 
 def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:

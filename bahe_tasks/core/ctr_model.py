@@ -25,6 +25,7 @@ from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS
 from bahe_tasks.core.pooling import AttentionPool, pool
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
 from bahe_tasks.core.target_attention import TargetAttention
@@ -69,6 +70,8 @@ class BaheCtrModel(nn.Module):
         self.log_variances = nn.ParameterDict(
             {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
         )
+        self.register_buffer("expected_of_numbers", torch.tensor(EXPECTED_OF_NUMBERS), persistent=False)
+        self.expectation = nn.Parameter(torch.ones(())) if spec.numbers else None
         if settings.deep_tuning == "lora" and not has_lora(deep):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
 
@@ -92,7 +95,7 @@ class BaheCtrModel(nn.Module):
         """
         self._refuse_if_item_dependent()
         fields = embedding_fields(self.features, user_embedding, item_embedding) | self.columns(cat, num)
-        return self.head(fields)[:, 0]
+        return self._logits(fields)[:, 0]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits of a batch, (B, L), the click's first."""
@@ -106,7 +109,15 @@ class BaheCtrModel(nn.Module):
         fields = embedding_fields(self.features, user, item) | self.columns(batch.cat, batch.num)
         if self.spec.model.head == "din":
             fields |= self._attended(sequences, batch.user_of, batch.items.titles[batch.item_of], item)
-        return self.head(fields)
+        return self._logits(fields)
+
+    def _logits(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Fields → (B, L). The click's logit is what smoothed means expect, times a learned factor, plus the head's."""
+        logits = self.head(fields)
+        if self.expectation is None:
+            return logits
+        expected = self.expectation * (fields["numbers"] @ self.expected_of_numbers)
+        return logits + pad(expected.unsqueeze(1), (0, logits.shape[1] - 1))
 
     def _deep_pass(self, users: UserBatch, items: ItemBatch | None) -> list[DeepSequences]:
         """Pass each group of sequences through the deep layers; `items`, one a user, stand beside their behaviors."""

@@ -2,6 +2,7 @@
 
 "item" and "user:FEATURE" are the embeddings of the paper, "product:FEATURE" their elementwise product (a linear map
 over a concatenation learns a similarity slowly); hashed columns give their embedding, numeric ones value and presence.
+"numbers" are all point-in-time numbers, absent ones 0, the middle of their scale.
 With `din`, "target:FEATURE" and "target_deep:FEATURE" are what the item attends to.
 
 Unusual: a map from fields is one linear map per field, summed, which equals one linear map over their concatenation. So
@@ -24,6 +25,7 @@ def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
     sizes |= {f"{kind}:{feature}": width for kind in per_feature for feature in spec.features}
     sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
     sizes |= {f"num:{column}": 2 for column in spec.num_columns}
+    sizes |= {"numbers": len(spec.numbers)} if spec.numbers else {}
     return sizes
 
 
@@ -34,6 +36,7 @@ class ColumnFields(nn.Module):
         super().__init__()
         self.hashed_columns = spec.hashed_columns
         self.num_columns = spec.num_columns
+        self.has_numbers = bool(spec.numbers)
         rows, width = spec.model.hash_buckets + 1, spec.model.cat_width
         self.tables = nn.ModuleDict(
             {block_key(name): nn.Embedding(rows, width, padding_idx=0, sparse=True) for name in spec.hashed_columns}
@@ -48,6 +51,8 @@ class ColumnFields(nn.Module):
         value = num.nan_to_num(0.0)
         for k, column in enumerate(self.num_columns):
             fields[f"num:{column}"] = torch.stack([value[:, k], present[:, k]], 1)
+        if self.has_numbers:
+            fields["numbers"] = value[:, len(self.num_columns) :]
         return fields
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.columns import LABEL, NumStatistics
+from bahe_tasks.core.point_in_time import NUMBERS
 
 _ID_COLUMNS = ("id:user", "id:item")
 _MAY_CHANGE = frozenset({"features", "cat_columns", "num_columns", "extra_labels", "dropout", "lora_dropout"})
@@ -32,7 +33,7 @@ class ModelMismatchError(ValueError):
 class ModelSpec:
     """What a model version is made of. Features, columns and labels are sorted names, without `cat_`, `num_`, `label_`.
 
-    `trained_steps` and `trained_days` count from the first fine-tune of the lineage.
+    `numbers` are the point-in-time numbers it reads (`core.point_in_time`), in order. `trained_steps` and `trained_days` count from the first fine-tune of the lineage.
     """
 
     features: tuple[str, ...]
@@ -43,6 +44,7 @@ class ModelSpec:
     llm_config: dict[str, Any]
     model: ModelConfig
     extra_labels: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
     trained_steps: int = 0
     trained_days: int = 0
 
@@ -117,6 +119,10 @@ def check_encoder(spec: ModelSpec, *, encoder_version: str) -> None:
 def check_parent(parent: ModelSpec, *, encoder_version: str, model: ModelConfig) -> None:
     """Raise `EncoderMismatchError` or `ModelMismatchError` when the parent cannot be trained on under these settings."""
     check_encoder(parent, encoder_version=encoder_version)
+    if parent.numbers and parent.numbers != NUMBERS:
+        raise ModelMismatchError(
+            f"the parent model reads other point-in-time numbers than this version of the code computes: {_NEW_LINEAGE}"
+        )
     for name in ("features", "cat_columns", "num_columns", "extra_labels"):
         configured = getattr(model, name)
         lacking = sorted(set(getattr(parent, name)) - set(configured)) if configured else []

@@ -154,3 +154,6 @@ def _scaled_log(log_seconds: np.ndarray) -> np.ndarray:
 
 NUMBERS: tuple[str, ...] = tuple(_numbers_by_name(np.zeros((0, len(IMPRESSION_SUMS)))))
 """Names of the numbers, in the order of the columns."""
+
+EXPECTED_OF_NUMBERS: tuple[float, ...] = tuple({"base": 2.0, "expected": 1.0}.get(name, 0.0) for name in NUMBERS)
+"""Factors of the numbers whose sum is `expected_log_odds`."""

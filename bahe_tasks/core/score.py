@@ -20,9 +20,9 @@ from bahe_tasks.core.batches import (
     collate_items,
     collate_users,
     hashed_columns,
+    numbers_read,
     row_columns,
 )
-from bahe_tasks.core.columns import normalised_numbers
 from bahe_tasks.core.ctr_model import BaheCtrModel
 
 
@@ -101,16 +101,18 @@ def score_pairs(
     item_ids: np.ndarray,
     cat: dict[str, np.ndarray],
     num: dict[str, np.ndarray],
+    sums: np.ndarray | None = None,
     batch_size: int = 4096,
     device: torch.device,
 ) -> np.ndarray:
     """Return the click probability of P pairs from cached embeddings (P, N·H) and (P, H): (P,) float64.
 
     `user_ids`, `item_ids` and the columns in `cat` are (P,) object, None = absent; those in `num` (P,) float64, NaN = absent.
+    `sums` are (P, len(IMPRESSION_SUMS)) float64, NaN = absent; None: nothing is known of any pair.
     """
     model.to(device).eval()
     hashed = torch.from_numpy(hashed_columns(model.spec, user_ids=user_ids, item_ids=item_ids, cat=cat))
-    numbers = torch.from_numpy(normalised_numbers(model.spec.num_statistics, num, num_rows=len(user_ids)))
+    numbers = torch.from_numpy(numbers_read(model.spec, num, sums, num_rows=len(user_ids)))
     logits = np.zeros(len(user_ids))
     with torch.inference_mode():
         for index in _batches(len(user_ids), batch_size):

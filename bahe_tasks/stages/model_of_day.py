@@ -15,6 +15,8 @@ from bahe_tasks.core.ctr_model import BaheCtrModel, grow_model, new_model
 from bahe_tasks.core.deep_attention import attends_as_asked
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec, check_parent
+from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
+from bahe_tasks.running_sums import MIN_RATE
 
 
 class PoolingError(ValueError):
@@ -73,8 +75,9 @@ def model_to_train(
             num_shallow_layers=config.encoder.num_shallow_layers,
             llm_config=split.llm_config,
             model=settings,
+            numbers=NUMBERS if settings.point_in_time_numbers else (),
         ).grown(**found)  # type: ignore[arg-type]
-        model = new_model(spec, split.deep, seed=seed, base_rates=base_rates)
+        model = new_model(spec, split.deep, seed=seed, base_rates=base_rates | {LABEL: _rate_to_start_at(rows, spec)})
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(
@@ -92,6 +95,15 @@ def _base_rates(rows: ImpressionRows, extra_labels: Iterable[str]) -> dict[str, 
     }
     present = {name: column[~np.isnan(column)] for name, column in labels.items()}
     return {name: float(column.mean()) if len(column) else 0.5 for name, column in present.items()}
+
+
+def _rate_to_start_at(rows: ImpressionRows, spec: ModelSpec) -> float:
+    """Return the rate the head starts from: the base rate, short of what is expected of the rows anyway."""
+    rate = min(max(_base_rates(rows, ())[LABEL], MIN_RATE), 1 - MIN_RATE)
+    expected = (
+        float(expected_log_odds(rows.sums).mean()) if spec.numbers and rows.sums is not None and len(rows) else 0.0
+    )
+    return float(1 / (1 + np.exp(expected) * (1 - rate) / rate))
 
 
 def _refuse_first_of_causal(model: BaheCtrModel) -> None:

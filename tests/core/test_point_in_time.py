@@ -1,0 +1,109 @@
+import math
+from dataclasses import replace as dataclasses_replace
+
+import numpy as np
+import pytest
+import torch
+
+from bahe_tasks.core.batches import numbers_read
+from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS, NUMBERS, expected_log_odds, point_in_time_numbers
+from bahe_tasks.running_sums import IMPRESSION_SUMS, prior_facts, state_key, title_tokens
+
+
+def sums_of(**named):
+    """One impression: base rate one half, nothing counted, but what is named."""
+    row = np.array([[math.nan if "gap" in name or "age" in name else 0.0 for name in IMPRESSION_SUMS]])
+    for name, value in {"base_rate": 0.5, **named}.items():
+        row[0, IMPRESSION_SUMS.index(name)] = value
+    return row
+
+
+def number(sums, name):
+    return float(point_in_time_numbers(sums)[0, NUMBERS.index(name)])
+
+
+def log_odds(rate):
+    return math.log(rate / (1 - rate))
+
+
+def test_nothing_counted_expects_the_base_rate():
+    assert expected_log_odds(sums_of(base_rate=0.02))[0] == pytest.approx(log_odds(0.02), rel=1e-6)
+    assert number(sums_of(base_rate=0.02), "expected") == pytest.approx(0, abs=1e-6)
+    assert number(sums_of(), "user_gap") != number(sums_of(user_gap_s=60), "user_gap")
+
+
+def test_an_items_rate_is_smoothed_towards_the_base_rate():
+    sums = sums_of(item_label_n_infd=15, item_label_s_infd=12)
+    rate = (12 + 5 * 0.5) / (15 + 5)  # hand-worked: five facts at one half
+    assert prior_facts("item", 0.5) == pytest.approx(5)
+    assert number(sums, "item_rate_infd") == pytest.approx(log_odds(rate), rel=1e-5)
+    assert expected_log_odds(sums)[0] == pytest.approx(log_odds(rate), rel=1e-5)
+
+
+def test_a_user_who_clicks_as_the_items_say_shifts_nothing():
+    as_expected = sums_of(user_label_n_infd=10, user_label_s_infd=8, user_label_e_infd=0)
+    keener = sums_of(user_label_n_infd=10, user_label_s_infd=8, user_label_e_infd=3)
+    assert expected_log_odds(as_expected)[0] == pytest.approx(0, abs=1e-6)
+    smoothed = [(clicks + 2.5) / 15 for clicks in (8, 5)]
+    assert expected_log_odds(keener)[0] == pytest.approx(log_odds(smoothed[0]) - log_odds(smoothed[1]), rel=1e-5)
+
+
+def test_one_click_of_a_rare_event_does_not_make_an_item_certain():
+    assert number(sums_of(base_rate=0.01, item_label_n_infd=1, item_label_s_infd=1), "item_rate_infd") < 1
+
+
+def test_absent_sums_are_absent_numbers_and_expect_nothing():
+    absent = np.full((1, len(IMPRESSION_SUMS)), np.nan)
+    assert expected_log_odds(absent)[0] == 0
+    assert np.isnan(point_in_time_numbers(absent)).sum() >= len(NUMBERS) - 2
+
+
+def test_numbers_stay_on_their_scale():
+    rng = np.random.default_rng(3)
+    sums = np.abs(rng.standard_cauchy((500, len(IMPRESSION_SUMS)))) * 1e6
+    sums[:, 0] = rng.random(500)
+    with np.errstate(invalid="ignore"):
+        numbers = point_in_time_numbers(sums)
+    assert np.nanmax(np.abs(numbers)) <= 4
+
+
+def test_the_expectation_can_be_read_off_the_numbers():
+    rng = np.random.default_rng(4)
+    sums = np.concatenate([sums_of(item_label_n_infd=9, item_label_s_infd=k, base_rate=rng.random()) for k in range(9)])
+    numbers = np.nan_to_num(point_in_time_numbers(sums))
+    assert numbers @ np.array(EXPECTED_OF_NUMBERS) == pytest.approx(expected_log_odds(sums), abs=1e-5)
+
+
+def test_a_new_model_predicts_what_is_expected(tiny_spec, tiny_split):
+    spec = dataclasses_replace(tiny_spec, numbers=NUMBERS)
+    deep = tiny_split().deep
+    model = new_model(spec, deep, seed=1, base_rates={"label": 0.5})
+    for output in model.head.outputs.values():
+        torch.nn.init.zeros_(output.weight)
+    sums = np.concatenate([sums_of(item_label_n_infd=9, item_label_s_infd=k) for k in range(10)])
+    num = torch.from_numpy(numbers_read(spec, {}, sums, num_rows=10))
+    width = deep.width
+    logits = model.click_logit(
+        torch.zeros(10, len(spec.features) * width),
+        torch.zeros(10, width),
+        torch.zeros(10, len(spec.hashed_columns), dtype=torch.long),
+        num,
+    )
+    assert logits.detach().numpy() == pytest.approx(expected_log_odds(sums), abs=1e-5)
+
+
+def test_without_sums_the_numbers_are_absent(tiny_spec):
+    spec = dataclasses_replace(tiny_spec, numbers=NUMBERS)
+    assert np.isnan(numbers_read(spec, {}, None, num_rows=2)[:, -len(NUMBERS) :]).all()
+
+
+def test_tokens_are_distinct_lower_case_words_in_order():
+    assert title_tokens("The Mist (2007) · the MIST, Sci-Fi_é") == ["the", "mist", "2007", "sci", "fi", "é"]
+    assert len(title_tokens(" ".join(map(str, range(100))))) == 32
+
+
+def test_keys_tell_scopes_and_ids_apart():
+    keys = {state_key("user", "1"), state_key("item", "1"), state_key("pair", "1", "2"), state_key("pair", "12", "")}
+    assert len(keys) == 4
+    assert all(0 <= key < 2**60 for key in keys)
