@@ -76,6 +76,9 @@ class ModelConfig:
         "mlp", "CTR head; with din the user side depends on the item and cannot be cached"
     )
     hidden_widths: tuple[int, ...] = setting((256, 64), "widths of the hidden layers of the head's MLP")
+    numbers_widths: tuple[int, ...] = setting(
+        (128, 64), "widths of the hidden layers of the MLP over point-in-time numbers and columns, beside the head"
+    )
     field_width: int = setting(16, "width of the vector an input becomes inside deepfm and dcn_v2")
     cross_layers: int = setting(2, "cross layers of dcn_v2")
     cross_rank: int = setting(32, "rank of the matrix of a cross layer of dcn_v2")
@@ -83,8 +86,8 @@ class ModelConfig:
     dropout: float = setting(0.1, "dropout in the head, share of units")
     point_in_time_numbers: bool = setting(
         True,
-        "whether rates, counts, residuals and ages of user, item and title tokens enter the head, and its logit starts from "
-        "what smoothed means expect (docs/model.md)",
+        "whether rates, counts, residuals and ages of user, item and title tokens are read beside the text, and the logit "
+        "starts from what smoothed means expect (docs/model.md)",
     )
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
     hash_buckets: int = setting(
@@ -103,8 +106,9 @@ class ModelConfig:
                 "ModelConfig.behavior_pooling first sees the oldest behavior alone where attention is causal"
             )
         share(self, "dropout", "lora_dropout")
-        if not self.hidden_widths or min(self.hidden_widths) < 1:
-            raise ConfigError("ModelConfig.hidden_widths must hold at least one width, each at least 1")
+        for name in ("hidden_widths", "numbers_widths"):
+            if min(getattr(self, name), default=0) < 1:
+                raise ConfigError(f"ModelConfig.{name} must hold at least one width, each at least 1")
 
     @property
     def user_is_cacheable(self) -> bool:
@@ -132,13 +136,13 @@ class TrainingConfig:
     deep_learning_rate: float = setting(5e-5, "AdamW step size of the deep layers")
     head_learning_rate: float = setting(1e-3, "AdamW step size of the head and of every vector outside the LLM")
     hashed_learning_rate: float = setting(
-        0.05, "Adam step size of hashed embeddings; one row is met a few times a day, a dense weight at every step"
+        0.01, "Adam step size of hashed embeddings; one row is met a few times a day, a dense weight at every step"
     )
     warmup_steps: int = setting(0, "steps over which step sizes rise from 0, counted across days from the first one")
     decay_half_life_days: float = setting(
-        0.0, "days trained after which step sizes have halved, counted across days; 0: they do not decay"
+        60.0, "days trained after which step sizes have halved, counted across days; 0: they do not decay"
     )
-    min_learning_rate_share: float = setting(0.1, "share of a step size that decay leaves at least")
+    min_learning_rate_share: float = setting(0.2, "share of a step size that decay leaves at least")
     weight_decay: float = setting(0.01, "AdamW weight decay; hashed embeddings have none")
     max_gradient_norm: float = setting(
         1.0, "norm that gradients of dense weights are clipped to; those of hashed embeddings are not"

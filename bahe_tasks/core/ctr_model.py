@@ -25,7 +25,7 @@ from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS
+from bahe_tasks.core.numbers_tower import NumbersTower
 from bahe_tasks.core.pooling import AttentionPool, pool
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
 from bahe_tasks.core.target_attention import TargetAttention
@@ -66,12 +66,14 @@ class BaheCtrModel(nn.Module):
         if settings.head == "din":
             self.over_behaviors = TargetAttention(width, settings.attention_width)
             self.over_outputs = TargetAttention(width, settings.attention_width)
-        self.head = HEADS[settings.head](field_sizes(spec, width=width), spec.labels, settings)
+        sizes = field_sizes(spec, width=width)
+        self.numbers_tower = NumbersTower(sizes, spec) if spec.numbers else None
+        self.head = HEADS[settings.head](
+            {name: size for name, size in sizes.items() if name != "numbers"}, spec.labels, settings
+        )
         self.log_variances = nn.ParameterDict(
             {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
         )
-        self.register_buffer("expected_of_numbers", torch.tensor(EXPECTED_OF_NUMBERS), persistent=False)
-        self.expectation = nn.Parameter(torch.ones(())) if spec.numbers else None
         if settings.deep_tuning == "lora" and not has_lora(deep):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
 
@@ -112,12 +114,12 @@ class BaheCtrModel(nn.Module):
         return self._logits(fields)
 
     def _logits(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Fields → (B, L). The click's logit is what smoothed means expect, times a learned factor, plus the head's."""
-        logits = self.head(fields)
-        if self.expectation is None:
-            return logits
-        expected = self.expectation * (fields["numbers"] @ self.expected_of_numbers)
-        return logits + pad(expected.unsqueeze(1), (0, logits.shape[1] - 1))
+        """Fields → (B, L): what the head says, for the click with the part that numbers and columns add."""
+        if self.numbers_tower is None:
+            return self.head(fields)
+        of_numbers = self.numbers_tower(fields)
+        logits = self.head({name: field for name, field in fields.items() if name != "numbers"})
+        return logits + pad(of_numbers.unsqueeze(1), (0, logits.shape[1] - 1))
 
     def _deep_pass(self, users: UserBatch, items: ItemBatch | None) -> list[DeepSequences]:
         """Pass each group of sequences through the deep layers; `items`, one a user, stand beside their behaviors."""

@@ -12,7 +12,8 @@ one linear map per label over what the labels share.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ class MlpHead(nn.Module):
 
     def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
         super().__init__()
-        self.tower = Tower(sizes, model)
+        self.tower = Tower(sizes, model.hidden_widths, dropout=model.dropout)
         self.outputs = Outputs(model.hidden_widths[-1], labels)
 
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -46,7 +47,7 @@ class DeepFmHead(nn.Module):
 
     def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
         super().__init__()
-        self.tower = Tower(sizes, model)
+        self.tower = Tower(sizes, model.hidden_widths, dropout=model.dropout)
         self.first_order = FieldLinear(sizes, 1)
         self.vectors = FieldMaps(sizes, model.field_width)
         self.outputs = Outputs(model.hidden_widths[-1] + 1 + model.field_width, labels)
@@ -74,7 +75,7 @@ class DcnV2Head(nn.Module):
         super().__init__()
         width = model.field_width
         vector_sizes = dict.fromkeys(sizes, width)
-        self.tower = Tower(sizes, model)
+        self.tower = Tower(sizes, model.hidden_widths, dropout=model.dropout)
         self.vectors = FieldMaps(sizes, width)
         self.narrow = nn.ModuleList(FieldMaps(vector_sizes, model.cross_rank) for _ in range(model.cross_layers))
         self.widen = nn.ModuleList(
@@ -95,14 +96,14 @@ class DcnV2Head(nn.Module):
 
 
 class Tower(nn.Module):
-    """Fields → the last hidden layer of an MLP, (B, hidden_widths[-1])."""
+    """Fields → the last hidden layer of an MLP, (B, widths[-1])."""
 
-    def __init__(self, sizes: dict[str, int], model: ModelConfig) -> None:
+    def __init__(self, sizes: dict[str, int], widths: Sequence[int], *, dropout: float) -> None:
         super().__init__()
-        self.entry = FieldLinear(sizes, model.hidden_widths[0])
-        layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(model.dropout)]
-        for before, after in zip(model.hidden_widths, model.hidden_widths[1:], strict=False):
-            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(model.dropout)]
+        self.entry = FieldLinear(sizes, widths[0])
+        layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -130,7 +131,7 @@ def label_key(label: str) -> str:
     return block_key(f"label:{label}")
 
 
-READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.")
+READS_FIELDS = ("head.tower.entry.", "numbers_tower.tower.entry.", "head.first_order.", "head.vectors.")
 """Names of the maps that read fields; a field added later is one more block in each of them, zero at first."""
 
 HEADS: dict[str, type[MlpHead] | type[DeepFmHead] | type[DcnV2Head]] = {
