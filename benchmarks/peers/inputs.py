@@ -17,7 +17,7 @@ from benchmarks.kit.in_memory_log import InMemoryLog
 class Inputs:
     """R impressions. Text codes are rows of the embedding matrix plus one; 0 is padding and an unknown title."""
 
-    ids: dict[str, np.ndarray]  # (R,) int64 by field: user, item and every cat column
+    ids: dict[str, np.ndarray]  # (R,) int64 by field: user, item, every cat column, length class of each history
     vocabulary: dict[str, int]  # number of codes of each field
     titles: np.ndarray  # (R,) int64 text codes
     histories: dict[str, np.ndarray]  # (R, S) int64 text codes by text feature, newest first, 0 after the oldest
@@ -34,6 +34,9 @@ def inputs_of(log: InMemoryLog, *, max_behaviors: int, numbers: np.ndarray | Non
     for name, column in columns.items():
         distinct, codes = np.unique([str(value) for value in column], return_inverse=True)
         ids[name], vocabulary[name] = codes.astype(np.int64), len(distinct)
+    for name, history in sorted(rows.histories.items()):
+        ids[f"num_{name}"] = (2 * np.log2(1 + history.ends - history.starts)).astype(np.int64)
+        vocabulary[f"num_{name}"] = int(ids[f"num_{name}"].max()) + 1
     own = [column.astype(np.float32)[:, None] for column in rows.num.values()]
     parts = [*own, *([] if numbers is None else [numbers.astype(np.float32)])]
     return Inputs(

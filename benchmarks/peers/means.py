@@ -6,73 +6,69 @@ logit(user mean) + logit(item mean) - logit(base).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from benchmarks.kit.in_memory_log import InMemoryLog
+
 Of = Literal["user", "item", "sum"]
+DAY_US = 86_400_000_000
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Clicks and impressions of the same id before each row, (R,) float64."""
+class Sums(NamedTuple):
+    """Sums of a value over rows of the same id before each row, and how many those are; (R,) float64."""
 
-    clicks: np.ndarray
-    impressions: np.ndarray
-
-    def smoothed(self, base: np.ndarray, weight: float) -> np.ndarray:
-        """Return the mean, drawn to `base` as if by `weight` impressions."""
-        return (self.clicks + weight * base) / (self.impressions + weight)
+    totals: np.ndarray
+    counts: np.ndarray
 
 
-def counts_before(ids: np.ndarray, labels: np.ndarray, times: np.ndarray) -> Counts:
-    """Count rows of the same id at strictly earlier times; all (R,), `times` ascending."""
+def smoothed(sums: Sums, base: np.ndarray, *, weight: float) -> np.ndarray:
+    """Return the means, drawn to `base` (R,) as if by `weight` rows."""
+    return (sums.totals + weight * base) / (sums.counts + weight)
+
+
+def sums_before(ids: np.ndarray, values: np.ndarray, times: np.ndarray, *, newest: int | None = None) -> Sums:
+    """Sum over rows of the same id at strictly earlier times, or over the `newest` of them; all (R,), times ascending."""
+    if not len(ids):
+        return Sums(np.empty(0), np.empty(0))
     order = np.argsort(ids, kind="stable")
-    codes = np.unique(ids, return_inverse=True)[1][order]
-    first = np.searchsorted(codes, codes)  # of the rows with this id
-    times = times[order]
-    same = np.r_[False, (codes[1:] == codes[:-1]) & (times[1:] == times[:-1])]
+    ids, times = ids[order], times[order]
+    new_id = np.r_[True, ids[1:] != ids[:-1]]
+    new_time = new_id | np.r_[True, times[1:] != times[:-1]]
     positions = np.arange(len(ids))
-    before = np.maximum.accumulate(np.where(same, 0, positions))  # rows of the same id and time count together
-    total = np.r_[0.0, np.cumsum(labels[order], dtype=np.float64)]
-    clicks, impressions = np.empty(len(ids)), np.empty(len(ids))
-    clicks[order] = total[before] - total[first]
-    impressions[order] = before - first
-    return Counts(clicks, impressions)
+    first = np.maximum.accumulate(np.where(new_id, positions, 0))
+    end = np.maximum.accumulate(np.where(new_time, positions, 0))
+    if newest is not None:
+        first = np.maximum(first, end - newest)
+    running = np.r_[0.0, np.cumsum(values[order], dtype=np.float64)]
+    totals, counts = np.empty((2, len(ids)))
+    totals[order] = running[end] - running[first]
+    counts[order] = end - first
+    return Sums(totals, counts)
 
 
 class MeansPeer:
-    """Means of counts of earlier days, or with `running` of all earlier impressions."""
+    """Means of counts of earlier days, or if `running` of all earlier impressions."""
 
-    def __init__(
-        self,
-        of: Of,
-        *,
-        user_ids: np.ndarray,
-        item_ids: np.ndarray,
-        labels: np.ndarray,
-        shown_at: np.ndarray,
-        running: bool,
-        user_weight: float = 4.0,
-        item_weight: float = 4.0,
-    ) -> None:
-        times = shown_at if running else shown_at // 86_400_000_000
-        base = counts_before(np.zeros(len(labels), np.int64), labels, times).smoothed(np.full(len(labels), 0.5), 2.0)
-        user = counts_before(user_ids, labels, times).smoothed(base, user_weight)
-        item = counts_before(item_ids, labels, times).smoothed(base, item_weight)
-        self._scores = {"user": user, "item": item, "sum": _expit(_logit(user) + _logit(item) - _logit(base))}[of]
+    def __init__(self, log: InMemoryLog, of: Of, *, running: bool, user_weight: float = 4.0, item_weight: float = 4.0):
+        rows = log.rows
+        labels, times = rows.labels, rows.shown_at if running else rows.shown_at // DAY_US
+        half = np.full(len(rows), 0.5)
+        base = smoothed(sums_before(np.zeros(len(rows), np.int64), labels, times), half, weight=2.0)
+        user = smoothed(sums_before(rows.user_ids, labels, times), base, weight=user_weight)
+        item = smoothed(sums_before(rows.item_ids, labels, times), base, weight=item_weight)
+        both = 1 / (1 + np.exp(logit(base) - logit(user) - logit(item)))
+        self._scores = {"user": user, "item": item, "sum": both}[of]
 
     def score(self, rows: slice) -> np.ndarray:
         return self._scores[rows]
 
     def learn(self, rows: slice) -> None:
-        """Do nothing: every row's counts end before it."""
+        """Do nothing: the sums of a row end before it."""
 
 
-def _logit(p: np.ndarray) -> np.ndarray:
-    return np.log(p / (1 - p))
-
-
-def _expit(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+def logit(p: np.ndarray) -> np.ndarray:
+    """Return log(p / (1 - p)), p kept away from 0 and 1."""
+    p = np.clip(p, 1e-7, 1 - 1e-7)
+    return np.log(p) - np.log1p(-p)

@@ -70,13 +70,12 @@ def progressive(peer: Peer, days: Sequence[DayRows], *, num_rows: int) -> Scores
     return Scores(probabilities, process_time() - began)
 
 
-def cached(file: Path | None, compute: Callable[[], Scores]) -> Scores:
-    """Return what the .npz `file` holds, or compute and keep it there; None keeps nothing."""
-    if file is not None and file.exists():
+def cached(file: Path, compute: Callable[[], Scores]) -> Scores:
+    """Return what the .npz `file` holds, or compute and keep it there."""
+    if file.exists():
         with np.load(file) as kept:
             return Scores(kept["probabilities"], float(kept["cpu_s"]))
     scores = compute()
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(file, probabilities=scores.probabilities, cpu_s=scores.cpu_s)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(file, probabilities=scores.probabilities, cpu_s=scores.cpu_s)
     return scores
