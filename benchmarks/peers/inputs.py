@@ -12,6 +12,9 @@ import numpy as np
 
 from benchmarks.kit.in_memory_log import InMemoryLog
 
+_LENGTH_CLASSES = 32
+"""Of a history's length, two for each doubling."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -35,8 +38,9 @@ def inputs_of(log: InMemoryLog, *, max_behaviors: int, numbers: np.ndarray | Non
         distinct, codes = np.unique([str(value) for value in column], return_inverse=True)
         ids[name], vocabulary[name] = codes.astype(np.int64), len(distinct)
     for name, history in sorted(rows.histories.items()):
-        ids[f"num_{name}"] = (2 * np.log2(1 + history.ends - history.starts)).astype(np.int64)
-        vocabulary[f"num_{name}"] = int(ids[f"num_{name}"].max()) + 1
+        classes = 2 * np.log2(1.0 + history.ends - history.starts)
+        ids[f"num_{name}"] = np.minimum(classes, _LENGTH_CLASSES - 1).astype(np.int64)
+        vocabulary[f"num_{name}"] = _LENGTH_CLASSES
     own = [column.astype(np.float32)[:, None] for column in rows.num.values()]
     parts = [*own, *([] if numbers is None else [numbers.astype(np.float32)])]
     return Inputs(

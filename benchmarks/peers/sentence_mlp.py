@@ -29,7 +29,7 @@ class SentenceMlp(nn.Module):
         self.embedding = EmbeddingLayer(ids)
         self.mean = nn.EmbeddingBag.from_pretrained(sentences, freeze=True, mode="mean", padding_idx=0)
         width = sentences.shape[1] * (1 + 2 * len(histories)) + sum(feature.embed_dim for feature in ids)
-        self.normalise = nn.BatchNorm1d(width, momentum=0.01)
+        self.normalise = nn.BatchNorm1d(width, momentum=0.05)
         self.mlp = MLP(width, dims=list(hidden_widths), dropout=dropout)
 
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -25,7 +25,7 @@ class TreesSettings:
     l2: float = 5.0
     row_share: float = 0.8
     column_share: float = 0.5
-    growth: float = 0.03
+    growth: float = 0.1
 
 
 class TreesPeer:

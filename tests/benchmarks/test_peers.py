@@ -26,7 +26,7 @@ def _log(labels=None):
     rng = np.random.default_rng(0)
     num_rows = DAYS * ROWS_A_DAY
     user, item = rng.integers(USERS, size=num_rows), rng.integers(ITEMS, size=num_rows)
-    p = 1 / (1 + np.exp(-2.0 * ((user >= USERS // 2) + (item >= ITEMS // 2) - 1.0)))
+    p = 1 / (1 + np.exp(-3.0 * ((user >= USERS // 2) + (item >= ITEMS // 2) - 1.0)))
     drawn = (rng.random(num_rows) < p).astype(np.float32)
     labels = drawn if labels is None else labels
     shown_at = np.sort(rng.integers(DAY_US, size=(DAYS, ROWS_A_DAY)), axis=1) + np.arange(DAYS)[:, None] * DAY_US
@@ -89,7 +89,7 @@ def test_every_peer_finds_the_users_and_items_that_click(name):
     scores = _run(log, name)
     assert np.isnan(scores[_of_day(0)]).all()
     assert ((scores[judged] >= 0) & (scores[judged] <= 1)).all()
-    assert auc(log.rows.labels[judged], scores[judged]) > 0.6  # best reachable: 0.80
+    assert auc(log.rows.labels[judged], scores[judged]) > 0.6  # best reachable: 0.72 from the user or item alone, more from both
 
 
 @pytest.mark.parametrize("name", OF_EARLIER_DAYS)
