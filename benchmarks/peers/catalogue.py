@@ -23,7 +23,7 @@ TREES = "trees"
 STACKED_ON = ("logistic_regression", "deepfm", "dcn_v2", "din", "dcn_v2_numbers", "sentence_mlp")
 MAX_BEHAVIORS = 20
 """Newest behaviors of each text feature that a network reads."""
-NETWORKS_TUNED = "55 runs of one seed over all networks: epochs, optimiser, both rates, batch, dropout, widths, decay"
+NETWORKS_TUNED = "108 runs over all networks: replay, optimiser, rates, batch, dropout, widths, decay, lengths"
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,19 @@ def _trees(settings: TreesSettings, material: Material, seed: int, scores: Mappi
 
 
 MEANS: dict[str, Of] = {"user_mean": "user", "item_mean": "item", "sum_of_means": "sum"}
-_MEANS_TUNED = "smoothing of both means, 8 runs"
+_MEANS_TUNED = "smoothing of both means, 16 runs"
 PEERS: dict[str, Entry] = {
     **{
         f"{name}{suffix}": Entry(partial(_means, of, running), _MEANS_TUNED, seeded=False)
         for suffix, running in (("", False), ("_running", True))
         for name, of in MEANS.items()
     },
-    "logistic_regression": Entry(_linear, "strength of L2, 5 runs", seeded=False),
+    "logistic_regression": Entry(_linear, "strength of L2, 4 runs", seeded=False),
     "deepfm": Entry(partial(_network, "deepfm", False), NETWORKS_TUNED),
     "dcn_v2": Entry(partial(_network, "dcn_v2", False), NETWORKS_TUNED),
     "din": Entry(partial(_network, "din", False), NETWORKS_TUNED),
     "sentence_mlp": Entry(partial(_network, "sentence_mlp", False), NETWORKS_TUNED),
-    TREES: Entry(partial(_trees, TreesSettings()), "rounds, rate, leaves, shares, re-fit"),
+    TREES: Entry(partial(_trees, TreesSettings()), "rounds, rate, leaves, rows a leaf, column share, re-fits, 8 runs"),
     "dcn_v2_numbers": Entry(partial(_network, "dcn_v2", True), NETWORKS_TUNED),
-    "stacked": Entry(partial(_trees, TreesSettings()), "as trees", reads=STACKED_ON),
+    "stacked": Entry(partial(_trees, TreesSettings()), "none of its own: settings of the trees", reads=STACKED_ON),
 }

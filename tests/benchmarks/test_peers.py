@@ -89,7 +89,8 @@ def test_every_peer_finds_the_users_and_items_that_click(name):
     scores = _run(log, name)
     assert np.isnan(scores[_of_day(0)]).all()
     assert ((scores[judged] >= 0) & (scores[judged] <= 1)).all()
-    assert auc(log.rows.labels[judged], scores[judged]) > 0.6  # best reachable: 0.72 from the user or item alone, more from both
+    # Either of user and item tells 0.72 of 1.
+    assert auc(log.rows.labels[judged], scores[judged]) > 0.6
 
 
 @pytest.mark.parametrize("name", OF_EARLIER_DAYS)
