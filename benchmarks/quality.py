@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -135,10 +134,8 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
     means = {}
     for name in names:
         entry = PEERS.get(name)
-        run: Callable[[int], Scores] = (
-            comparison.ours if entry is None else lambda seed, name=name: comparison.peer(name, seed)
-        )
-        runs = [run(seed) for seed in range(1, (seeds if entry is None or entry.seeded else 1) + 1)]
+        run_seeds = range(1, (seeds if entry is None or entry.seeded else 1) + 1)
+        runs = [comparison.ours(seed) if entry is None else comparison.peer(name, seed) for seed in run_seeds]
         means[name] = mean_of(runs)
         document.rows.append(comparison.row(name, runs, "default settings" if entry is None else entry.effort))
         print("{model}: AUC {auc:.4f}, {cpu_s:.0f} s".format(**document.rows[-1]), file=sys.stderr)
