@@ -1,0 +1,57 @@
+"""Numbers about an impression's user, item and both that were known before it was shown.
+
+A stand-in for the pipeline's own numbers, which take its place as an argument. Every sum is over rows of strictly earlier
+`shown_at`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.kit.in_memory_log import InMemoryLog
+from benchmarks.peers.means import smoothed, sums_before
+
+_NEWEST = 10
+_SECOND_US = 1_000_000
+
+
+def numbers_of(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
+    """Return the numbers of all impressions, (R, K) float32 with NaN = absent, and their K names."""
+    rows = log.rows
+    times, labels = rows.shown_at, rows.labels.astype(np.float64)
+    everywhere = np.zeros(len(rows), np.int64)
+    half = np.full(len(rows), 0.5)
+    base = smoothed(sums_before(everywhere, labels, times), half, weight=2.0)
+    keys: dict[str, np.ndarray] = {"user": rows.user_ids, "item": rows.item_ids}
+    for name, column in rows.cat.items():
+        keys[name] = column
+        keys[f"user_{name}"] = np.array([f"{u}\n{c}" for u, c in zip(rows.user_ids, column, strict=True)], object)
+    codes = {name: np.unique([str(v) for v in key], return_inverse=True)[1] for name, key in keys.items()}
+    found: dict[str, np.ndarray] = {"base": base}
+    for name, of_row in codes.items():
+        sums = sums_before(of_row, labels, times)
+        found[f"{name}_count"] = sums.counts
+        found[f"{name}_mean"] = smoothed(sums, base, weight=4.0)
+    for name in ("user", "item"):
+        newest = sums_before(codes[name], labels, times, newest=_NEWEST)
+        found[f"{name}_newest_mean"] = smoothed(newest, base, weight=1.0)
+        found[f"{name}_seconds_since_last"] = _seconds_since(codes[name], times, newest=1)
+        found[f"{name}_seconds_of_newest"] = _seconds_since(codes[name], times, newest=_NEWEST)
+    zero = np.zeros(len(rows))
+    for name, of_other in (("item", "user"), ("user", "item")):
+        surprise = labels - found[f"{of_other}_mean"]
+        found[f"{name}_surprise"] = smoothed(sums_before(codes[name], surprise, times), zero, weight=2.0)
+    for name, column in rows.num.items():
+        found[f"num_{name}"] = column
+    for feature, history in sorted(rows.histories.items()):
+        found[f"{feature}_length"] = (history.ends - history.starts).astype(np.float64)
+    return np.stack(list(found.values()), axis=1).astype(np.float32), list(found)
+
+
+def _seconds_since(ids: np.ndarray, times: np.ndarray, *, newest: int) -> np.ndarray:
+    """Return the mean age of the newest earlier rows of the same id, NaN where there is none."""
+    start = times[0] if len(times) else 0
+    seconds = (times - start) / _SECOND_US
+    sums = sums_before(ids, seconds, times, newest=newest)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(sums.counts > 0, seconds - sums.totals / sums.counts, np.nan)

@@ -1,0 +1,244 @@
+"""AUC of BAHE beside public click models, on the same rows of the same days, each day scored before it is trained on.
+
+    python -m benchmarks.quality [LANDING --first 2013-02-28 --report-from 2013-10-01 --last 2013-11-06] [--json] [--small]
+
+Without LANDING a synthetic log is made, whose best reachable AUC is known. Days from `--first` on are trained on, those
+from `--report-from` on are judged. `--cache` keeps progressive scores, so that a run can be done in pieces (`--only`) and
+a model need not run twice; empty it when a model changes.
+
+Row: `auc` and the other metrics are means over seeds of one model's; `auc_of_mean` is that of the seeds' mean probability.
+Figures: `auc` of BAHE; `auc_minus_best_peer` with the lower end of its 95 % interval over resamples of users, on mean
+probabilities, against the peer that is best on these very rows; `cold_auc_minus_trees` likewise on rows whose user or item
+was seen fewer than ten times before; on a synthetic log `oracle_share`, (AUC - ½) / (best reachable AUC - ½).
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from transformers import AutoConfig
+from transformers.utils import logging
+
+from bahe_tasks.checkpoint import checkpoint_dir
+from bahe_tasks.config import Config, EncoderConfig
+from bahe_tasks.core.intervals import paired_auc_difference_interval
+from bahe_tasks.core.metrics import auc, evaluate
+from bahe_tasks.sources.synthetic import oracle_auc, synthesize
+from benchmarks.kit.document import Document
+from benchmarks.kit.in_memory_log import InMemoryLog, part_of, read_log
+from benchmarks.kit.replay import replay
+from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
+from benchmarks.peers.catalogue import PEERS, TREES, Material
+from benchmarks.peers.means import sums_before
+from benchmarks.peers.point_in_time import numbers_of
+from benchmarks.peers.progressive import Scores, cached, days_of, progressive
+
+OURS = "bahe"
+COLD_BELOW = 10
+"""Earlier impressions of a user or item."""
+SYNTHETIC_FIRST = date(2024, 1, 1)
+SYNTHETIC_DAYS, SYNTHETIC_USERS = 21, 1000
+SMALL_DAYS, SMALL_USERS = 4, 80
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A log, what is judged of it, and what scores it."""
+
+    log: InMemoryLog
+    material: Material
+    embeddings: np.ndarray  # (M, H) float16 of the shallow layers
+    config: Config
+    judged: np.ndarray  # (R,) bool
+    cache: Path
+
+    def ours(self, seed: int) -> Scores:
+        """Return the progressive scores of BAHE as `config` has it."""
+        days = [(day, part_of(self.log.rows, rows)) for day, rows in days_of(self.log)]
+
+        def compute() -> Scores:
+            found, _ = replay(days, self.embeddings, self.config, seed=seed)
+            first_day = np.full(len(self.log.rows) - len(found.scores), np.nan)
+            return Scores(np.concatenate([first_day, found.scores]), found.train_cpu_s + found.score_cpu_s)
+
+        return cached(self._file(OURS, seed), compute)
+
+    def peer(self, name: str, seed: int) -> Scores:
+        """Return the progressive scores of a peer; its CPU seconds include those of the peers it reads."""
+        entry = PEERS[name]
+
+        def compute() -> Scores:
+            read = {other: self.peer(other, seed) for other in entry.reads}
+            peer = entry.build(self.material, seed, {other: scores.probabilities for other, scores in read.items()})
+            own = progressive(peer, days_of(self.log), num_rows=len(self.log.rows))
+            return Scores(own.probabilities, own.cpu_s + sum(scores.cpu_s for scores in read.values()))
+
+        return cached(self._file(name, seed if entry.seeded else 0), compute)
+
+    def _file(self, name: str, seed: int) -> Path:
+        first, last = (days_of(self.log)[n].day for n in (0, -1))
+        return self.cache / f"{name}-{first}-{last}-{seed}.npz"
+
+    @property
+    def cold(self) -> np.ndarray:
+        """Judged rows whose user or item was seen fewer than `COLD_BELOW` times before, (R,) bool."""
+        rows = self.log.rows
+        seen = [sums_before(ids, rows.labels, rows.shown_at).counts for ids in (rows.user_ids, rows.item_ids)]
+        return self.judged & (np.minimum(*seen) < COLD_BELOW)
+
+    def row(self, name: str, runs: list[Scores], effort: str) -> dict[str, Any]:
+        """Return what a model reached on the judged rows."""
+        rows, judged = self.log.rows, self.judged
+        labels, users = rows.labels[judged].astype(np.float64), rows.user_ids[judged]
+        days = rows.shown_at[judged] // 86_400_000_000
+        of_seeds = [evaluate(labels, run.probabilities[judged], users) for run in runs]
+        of_days = [
+            auc(labels[days == day], run.probabilities[judged][days == day]) for run in runs for day in np.unique(days)
+        ]
+        return {
+            "model": name,
+            "auc": float(np.mean([found["auc"] for found in of_seeds])),
+            "auc_of_mean": auc(labels, mean_of(runs)[judged]),
+            "auc_of_days": float(np.nanmean(of_days)),
+            "gauc": float(np.mean([found["gauc"] for found in of_seeds])),
+            "logloss": float(np.mean([found["logloss"] for found in of_seeds])),
+            "seeds": len(runs),
+            "cpu_s": float(np.mean([run.cpu_s for run in runs])),
+            "effort": effort,
+        }
+
+    def minus(self, a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+        """Return AUC(a) - AUC(b) on the rows (R,) bool, and the lower end of its 95 % interval."""
+        labels, users = self.log.rows.labels[rows].astype(np.float64), self.log.rows.user_ids[rows]
+        found = paired_auc_difference_interval(labels, a[rows], b[rows], users, seed=0)
+        return found.estimate, found.low
+
+
+def mean_of(runs: list[Scores]) -> np.ndarray:
+    """Return the mean probability over seeds, (R,)."""
+    return np.mean([run.probabilities for run in runs], axis=0)
+
+
+def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document:
+    """Run the named models and return what each reached; figures need `bahe` and a peer among them."""
+    document = Document("quality")
+    document.figures |= {"rows": float(comparison.judged.sum()), "cold_rows": float(comparison.cold.sum())}
+    means = {}
+    for name in names:
+        entry = PEERS.get(name)
+        run_seeds = range(1, (seeds if entry is None or entry.seeded else 1) + 1)
+        runs = [comparison.ours(seed) if entry is None else comparison.peer(name, seed) for seed in run_seeds]
+        means[name] = mean_of(runs)
+        document.rows.append(comparison.row(name, runs, "default settings" if entry is None else entry.effort))
+        print("{model}: AUC {auc:.4f}, {cpu_s:.0f} s".format(**document.rows[-1]), file=sys.stderr)
+    peers = [row for row in document.rows if row["model"] != OURS]
+    if OURS not in means or not peers:
+        return document
+    best = max(peers, key=lambda row: row["auc_of_mean"])["model"]
+    document.figures["auc"] = next(row["auc"] for row in document.rows if row["model"] == OURS)
+    against = [("auc_minus_best_peer", best, comparison.judged)]
+    if TREES in means:
+        against.append(("cold_auc_minus_trees", TREES, comparison.cold))
+    for figure, other, rows in against:
+        estimate, low = comparison.minus(means[OURS], means[other], rows)
+        document.figures |= {figure: estimate, f"{figure}_low": low}
+    return document
+
+
+def prepare(landing: Path, config: Config, *, first: date, report_from: date, last: date, cache: Path) -> Comparison:
+    """Read the days from `first` to `last` and encode their texts, by the shallow layers and by the whole LLM."""
+    whole_log = read_log(landing)
+    edges = [np.datetime64(day, "us").astype(np.int64) for day in (first, report_from)]
+    after = np.datetime64(last + timedelta(1), "us").astype(np.int64)
+    start, judged_from, end = np.searchsorted(whole_log.rows.shown_at, [*edges, after])
+    log = InMemoryLog(part_of(whole_log.rows, slice(start, end)), whole_log.texts)
+    folder = checkpoint_dir(config.encoder.checkpoint)
+    numbers, _ = numbers_of(log)
+    material = Material.of(log, numbers=numbers, sentences=log.encode(folder, whole_llm(config.encoder)))
+    return Comparison(
+        log=log,
+        material=material,
+        embeddings=log.encode(folder, config.encoder),
+        config=config,
+        judged=np.arange(start, end) >= judged_from,
+        cache=cache,
+    )
+
+
+def whole_llm(encoder: EncoderConfig) -> EncoderConfig:
+    """Return the encoder with every layer of its LLM: sentence embeddings."""
+    layers = AutoConfig.from_pretrained(checkpoint_dir(encoder.checkpoint)).num_hidden_layers
+    return replace(encoder, num_shallow_layers=layers)
+
+
+def synthetic(scratch: Path, *, days: int, users: int) -> Path:
+    """Make a clean synthetic log from 2024-01-01 on and return its landing folder."""
+    landing = scratch / "landing"
+    synthesize(landing, days=days, users=users, seed=1, first_day=SYNTHETIC_FIRST, flaw_share=0.0)
+    return landing
+
+
+def tiny(scratch: Path, landing: Path) -> Config:
+    """Return the configuration of a tiny random LLM that knows the words of the log."""
+    folder = scratch / "bert"
+    save_checkpoint("bert", read_log(landing).texts, folder)
+    encoder = EncoderConfig(checkpoint=str(folder), num_shallow_layers=1, device="cpu")
+    return Config(home=scratch, encoder=encoder, model=MODEL, training=TRAINING)
+
+
+def main(
+    landing: Annotated[Path | None, typer.Argument(help="Landing folder; a synthetic log without.")] = None,
+    first: Annotated[datetime, typer.Option(help="First day trained on.")] = datetime(2013, 2, 28),
+    report_from: Annotated[datetime, typer.Option(help="First day judged.")] = datetime(2013, 10, 1),
+    last: Annotated[datetime, typer.Option(help="Last day judged.")] = datetime(2013, 11, 6),
+    seeds: Annotated[int, typer.Option(min=1, help="Models of each kind that a seed changes.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Names of models; all without.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps progressive scores.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    small: Annotated[
+        bool, typer.Option(help="A tiny random LLM, few days and users of the synthetic log, one seed.")
+    ] = False,
+) -> None:
+    """Run BAHE and its peers over the same days and compare them."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    names = [OURS, *PEERS] if only is None else only
+    unknown = set(names) - {OURS, *PEERS}
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not among {', '.join([OURS, *PEERS])}")
+    with tempfile.TemporaryDirectory(prefix="bahe-quality-") as temporary:
+        scratch = Path(temporary)
+        config = Config(home=scratch)
+        days = tuple(day.date() for day in (first, report_from, last))
+        made = small or landing is None
+        if small or landing is None:
+            num_days, users = (SMALL_DAYS, SMALL_USERS) if small else (SYNTHETIC_DAYS, SYNTHETIC_USERS)
+            landing = synthetic(scratch, days=num_days, users=users)
+            end = SYNTHETIC_FIRST + timedelta(num_days - 1)
+            days = (SYNTHETIC_FIRST, end - timedelta(num_days // 3), end)
+        if small:
+            config, seeds = tiny(scratch, landing), 1
+        comparison = prepare(
+            landing, config, first=days[0], report_from=days[1], last=days[2], cache=cache or scratch / "cache"
+        )
+        document = compare(comparison, names, seeds=seeds)
+        if made and "auc" in document.figures:
+            best = oracle_auc(landing, days[1], days[2])
+            document.figures |= {"oracle_auc": best, "oracle_share": (document.figures["auc"] - 0.5) / (best - 0.5)}
+    document.show(as_json=as_json)
+
+
+app = typer.Typer(add_completion=False)
+app.command()(main)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,81 @@
+import json
+from datetime import date
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import quality
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.progressive import Scores
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("quality")
+    landing = quality.synthetic(scratch, days=3, users=40)
+    config = quality.tiny(scratch, landing)
+    return quality.prepare(
+        landing,
+        config,
+        first=date(2024, 1, 1),
+        report_from=date(2024, 1, 3),
+        last=date(2024, 1, 3),
+        cache=scratch / "cache",
+    )
+
+
+def test_judged_rows_are_those_of_the_days_reported(comparison):
+    days = comparison.log.rows.shown_at // 86_400_000_000 - (date(2024, 1, 1) - date(1970, 1, 1)).days
+    np.testing.assert_array_equal(comparison.judged, days == 2)
+
+
+def test_cold_rows_have_a_user_or_item_seen_fewer_than_ten_times_before(comparison):
+    rows = comparison.log.rows
+    for r in np.flatnonzero(comparison.judged)[::20]:
+        earlier = rows.shown_at < rows.shown_at[r]
+        seen = [(ids[earlier] == ids[r]).sum() for ids in (rows.user_ids, rows.item_ids)]
+        assert comparison.cold[r] == (min(seen) < 10)
+
+
+def test_figures_compare_with_the_best_peer_and_the_trees(comparison):
+    document = quality.compare(comparison, ["bahe", "user_mean", "item_mean", "trees"], seeds=1)
+    auc = {row["model"]: row["auc"] for row in document.rows}
+    best = max(value for name, value in auc.items() if name != "bahe")
+    assert document.figures["auc"] == auc["bahe"]
+    assert document.figures["auc_minus_best_peer"] == pytest.approx(auc["bahe"] - best)
+    assert document.figures["auc_minus_best_peer_low"] < document.figures["auc_minus_best_peer"]
+    assert document.figures["cold_auc_minus_trees_low"] <= document.figures["cold_auc_minus_trees"]
+
+
+def test_scores_of_a_seed_are_kept_and_read_again(comparison):
+    found = comparison.peer("deepfm", 1)
+    again = comparison.peer("deepfm", 1)
+    np.testing.assert_array_equal(found.probabilities, again.probabilities)
+    assert again.cpu_s == found.cpu_s
+    assert len(list(comparison.cache.glob("deepfm-*.npz"))) == 1
+
+
+def test_a_row_averages_metrics_over_seeds(comparison):
+    labels = comparison.log.rows.labels.astype(float)
+    right, wrong = Scores(0.2 + 0.5 * labels, 1.0), Scores(0.7 - 0.5 * labels, 3.0)
+    row = comparison.row("x", [right, wrong], "none")
+    assert (row["auc"], row["auc_of_days"], row["auc_of_mean"]) == (0.5, 0.5, 0.5)
+    assert (row["seeds"], row["cpu_s"]) == (2, 2.0)
+
+
+def test_the_program_prints_one_document():
+    result = CliRunner().invoke(quality.app, ["--json", "--small", "--only", "bahe", "--only", "sum_of_means"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert [row["model"] for row in document["rows"]] == ["bahe", "sum_of_means"]
+    assert 0 < document["figures"]["oracle_share"] < 1.5
+
+
+def test_a_model_unknown_is_wrong_use():
+    assert CliRunner().invoke(quality.app, ["--small", "--only", "nothing"]).exit_code == 2
+
+
+def test_peers_that_read_others_stand_after_them():
+    names = list(PEERS)
+    assert all(names.index(other) < names.index(name) for name, entry in PEERS.items() for other in entry.reads)
