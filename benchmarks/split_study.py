@@ -33,7 +33,7 @@ from benchmarks.kit.program import benchmark_arguments
 from benchmarks.kit.split_variants import SplitVariant, num_layers, replay_variant, split_variants
 from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
 
-SMALL = {"days": 2, "users": 8, "max_behaviors": 3}
+SMALL = {"days": 2, "users": 5, "max_behaviors": 3}
 HALF_WIDTH = 0.002
 
 

@@ -43,8 +43,7 @@ from benchmarks.kit.replay import Predictions, replay
 from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
 from benchmarks.kit.update_policies import NO_UPDATE, WARM_START, WEEKLY, UpdatePolicy, refit
 
-POLICIES = (WARM_START, NO_UPDATE, WEEKLY, refit(3), refit(7), refit(14))
-SMALL = {"days": 16, "users": 6, "max_behaviors": 4, "base_days": 14}
+SMALL = {"days": 10, "users": 3, "max_behaviors": 3, "base_days": 2, "windows": [2]}
 
 
 class BaseTooShortError(ValueError):
@@ -120,20 +119,20 @@ def rows_of(found: Judged, warm: Judged) -> list[dict[str, Any]]:
     return rows
 
 
-def run(study: StudyLog, config: Config, *, num_base_days: int, seeds: int) -> Document:
-    """Replay every policy. Raises `BaseTooShortError`."""
-    longest = max(policy.window_days for policy in POLICIES)
+def run(study: StudyLog, config: Config, *, windows: list[int], num_base_days: int, seeds: int) -> Document:
+    """Replay every policy; `windows` are the days of the re-fits. Raises `BaseTooShortError`."""
+    longest = max(windows)
     if not longest <= num_base_days < len(study.days):
         raise BaseTooShortError(
             f"{num_base_days} of {len(study.days)} days with impressions are base days: "
-            f"at least {longest}, the longest window, and fewer than all are needed"
+            f"at least {longest}, the longest window of a re-fit, and fewer than all are needed"
         )
     document = Document("update_study")
     folder = checkpoint_dir(config.encoder.checkpoint)
     embeddings = study.log.encode_read([rows for _, rows in study.days], folder, config.encoder)
     bases = [replay(study.days[:num_base_days], embeddings, config, seed=1000 * seed)[1] for seed in range(seeds)]
     warm: Judged | None = None
-    for policy in POLICIES:
+    for policy in (WARM_START, NO_UPDATE, WEEKLY, *map(refit, windows)):
         predictions = [
             replay_policy(
                 policy,
@@ -176,9 +175,10 @@ def _figures(found: Judged, warm: Judged) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = benchmark_arguments(__doc__, small=f"{SMALL['users']} users, {SMALL['days']} days")
+    parser = benchmark_arguments(__doc__, small=f"{SMALL['users']} users, {SMALL['days']} days, one re-fit")
     add_log_arguments(parser, days=28, users=60, max_behaviors=8)
     parser.add_argument("--base-days", type=int, default=14, help="days with impressions before the first judged one")
+    parser.add_argument("--windows", type=int, nargs="+", default=[3, 7, 14], help="days of each re-fit")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each policy")
     given = parser.parse_args()
     if given.small:
@@ -186,7 +186,9 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     config = Config(home=Path(), training=TrainingConfig(num_threads=1))
-    run(read_study_log(given), config, num_base_days=given.base_days, seeds=given.seeds).show(as_json=given.json)
+    study = read_study_log(given)
+    document = run(study, config, windows=given.windows, num_base_days=given.base_days, seeds=given.seeds)
+    document.show(as_json=given.json)
 
 
 if __name__ == "__main__":
