@@ -1,6 +1,6 @@
 """What fresh models are worth: warm start every day, re-fit on a window, weekly update, no update.
 
-    python -m benchmarks.update_study [--json] [--small] [--landing FOLDER --first-day YYYY-MM-DD] [--days 28] [--seeds 1]
+    python -m benchmarks.update_study [--json] [--small] [--landing FOLDER --first-day YYYY-MM-DD] [--days 24] [--seeds 1]
 
 The first `--base-days` days make a model, trained on day by day; every policy is then judged on the same days after it:
 
@@ -176,7 +176,7 @@ def _figures(found: Judged, warm: Judged) -> dict[str, float]:
 
 def main() -> None:
     parser = benchmark_arguments(__doc__, small=f"{SMALL['users']} users, {SMALL['days']} days, one re-fit")
-    add_log_arguments(parser, days=28, users=60, max_behaviors=8)
+    add_log_arguments(parser, days=24, users=20, max_behaviors=8)
     parser.add_argument("--base-days", type=int, default=14, help="days with impressions before the first judged one")
     parser.add_argument("--windows", type=int, nargs="+", default=[3, 7, 14], help="days of each re-fit")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each policy")
