@@ -61,6 +61,7 @@ class Judged:
 
     @property
     def scores(self) -> list[np.ndarray]:
+        """Click probabilities of each seed, (R,)."""
         return [of_seed.scores for of_seed in self.predictions]
 
 

@@ -49,6 +49,7 @@ class Predictions:
 
     @property
     def train_cpu_s(self) -> float:
+        """Processor seconds of all updates."""
         return sum(update.cpu_s for update in self.updates)
 
 
@@ -66,6 +67,7 @@ def replay(
 
     Without `start`, the model of the days before (it is trained on, give a copy), the first day is trained on alone.
     `rows_after` gives what is trained on once a day is over, None for nothing; unless given, that day.
+    Raises `ValueError` where no day is scored.
     """
     device = pick_device(config.encoder.device)
     model = start

@@ -61,6 +61,7 @@ class Reading(nn.Module):
 
     @property
     def columns(self) -> nn.Module:
+        """Hashed and numeric columns of the model."""
         return self.model.columns
 
     def forward(self, batch: Batch) -> torch.Tensor:
