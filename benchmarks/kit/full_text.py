@@ -24,6 +24,7 @@ from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND, ImpressionRows, Row
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.head_fields import ColumnFields, embedding_fields, field_sizes
 from bahe_tasks.core.heads import HEADS
+from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.sequence_inputs import age_buckets
@@ -70,13 +71,31 @@ class TokenSequences:
     mask: torch.Tensor  # (B, T) bool
     ages_s: torch.Tensor  # (B, T) float32, seconds from a token's behavior to the time histories end at
 
+    @classmethod
+    def of(cls, sequences: list[tuple[np.ndarray, np.ndarray]], device: torch.device) -> TokenSequences:
+        """Pad (ids, ages) of each sequence on the right, to one token at least."""
+        lengths = np.array([len(ids) for ids, _ in sequences])
+        mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]
+        ids, ages = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.float32)
+        ids[mask] = np.concatenate([ids for ids, _ in sequences])
+        ages[mask] = np.concatenate([ages for _, ages in sequences])
+        return cls(*(torch.from_numpy(array).to(device) for array in (ids, mask, ages)))
+
+    def of_group(self, chosen: torch.Tensor) -> TokenSequences:
+        """Return the sequences at `chosen` (Q,) int64, padded to their longest."""
+        mask = self.mask[chosen]
+        longest = max(int(mask.sum(1).max()), 1)
+        return TokenSequences(self.ids[chosen, :longest], mask[:, :longest], self.ages_s[chosen, :longest])
+
 
 @dataclass(frozen=True)
 class FullTextBatch:
-    """B impressions. An empty history and an unknown title have no token."""
+    """B impressions of U user states and I items, as in `core.batches`. An empty history and an unknown title have no token."""
 
-    histories: TokenSequences
-    titles: TokenSequences
+    histories: TokenSequences  # U of them
+    titles: TokenSequences  # I of them
+    user_of: torch.Tensor  # (B,) int64, row in `histories`
+    item_of: torch.Tensor  # (B,) int64, row in `titles`
     cat: torch.Tensor  # (B, C) int64
     num: torch.Tensor  # (B, K) float32, NaN = absent
 
@@ -91,9 +110,9 @@ def collate_full_text(
     max_tokens: int,
     device: torch.device,
 ) -> FullTextBatch:
-    """Return the batch of the rows at `index` (B,) int64.
+    """Return the batch of the rows at `index` (B,) int64, each a user state and an item of its own.
 
-    Each text feature may have max_tokens / N tokens: its newest behaviors are read, whole, until the next has no room.
+    Each text feature may have max_tokens / N tokens, as in `newest_that_fit`.
     """
     room = max_tokens // max(len(features), 1)
     histories, titles = [], []
@@ -104,20 +123,33 @@ def collate_full_text(
                 continue
             history = rows.histories[feature]
             read = slice(history.starts[r], history.ends[r])
-            texts, occurred_at = history.behavior_rows[read], history.occurred_at[read]
-            fits = np.cumsum(tokens.lengths(texts)[::-1])[::-1] <= room
-            texts, occurred_at = texts[fits], occurred_at[fits]
-            ids.append(tokens.of_texts(texts))
-            ages.append(np.repeat((rows.as_of[r] - occurred_at) / MICROSECONDS_PER_SECOND, tokens.lengths(texts)))
+            ages_s = (rows.as_of[r] - history.occurred_at[read]) / MICROSECONDS_PER_SECOND
+            found = newest_that_fit(history.behavior_rows[read], ages_s, tokens, room=room)
+            ids.append(found[0])
+            ages.append(found[1])
         histories.append((np.concatenate(ids), np.concatenate(ages)))
         title = tokens.of_texts(rows.title_rows[r : r + 1] if rows.title_rows[r] >= 0 else rows.title_rows[:0])
         titles.append((title, np.zeros(len(title))))
+    own = torch.arange(len(index), device=device)
     return FullTextBatch(
-        histories=_padded(histories, device),
-        titles=_padded(titles, device),
+        histories=TokenSequences.of(histories, device),
+        titles=TokenSequences.of(titles, device),
+        user_of=own,
+        item_of=own,
         cat=torch.from_numpy(columns.cat[index]).to(device),
         num=torch.from_numpy(columns.num[index]).to(device),
     )
+
+
+def newest_that_fit(
+    texts: np.ndarray, ages_s: np.ndarray, tokens: TokenTable, *, room: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return token ids and the age of each token, of the newest of the behaviors (S,), oldest first.
+
+    Behaviors are read whole, until the next older one has no room among `room` tokens.
+    """
+    fits = np.cumsum(tokens.lengths(texts)[::-1])[::-1] <= room
+    return tokens.of_texts(texts[fits]), np.repeat(ages_s[fits], tokens.lengths(texts[fits]))
 
 
 class FullTextCtrModel(nn.Module):
@@ -163,33 +195,29 @@ class FullTextCtrModel(nn.Module):
 
     def forward(self, batch: FullTextBatch) -> torch.Tensor:
         """Logits of a batch, (B, L), the click's first."""
-        user, item = self.user_embedding(batch.histories), self.item_embedding(batch.titles)
+        user = self.user_embedding(batch.histories)[batch.user_of]
+        item = self.item_embedding(batch.titles)[batch.item_of]
         return self.head(embedding_fields(HISTORY, user, item) | self.columns(batch.cat, batch.num))
 
     def _read(self, sequences: TokenSequences, if_empty: torch.Tensor) -> torch.Tensor:
+        """Read sequences of similar length together, as `core.batches` does; an empty one is the learned vector."""
         filled = sequences.mask.any(1).nonzero()[:, 0]
         pooled = if_empty.repeat(len(sequences.mask), 1)
         if not len(filled):
             return pooled
-        mask = sequences.mask[filled]
-        vectors = self.deep.get_input_embeddings()(sequences.ids[filled])
-        ages = age_buckets(sequences.ages_s[filled], num_buckets=self.recency.num_embeddings)
-        vectors = vectors + self.recency(ages).to(vectors.dtype)
-        hidden = self.deep(inputs_embeds=vectors, attention_mask=mask.long()).last_hidden_state
-        found = pool(hidden, mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
-        return pooled.index_copy(0, filled, found.to(pooled.dtype))
+        lengths = sequences.mask[filled].sum(1).cpu().numpy()
+        for of_filled in length_groups(lengths, device=filled.device):
+            chosen = filled[torch.from_numpy(of_filled).to(filled.device)]
+            group = sequences.of_group(chosen)
+            vectors = self.deep.get_input_embeddings()(group.ids)
+            ages = age_buckets(group.ages_s, num_buckets=self.recency.num_embeddings)
+            vectors = vectors + self.recency(ages).to(vectors.dtype)
+            hidden = self.deep(inputs_embeds=vectors, attention_mask=group.mask.long()).last_hidden_state
+            found = pool(hidden, group.mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
+            pooled = pooled.index_copy(0, chosen, found.to(pooled.dtype))
+        return pooled
 
 
 def as_trainable(model: FullTextCtrModel) -> BaheCtrModel:
     """Return the model under the type that `core.optimizers.Optimizers` asks for; it reads what both models have."""
     return cast(BaheCtrModel, model)
-
-
-def _padded(sequences: list[tuple[np.ndarray, np.ndarray]], device: torch.device) -> TokenSequences:
-    """Pad (ids, ages) of each row on the right, to one token at least."""
-    lengths = np.array([len(ids) for ids, _ in sequences])
-    mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]
-    ids, ages = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.float32)
-    ids[mask] = np.concatenate([ids for ids, _ in sequences])
-    ages[mask] = np.concatenate([ages for _, ages in sequences])
-    return TokenSequences(*(torch.from_numpy(array).to(device) for array in (ids, mask, ages)))

@@ -7,6 +7,7 @@ before `shown_at`, oldest first, ties by text; the newest item row with `updated
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -33,16 +34,39 @@ class InMemoryLog:
         """Return the behavior embeddings of the texts, (M, H) float16."""
         return encode_texts(self.texts, checkpoint_dir=checkpoint_dir, encoder=encoder)
 
+    def encode_read(self, rows: Sequence[ImpressionRows], checkpoint_dir: Path, encoder: EncoderConfig) -> np.ndarray:
+        """Return the embeddings of the texts that `rows` read, (M, H) float16; those of the others are zero."""
+        read = texts_read(rows)
+        found = encode_texts([self.texts[n] for n in read], checkpoint_dir=checkpoint_dir, encoder=encoder)
+        embeddings = np.zeros((len(self.texts), found.shape[1]), np.float16)
+        embeddings[read] = found
+        return embeddings
+
+    def between(self, first: date, last: date) -> ImpressionRows:
+        """Return the rows of the days from `first` to `last`."""
+        low, high = np.searchsorted(self.rows.shown_at, [_start_us(first), _start_us(last + timedelta(days=1))])
+        return part_of(self.rows, slice(low, high))
+
     def days(self, first: date, last: date) -> list[tuple[date, ImpressionRows]]:
         """Return the rows of each day from `first` to `last` that has any."""
         found = []
         for offset in range((last - first).days + 1):
             day = first + timedelta(days=offset)
-            start = (day - date(1970, 1, 1)).days * _DAY_US
-            low, high = np.searchsorted(self.rows.shown_at, [start, start + _DAY_US])
-            if low < high:
-                found.append((day, part_of(self.rows, slice(low, high))))
+            rows = self.between(day, day)
+            if len(rows):
+                found.append((day, rows))
         return found
+
+
+def texts_read(rows: Sequence[ImpressionRows]) -> np.ndarray:
+    """Return the sorted numbers of the texts that histories and titles of these impressions point to, int64."""
+    found = [np.zeros(0, np.int64)]
+    for part in rows:
+        found.append(part.title_rows[part.title_rows >= 0])
+        for history in part.histories.values():
+            spans = set(zip(history.starts.tolist(), history.ends.tolist(), strict=True))
+            found += [history.behavior_rows[start:end] for start, end in spans]
+    return np.unique(np.concatenate(found))
 
 
 def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
@@ -70,12 +94,13 @@ def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
     )
 
 
-def read_log(landing: Path, *, max_behaviors: int = 50) -> InMemoryLog:
-    """Read every day of a landing folder of json lines; `max_behaviors` is S."""
-    impressions = _read(landing, "impressions", "shown_at").sort_values(["shown_at", "impression_id"])
+def read_log(landing: Path, *, max_behaviors: int = 50, last: date | None = None) -> InMemoryLog:
+    """Read a landing folder of json lines, every day or those up to `last`; `max_behaviors` is S."""
+    impressions = _read(landing, "impressions", "shown_at", last).sort_values(["shown_at", "impression_id"])
     impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
-    events = _read(landing, "behavior_events", "occurred_at").sort_values(["feature", "user_id", "occurred_at", "text"])
-    items = _read(landing, "items", "updated_at").sort_values("updated_at")
+    events = _read(landing, "behavior_events", "occurred_at", last)
+    events = events.sort_values(["feature", "user_id", "occurred_at", "text"])
+    items = _read(landing, "items", "updated_at", last).sort_values("updated_at")
     known = _items_of(impressions, items)
     texts = sorted({*events["text"], *known["title"].dropna()})
     row_of = pd.Index(texts)
@@ -108,8 +133,13 @@ def read_log(landing: Path, *, max_behaviors: int = 50) -> InMemoryLog:
     )
 
 
-def _read(landing: Path, folder: str, time_column: str) -> pd.DataFrame:
+def _start_us(day: date) -> int:
+    return (day - date(1970, 1, 1)).days * _DAY_US
+
+
+def _read(landing: Path, folder: str, time_column: str, last: date | None) -> pd.DataFrame:
     files = sorted((landing / folder).glob("dt=*/*.jsonl"))
+    files = [file for file in files if last is None or file.parent.name <= f"dt={last}"]
     frames = [pd.read_json(file, lines=True, dtype=False, convert_dates=False) for file in files]
     frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
     times = pd.to_datetime(frame[time_column], format="ISO8601", utc=True).dt.tz_convert(None)
