@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
-from bahe_tasks.core.heads import Tower
+from bahe_tasks.core.head_fields import field_sizes
+from bahe_tasks.core.heads import HEADS, DcnV2Head, DeepFmHead, MlpHead, Tower
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS
 
@@ -37,3 +39,17 @@ class NumbersTower(nn.Module):
         """Fields (B, width of the field) each → (B,)."""
         expected = fields["numbers"] @ self.expected_of_numbers
         return self.expectation * expected + self.output(self.tower(fields))[:, 0]
+
+
+def head_and_tower(spec: ModelSpec, *, width: int) -> tuple[MlpHead | DeepFmHead | DcnV2Head, NumbersTower | None]:
+    """Return the untrained CTR head of a model and its numbers' tower, `None` where it reads no numbers; `width` is H."""
+    sizes = field_sizes(spec, width=width)
+    tower = NumbersTower(sizes, spec) if spec.numbers else None
+    head = HEADS[spec.model.head]({name: sizes[name] for name in sizes if name != "numbers"}, spec.labels, spec.model)
+    return head, tower
+
+
+def click_logits(head: nn.Module, tower: NumbersTower | None, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Fields (B, width of the field) each → (B, L): what the head says, for the click with what the tower adds."""
+    logits: torch.Tensor = head({name: field for name, field in fields.items() if name != "numbers"})
+    return logits if tower is None else logits + pad(tower(fields).unsqueeze(1), (0, logits.shape[1] - 1))

@@ -1,13 +1,14 @@
-"""Numbers about an impression's user, item and both that were known before it was shown.
+"""Numbers about an impression's user, item and both that were known before it was shown, as peers read them.
 
-A stand-in for the pipeline's own numbers, which take its place as an argument. Every sum is over rows of strictly earlier
-`shown_at`.
+Those of the pipeline (`core.point_in_time`) and others that are usual: means over the newest impressions, rates of each
+`cat_*` value and of the user on it, lengths of histories, `num_*` columns. Every sum is over rows of strictly earlier `shown_at`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from bahe_tasks.core.point_in_time import NUMBERS, point_in_time_numbers
 from benchmarks.kit.in_memory_log import InMemoryLog
 from benchmarks.peers.means import smoothed, sums_before
 
@@ -16,7 +17,15 @@ _SECOND_US = 1_000_000
 
 
 def numbers_of(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
-    """Return the numbers of all impressions, (R, K) float32 with NaN = absent, and their K names."""
+    """Return all numbers of the impressions, (R, K) float32 with NaN = absent, and their K names."""
+    own, names = usual_numbers(log)
+    if log.rows.sums is None:
+        return own, names
+    return np.concatenate([own, point_in_time_numbers(log.rows.sums)], 1), [*names, *NUMBERS]
+
+
+def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
+    """Return the numbers that need no running sums, (R, K) float32 with NaN = absent, and their K names."""
     rows = log.rows
     times, labels = rows.shown_at, rows.labels.astype(np.float64)
     everywhere = np.zeros(len(rows), np.int64)
