@@ -20,7 +20,7 @@ def counted_rows(plan: DedupPlan, *, today: DataFrame, earlier: DataFrame, event
     """Return one row an impression or event that counts, with the keys it has.
 
     Columns: impression_id (of impressions of the day that ask for their sums, else null), seen_us and fact_us (microseconds
-    since 1970, null: is none), label, feature, value, user_key, item_key, and keys: array<struct<scope, key, owner>>.
+    since 1970, null: is none), label, feature, value, user_key, item_key, feature_key, and keys: array<struct<scope, key, owner>>.
     `today`: the day's impressions; `earlier`: those of other days whose label, or whose showing, is not in the state yet,
     both with `title`; `events`: those that landed since. All with their `dt` and all readable.
     """
@@ -30,6 +30,7 @@ def counted_rows(plan: DedupPlan, *, today: DataFrame, earlier: DataFrame, event
         {
             "user_key": state_key("user", F.col("user_id")),
             "item_key": state_key("item", F.col("item_id")),
+            "feature_key": state_key("feature", F.col("feature")),
             "tokens": F.coalesce(title_tokens(F.col("text")), F.array().cast("array<string>")),
         }
     )
@@ -42,7 +43,16 @@ def counted_rows(plan: DedupPlan, *, today: DataFrame, earlier: DataFrame, event
         F.transform("tokens", lambda token: _key("pair", state_key("pair", user, token), owner)),
     )
     return keyed.select(
-        "impression_id", "seen_us", "fact_us", "label", "feature", "value", "user_key", "item_key", keys.alias("keys")
+        "impression_id",
+        "seen_us",
+        "fact_us",
+        "label",
+        "feature",
+        "value",
+        "user_key",
+        "item_key",
+        "feature_key",
+        keys.alias("keys"),
     )
 
 

@@ -44,7 +44,8 @@ class DayScalars:
         numbers = [F.lit(part) for name, (mean, deviation) in self.moments.items() for part in (name, [mean, deviation])]
         of_feature = F.try_element_at(F.create_map(*numbers), feature)
         score = (value - of_feature[0]) / of_feature[1]
-        return F.greatest(F.least(score, F.lit(MAX_VALUE_SCORE)), F.lit(-MAX_VALUE_SCORE))
+        clipped = F.greatest(F.least(score, F.lit(MAX_VALUE_SCORE)), F.lit(-MAX_VALUE_SCORE))
+        return F.when(score.isNotNull(), clipped)  # least and greatest pass over null
 
 
 def day_scalars(counted: DataFrame, before: DataFrame, *, day: date) -> DayScalars:

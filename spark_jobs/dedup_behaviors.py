@@ -102,7 +102,7 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
             fresh["behavior_events"],
             first=plan.state_before and plan.state_before + timedelta(days=1),
         ),
-    ).localCheckpoint()
+    )
     sums = running_sums(spark, plan, counted)
     return DayTables(
         settled=settled,

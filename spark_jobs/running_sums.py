@@ -7,23 +7,24 @@ that sums fade by one factor when they are read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
-from bahe_tasks.running_sums import MIN_RATE, PRIOR_VALUES, STATISTICS, prior_facts
+from bahe_tasks.running_sums import MIN_RATE, PRIOR_VALUES, STATISTICS, prior_facts, state_key
+from bahe_tasks.schemas import TABLES
 from spark_jobs.counted_rows import DAY_US, start_us
 from spark_jobs.day_scalars import DayScalars, day_scalars
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days, read_delta
 from spark_jobs.impression_sums import impression_sums
 from spark_jobs.sum_columns import SUM_COLUMNS, columns_of, gathered, growth, spread, sum_column
-from spark_jobs.title_tokens import state_key
 
 _OPENING, _CLOSING = -(2**62), 2**62
 _LONGEST = float("inf")
-_STATE = ("scope", "key", "owner", "updated", "first_at", "last_at", "sums")
+_BROADCAST_KEYS = 500_000  # of 16 bytes; a day with more is joined by shuffles
 
 
 class DaySums(NamedTuple):
@@ -33,49 +34,56 @@ class DaySums(NamedTuple):
     state: DataFrame
 
 
-def running_sums(spark: SparkSession, plan: DedupPlan, counted: DataFrame) -> DaySums:
-    """Return the sums of the day's impressions and the partition of the table running_sums. `counted`: its rows, kept."""
+def running_sums(spark: SparkSession, plan: DedupPlan, rows: DataFrame) -> DaySums:
+    """Return the sums of the day's impressions and the partition of the table running_sums. `rows`: `counted_rows`."""
+    observed = Observation()
+    counted = rows.observe(observed, F.sum(F.size("keys")).alias("keys")).localCheckpoint()
+    day_is_small = (observed.get["keys"] or 0) <= _BROADCAST_KEYS
+    small = F.broadcast if day_is_small else _as_it_is
     partitions = read_delta(spark, plan.tables_dir, "running_sums")
-    before = _state_before(spark, plan, counted, partitions).localCheckpoint()
+    before = _state_before(spark, plan, counted, partitions, small).localCheckpoint()
     scalars = day_scalars(counted, before, day=plan.day)
     of_keys = before.where(F.col("scope").isin(*STATISTICS))
-    rows = (
-        _openings(of_keys, start_us(plan.day))
-        .unionByName(_facts(counted, of_keys, scalars, start_us(plan.day)), allowMissingColumns=True)
+    start = start_us(plan.day)
+    in_time = (
+        _openings(of_keys, start)
+        .unionByName(_facts(counted, of_keys, scalars, start, small), allowMissingColumns=True)
         .unionByName(_questions(counted), allowMissingColumns=True)
         .unionByName(_closings(of_keys), allowMissingColumns=True)
     )
-    answers = _answers(rows, start_us(plan.day)).localCheckpoint()
+    answers = _answers(in_time, start).localCheckpoint()
+    asked = answers.where("impression_id IS NOT NULL")
     return DaySums(
-        of_impressions=impression_sums(answers.where("impression_id IS NOT NULL"), base_rate=scalars.base_rate),
+        of_impressions=small(impression_sums(asked, base_rate=scalars.base_rate)),
         state=_state_after(spark, plan, answers.where("impression_id IS NULL"), scalars, partitions),
     )
 
 
-def _state_before(spark: SparkSession, plan: DedupPlan, counted: DataFrame, partitions: DataFrame) -> DataFrame:
+def _state_before(
+    spark: SparkSession, plan: DedupPlan, counted: DataFrame, partitions: DataFrame, small: Callable[[DataFrame], DataFrame]
+) -> DataFrame:
     """Return each key that the day touches once, with its newest row of the state; null where it has none."""
     nobody = F.lit(None).cast("bigint").alias("owner")
-    features = counted.where("feature IS NOT NULL").select(
-        F.lit("feature").alias("scope"), state_key("feature", F.col("feature")).alias("key"), nobody
+    features = counted.where("feature_key IS NOT NULL").select(
+        F.lit("feature").alias("scope"), F.col("feature_key").alias("key"), nobody
     )
-    log = spark.range(1).select(F.lit("all").alias("scope"), state_key("all").alias("key"), nobody)
-    touched = (
-        counted.select(F.inline("keys"))
-        .union(features)
-        .union(log)
-        .groupBy("scope", "key")
-        .agg(F.max("owner").alias("owner"))
-    )
-    newest = _newest(partitions.where(in_days(plan.state_days) if plan.state_days else "false").drop("owner"), touched)
-    return touched.join(newest, ["scope", "key"], "left")
+    log = spark.range(1).select(F.lit("all").alias("scope"), F.lit(state_key("all")).alias("key"), nobody)
+    touched = counted.select(F.inline("keys")).union(features).union(log)
+    if not plan.state_days:
+        nothing = spark.createDataFrame([], TABLES["running_sums"].ddl).drop("dt")
+        return _newest(touched.unionByName(nothing, allowMissingColumns=True))
+    state = partitions.where(in_days(plan.state_days)).drop("dt", "owner")
+    of_touched = state.join(small(touched.select("scope", "key")), ["scope", "key"], "left_semi")
+    return _newest(touched.unionByName(of_touched, allowMissingColumns=True))
 
 
-def _newest(rows: DataFrame, touched: DataFrame | None) -> DataFrame:
-    """Return the newest row of each key, of `touched` alone if given."""
-    wanted = rows if touched is None else rows.join(touched.select("scope", "key"), ["scope", "key"], "left_semi")
-    row = F.struct(*[column for column in _STATE if column in rows.columns and column not in ("scope", "key")])
-    newest = wanted.groupBy("scope", "key").agg(F.max_by(row, F.col("updated")).alias("row"))
-    return newest.select("scope", "key", "row.*")
+def _newest(rows: DataFrame) -> DataFrame:
+    """Return the newest row of each key, and its owner from whichever row has one."""
+    row = F.struct("updated", "first_at", "last_at", "sums")
+    newest = rows.groupBy("scope", "key").agg(
+        F.max("owner").alias("owner"), F.max_by(row, F.col("updated")).alias("row")
+    )
+    return newest.select("scope", "key", "owner", "row.*")
 
 
 def _openings(of_keys: DataFrame, start: int) -> DataFrame:
@@ -96,13 +104,13 @@ def _openings(of_keys: DataFrame, start: int) -> DataFrame:
     )
 
 
-def _facts(counted: DataFrame, of_keys: DataFrame, scalars: DayScalars, start: int) -> DataFrame:
+def _facts(counted: DataFrame, of_keys: DataFrame, scalars: DayScalars, start: int, small: Callable[[DataFrame], DataFrame]) -> DataFrame:
     """Return labels and events as facts of each of their keys, with what was not expected of them."""
     scored = counted.where("fact_us IS NOT NULL").withColumn(
         "score", scalars.score(F.col("value"), F.col("feature"))
     )
     for scope in ("user", "item"):
-        scored = scored.join(_expected(of_keys, scope, scalars.base_rate), f"{scope}_key", "left")
+        scored = scored.join(small(_expected(of_keys, scope, scalars.base_rate)), f"{scope}_key", "left")
     rate = {scope: F.coalesce(f"{scope}_rate", F.lit(scalars.base_rate)) for scope in ("user", "item")}
     value = {scope: F.coalesce(f"{scope}_value", F.lit(0.0)) for scope in ("user", "item")}
     both = _clipped(rate["user"] + rate["item"] - scalars.base_rate)
@@ -211,7 +219,7 @@ def _state_after(
     of_log = spark.createDataFrame(scalars.state, "scope string, key bigint, updated date, sums array<double>")
     state = of_keys.unionByName(of_log, allowMissingColumns=True)
     if plan.days_to_merge:
-        state = _newest(state.unionByName(partitions.where(in_days(plan.days_to_merge)).drop("dt")), None)
+        state = _newest(state.unionByName(partitions.where(in_days(plan.days_to_merge)).drop("dt")))
     return state.withColumn("dt", F.lit(plan.day))
 
 
@@ -221,3 +229,7 @@ def _instant(column: str) -> Column:
 
 def _clipped(rate: Column) -> Column:
     return F.greatest(F.least(rate, F.lit(1 - MIN_RATE)), F.lit(MIN_RATE))
+
+
+def _as_it_is(rows: DataFrame) -> DataFrame:
+    return rows
