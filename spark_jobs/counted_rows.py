@@ -20,11 +20,13 @@ def counted_rows(plan: DedupPlan, *, today: DataFrame, earlier: DataFrame, event
     """Return one row an impression or event that counts, with the keys it has.
 
     Columns: impression_id (of impressions of the day that ask for their sums, else null), seen_us and fact_us (microseconds
-    since 1970, null: is none), label, feature, value, user_key, item_key, feature_key, and keys: array<struct<scope, key, owner>>.
+    since the start of the day, null: is none), label, feature, value, user_key, item_key, feature_key, and keys: array<struct<scope, key, owner>>.
     `today`: the day's impressions; `earlier`: those of other days whose label, or whose showing, is not in the state yet,
     both with `title`; `events`: those that landed since. All with their `dt` and all readable.
     """
-    rows = _impressions(plan, today, asks=True).union(_impressions(plan, earlier, asks=False)).union(_events(plan, events))
+    rows = (
+        _impressions(plan, today, asks=True).union(_impressions(plan, earlier, asks=False)).union(_events(plan, events))
+    )
     counting = rows.where("seen_us IS NOT NULL OR fact_us IS NOT NULL")
     keyed = counting.withColumns(
         {
@@ -56,11 +58,6 @@ def counted_rows(plan: DedupPlan, *, today: DataFrame, earlier: DataFrame, event
     )
 
 
-def label_known_us(*, label_delay_s: int) -> Column:
-    """Return when the label of an impression may be used, microseconds since 1970."""
-    return F.coalesce(F.unix_micros("label_known_at"), F.unix_micros("shown_at") + label_delay_s * 1_000_000)
-
-
 def start_us(day: date) -> int:
     """Return the first microsecond of a day since 1970, UTC."""
     return (day - date(1970, 1, 1)).days * DAY_US
@@ -73,14 +70,15 @@ def _impressions(plan: DedupPlan, impressions: DataFrame, *, asks: bool) -> Data
     if plan.state_before is not None:
         is_fact &= F.col("label_date") > F.lit(plan.state_before)
         is_seen &= F.col("dt") > F.lit(plan.state_before)
-    known_us = _counts_from(plan, label_known_us(label_delay_s=plan.landing.label_delay_s))
+    delayed_us = F.unix_micros("shown_at") + plan.landing.label_delay_s * 1_000_000
+    known_us = _counts_from(plan, F.coalesce(F.unix_micros("label_known_at"), delayed_us))
     asked = F.when(~F.col("is_late"), F.col("impression_id")) if asks else F.lit(None).cast("string")
     return impressions.select(
         asked.alias("impression_id"),
         "user_id",
         "item_id",
         F.col("title").alias("text"),
-        F.when(is_seen, F.unix_micros("shown_at")).alias("seen_us"),
+        F.when(is_seen, F.unix_micros("shown_at") - start_us(plan.day)).alias("seen_us"),
         F.when(is_fact, known_us).alias("fact_us"),
         F.col("label").cast("double").alias("label"),
         F.lit(None).cast("string").alias("feature"),
@@ -103,7 +101,8 @@ def _events(plan: DedupPlan, events: DataFrame) -> DataFrame:
 
 
 def _counts_from(plan: DedupPlan, time_us: Column) -> Column:
-    """Return when a fact begins to count; with `as_of: day_start` at the last microsecond of its day."""
+    """Return when a fact begins to count, from the start of the day; with `as_of: day_start` at the last microsecond of its day."""
+    time_us = time_us - start_us(plan.day)
     if plan.numbers.as_of == "impression":
         return time_us
     return time_us - F.pmod(time_us, F.lit(DAY_US)) + (DAY_US - 1)

@@ -21,7 +21,7 @@ from bahe_tasks.running_sums import (
     MIN_VALUE_VARIANCE,
     state_key,
 )
-from spark_jobs.counted_rows import DAY_US, start_us
+from spark_jobs.counted_rows import DAY_US
 
 _ALL = state_key("all")
 StateRow = tuple[str, int, date, list[float]]
@@ -41,7 +41,9 @@ class DayScalars:
         """Return a value in deviations from the mean of its feature, clipped; null where that is not known."""
         if not self.moments:
             return F.lit(None).cast("double")
-        numbers = [F.lit(part) for name, (mean, deviation) in self.moments.items() for part in (name, [mean, deviation])]
+        numbers = [
+            F.lit(part) for name, (mean, deviation) in self.moments.items() for part in (name, [mean, deviation])
+        ]
         of_feature = F.try_element_at(F.create_map(*numbers), feature)
         score = (value - of_feature[0]) / of_feature[1]
         clipped = F.greatest(F.least(score, F.lit(MAX_VALUE_SCORE)), F.lit(-MAX_VALUE_SCORE))
@@ -50,7 +52,7 @@ class DayScalars:
 
 def day_scalars(counted: DataFrame, before: DataFrame, *, day: date) -> DayScalars:
     """Return the scalars of a day. `counted`: its rows; `before`: the state of its keys before it."""
-    found = _collect(counted, before, start_us(day))
+    found = _collect(counted, before)
     known = {row["key"]: row for row in found if row["feature"] is None and row["key"] is not None}
     facts, clicks = _faded_base(known.get(_ALL), day)
     base_rate = (clicks + BASE_PRIOR[0]) / (facts + BASE_PRIOR[1])
@@ -66,9 +68,7 @@ def day_scalars(counted: DataFrame, before: DataFrame, *, day: date) -> DayScala
         earlier = known[key]["sums"] if key in known else [0.0] * 3
         at_start = [old + new for old, new in zip(earlier, row["sums"][:3], strict=True)]
         moments[row["feature"]] = _moments(*at_start)
-        state.append(
-            ("feature", key, day, [old + new for old, new in zip(earlier, row["sums"][3:], strict=True)])
-        )
+        state.append(("feature", key, day, [old + new for old, new in zip(earlier, row["sums"][3:], strict=True)]))
     fade = 0.5 ** (1 / BASE_HALF_LIFE_DAYS)
     state.append(("all", _ALL, day, [facts * fade, clicks * fade]))
     return DayScalars(
@@ -78,11 +78,11 @@ def day_scalars(counted: DataFrame, before: DataFrame, *, day: date) -> DayScala
     )
 
 
-def _collect(counted: DataFrame, before: DataFrame, start: int) -> list[Any]:
+def _collect(counted: DataFrame, before: DataFrame) -> list[Any]:
     """Return, in one job, the state of the scopes all and feature, and what the rows of each feature and the labels add."""
-    days_back = F.floor((F.lit(start + DAY_US - 1) - F.col("fact_us")) / DAY_US)
+    days_back = F.floor((F.lit(DAY_US - 1) - F.col("fact_us")) / DAY_US)
     weight = F.pow(F.lit(0.5), days_back / F.lit(BASE_HALF_LIFE_DAYS))
-    at_start = F.when(F.col("fact_us") < start, F.col("value"))
+    at_start = F.when(F.col("fact_us") < 0, F.col("value"))
     value = F.col("value")
     moments = [F.count(at_start), F.sum(at_start), F.sum(at_start**2), F.count(value), F.sum(value), F.sum(value**2)]
     labels = [F.sum(weight), F.sum(weight * F.col("label"))]

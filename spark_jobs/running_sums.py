@@ -8,9 +8,10 @@ that sums fade by one factor when they are read.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from bahe_tasks.running_sums import MIN_RATE, PRIOR_VALUES, STATISTICS, prior_facts, state_key
@@ -44,14 +45,13 @@ def running_sums(spark: SparkSession, plan: DedupPlan, rows: DataFrame) -> DaySu
     before = _state_before(spark, plan, counted, partitions, small).localCheckpoint()
     scalars = day_scalars(counted, before, day=plan.day)
     of_keys = before.where(F.col("scope").isin(*STATISTICS))
-    start = start_us(plan.day)
     in_time = (
-        _openings(of_keys, start)
-        .unionByName(_facts(counted, of_keys, scalars, start, small), allowMissingColumns=True)
+        _openings(of_keys, plan.day)
+        .unionByName(_facts(counted, of_keys, scalars, small), allowMissingColumns=True)
         .unionByName(_questions(counted), allowMissingColumns=True)
         .unionByName(_closings(of_keys), allowMissingColumns=True)
     )
-    answers = _answers(in_time, start).localCheckpoint()
+    answers = _answers(in_time).localCheckpoint()
     asked = answers.where("impression_id IS NOT NULL")
     return DaySums(
         of_impressions=small(impression_sums(asked, base_rate=scalars.base_rate)),
@@ -60,7 +60,11 @@ def running_sums(spark: SparkSession, plan: DedupPlan, rows: DataFrame) -> DaySu
 
 
 def _state_before(
-    spark: SparkSession, plan: DedupPlan, counted: DataFrame, partitions: DataFrame, small: Callable[[DataFrame], DataFrame]
+    spark: SparkSession,
+    plan: DedupPlan,
+    counted: DataFrame,
+    partitions: DataFrame,
+    small: Callable[[DataFrame], DataFrame],
 ) -> DataFrame:
     """Return each key that the day touches once, with its newest row of the state; null where it has none."""
     nobody = F.lit(None).cast("bigint").alias("owner")
@@ -86,60 +90,53 @@ def _newest(rows: DataFrame) -> DataFrame:
     return newest.select("scope", "key", "owner", "row.*")
 
 
-def _openings(of_keys: DataFrame, start: int) -> DataFrame:
+def _openings(of_keys: DataFrame, day: date) -> DataFrame:
     """Return the state before the day as the first fact of each key."""
-    old = of_keys.where("updated IS NOT NULL")
-    elapsed = (F.unix_date("updated") + 1) * F.lit(DAY_US) - F.lit(start)
-    columns = spread(F.col("sums"), F.col("scope"))
-    return old.select(
+    elapsed = f"(date_diff(updated, DATE '{day}') + 1) * {DAY_US}L"
+    return of_keys.where("updated IS NOT NULL").selectExpr(
         "scope",
         "key",
-        F.lit(_OPENING).alias("time_us"),
-        F.unix_micros("first_at").alias("first_us"),
-        F.unix_micros("last_at").alias("last_us"),
-        *[
-            (columns[sum_column(*column)] * growth(elapsed, column[1])).alias(sum_column(*column))
-            for column in SUM_COLUMNS
-        ],
+        f"{_OPENING} AS time_us",
+        f"unix_micros(first_at) - {start_us(day)} AS first_us",
+        f"unix_micros(last_at) - {start_us(day)} AS last_us",
+        *[f"{spread(column)} * {growth(elapsed, column[1])} AS {sum_column(*column)}" for column in SUM_COLUMNS],
     )
 
 
-def _facts(counted: DataFrame, of_keys: DataFrame, scalars: DayScalars, start: int, small: Callable[[DataFrame], DataFrame]) -> DataFrame:
+def _facts(
+    counted: DataFrame, of_keys: DataFrame, scalars: DayScalars, small: Callable[[DataFrame], DataFrame]
+) -> DataFrame:
     """Return labels and events as facts of each of their keys, with what was not expected of them."""
-    scored = counted.where("fact_us IS NOT NULL").withColumn(
-        "score", scalars.score(F.col("value"), F.col("feature"))
-    )
+    facts = counted.where("fact_us IS NOT NULL").withColumn("score", scalars.score(F.col("value"), F.col("feature")))
     for scope in ("user", "item"):
-        scored = scored.join(small(_expected(of_keys, scope, scalars.base_rate)), f"{scope}_key", "left")
-    rate = {scope: F.coalesce(f"{scope}_rate", F.lit(scalars.base_rate)) for scope in ("user", "item")}
-    value = {scope: F.coalesce(f"{scope}_value", F.lit(0.0)) for scope in ("user", "item")}
-    both = _clipped(rate["user"] + rate["item"] - scalars.base_rate)
-    scope, label, score = F.col("scope"), F.col("label"), F.col("score")
+        facts = facts.join(small(_expected(of_keys, scope, scalars.base_rate)), f"{scope}_key", "left")
+    base = f"{scalars.base_rate!r}D"
+    expected = facts.selectExpr(
+        "fact_us",
+        "label",
+        "feature",
+        "score",
+        f"coalesce(user_rate, {base}) AS user_rate",
+        f"coalesce(item_rate, {base}) AS item_rate",
+        "coalesce(user_value, 0D) AS user_value",
+        "coalesce(item_value, 0D) AS item_value",
+        "keys",
+    ).selectExpr("*", f"least(greatest(user_rate + item_rate - {base}, {MIN_RATE!r}D), {1 - MIN_RATE!r}D) AS both_rate")
     statistics = {
-        "label_n": F.when(label.isNotNull(), 1.0),
-        "label_s": label,
-        "label_e": F.when(scope == "user", F.col("label_of_user")).otherwise(F.col("label_of_token")),
-        "event_n": F.when(F.col("feature").isNotNull(), 1.0),
-        "value_n": F.when(score.isNotNull(), 1.0),
-        "value_s": score,
-        "value_e": F.when(scope == "user", F.col("value_of_user")).otherwise(F.col("value_of_token")),
+        "label_n": "CASE WHEN label IS NOT NULL THEN 1D END",
+        "label_s": "label",
+        "label_e": "label - CASE WHEN scope = 'user' THEN item_rate ELSE both_rate END",
+        "event_n": "CASE WHEN feature IS NOT NULL THEN 1D END",
+        "value_n": "CASE WHEN score IS NOT NULL THEN 1D END",
+        "value_s": "score",
+        "value_e": "score - item_value - CASE WHEN scope = 'user' THEN 0D ELSE user_value END",
     }
-    residuals = {
-        "label_of_user": label - rate["item"],
-        "label_of_token": label - both,
-        "value_of_user": score - value["item"],
-        "value_of_token": score - value["user"] - value["item"],
-    }
-    weighed = scored.select(
-        "fact_us", "label", "feature", "score", *[column.alias(name) for name, column in residuals.items()], "keys"
-    ).select("*", F.inline("keys"))
-    elapsed = F.col("fact_us") - start
-    return weighed.select(
+    return expected.selectExpr("*", "inline(keys)").selectExpr(
         "scope",
         "key",
-        F.col("fact_us").alias("time_us"),
+        "fact_us AS time_us",
         *[
-            (statistics[statistic] * growth(elapsed, half_life)).alias(sum_column(statistic, half_life))
+            f"({statistics[statistic]}) * {growth('fact_us', half_life)} AS {sum_column(statistic, half_life)}"
             for statistic, half_life in SUM_COLUMNS
         ],
     )
@@ -147,88 +144,78 @@ def _facts(counted: DataFrame, of_keys: DataFrame, scalars: DayScalars, start: i
 
 def _expected(of_keys: DataFrame, scope: str, base_rate: float) -> DataFrame:
     """Return the smoothed rate of clicks and mean of values of each user, or item, before the day."""
-    longest = {
-        name: F.get("sums", F.lit(columns_of(scope).index((name, _LONGEST))))
+    label_n, label_s, value_n, value_s = (
+        f"get(sums, {columns_of(scope).index((name, _LONGEST))})"
         for name in ("label_n", "label_s", "value_n", "value_s")
-    }
+    )
     prior = prior_facts(scope, base_rate)
-    return of_keys.where((F.col("scope") == scope) & F.col("updated").isNotNull()).select(
-        F.col("key").alias(f"{scope}_key"),
-        ((longest["label_s"] + prior * base_rate) / (longest["label_n"] + prior)).alias(f"{scope}_rate"),
-        (longest["value_s"] / (longest["value_n"] + PRIOR_VALUES[scope])).alias(f"{scope}_value"),
+    return of_keys.where(f"scope = '{scope}' AND updated IS NOT NULL").selectExpr(
+        f"key AS {scope}_key",
+        f"({label_s} + {prior * base_rate!r}D) / ({label_n} + {prior!r}D) AS {scope}_rate",
+        f"{value_s} / ({value_n} + {PRIOR_VALUES[scope]!r}D) AS {scope}_value",
     )
 
 
 def _questions(counted: DataFrame) -> DataFrame:
     """Return the impressions shown as sightings of each of their keys; those of the day ask."""
-    seen = F.col("seen_us")
-    shown = counted.where("seen_us IS NOT NULL").select("impression_id", "seen_us", F.inline("keys"))
-    return shown.select(
-        "scope",
-        "key",
-        "impression_id",
-        seen.alias("time_us"),
-        seen.alias("first_us"),
-        seen.alias("last_us"),
+    shown = counted.where("seen_us IS NOT NULL").selectExpr("impression_id", "seen_us", "inline(keys)")
+    return shown.selectExpr(
+        "scope", "key", "impression_id", "seen_us AS time_us", "seen_us AS first_us", "seen_us AS last_us"
     )
 
 
 def _closings(of_keys: DataFrame) -> DataFrame:
     """Return a last question of each key."""
-    return of_keys.select("scope", "key", "owner", F.lit(_CLOSING).alias("time_us"))
+    return of_keys.selectExpr("scope", "key", "owner", f"{_CLOSING} AS time_us")
 
 
-def _answers(rows: DataFrame, start: int) -> DataFrame:
+def _answers(rows: DataFrame) -> DataFrame:
     """Return questions and closings with the sums, and first and last sightings, strictly before their time."""
-    before = Window.partitionBy("scope", "key").orderBy("time_us").rangeBetween(Window.unboundedPreceding, -1)
-    names = [sum_column(*column) for column in SUM_COLUMNS]
-    answered = rows.select(
+    before = "OVER (PARTITION BY scope, key ORDER BY time_us RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+    answered = rows.selectExpr(
         "scope",
         "key",
         "owner",
         "impression_id",
         "time_us",
-        F.min("first_us").over(before).alias("first_us"),
-        F.max("last_us").over(before).alias("last_us"),
-        *[F.sum(name).over(before).alias(name) for name in names],
-    ).where(F.col("impression_id").isNotNull() | (F.col("time_us") == _CLOSING))
-    asked = F.when(F.col("time_us") == _CLOSING, F.lit(start + DAY_US)).otherwise(F.col("time_us"))
-    faded = {
-        sum_column(*column): F.col(sum_column(*column)) * growth(F.lit(start) - asked, column[1])
-        for column in SUM_COLUMNS
-    }
-    return answered.withColumns(faded)
+        f"min(first_us) {before} AS first_us",
+        f"max(last_us) {before} AS last_us",
+        *[f"sum({sum_column(*column)}) {before} AS {sum_column(*column)}" for column in SUM_COLUMNS],
+    ).where(f"impression_id IS NOT NULL OR time_us = {_CLOSING}")
+    return answered.selectExpr(
+        "scope",
+        "key",
+        "owner",
+        "impression_id",
+        "time_us",
+        "first_us",
+        "last_us",
+        *[
+            f"{sum_column(*column)} * {growth(f'-least(time_us, {DAY_US})', column[1])} AS {sum_column(*column)}"
+            for column in SUM_COLUMNS
+        ],
+    )
 
 
 def _state_after(
     spark: SparkSession, plan: DedupPlan, closings: DataFrame, scalars: DayScalars, partitions: DataFrame
 ) -> DataFrame:
     """Return the day's partition of the state: keys touched by the day, and those of the partitions it takes over."""
-    sums = F.lit(None).cast("array<double>")
-    for scope in STATISTICS:
-        sums = F.when(F.col("scope") == scope, gathered(scope)).otherwise(sums)
-    of_keys = closings.select(
+    sums = " ".join(f"WHEN '{scope}' THEN {gathered(scope)}" for scope in STATISTICS)
+    of_keys = closings.selectExpr(
         "scope",
         "key",
         "owner",
-        F.lit(plan.day).alias("updated"),
-        _instant("first_us").alias("first_at"),
-        _instant("last_us").alias("last_at"),
-        sums.alias("sums"),
+        f"DATE '{plan.day}' AS updated",
+        f"timestamp_micros(first_us + {start_us(plan.day)}) AS first_at",
+        f"timestamp_micros(last_us + {start_us(plan.day)}) AS last_at",
+        f"CASE scope {sums} END AS sums",
     )
     of_log = spark.createDataFrame(scalars.state, "scope string, key bigint, updated date, sums array<double>")
     state = of_keys.unionByName(of_log, allowMissingColumns=True)
     if plan.days_to_merge:
         state = _newest(state.unionByName(partitions.where(in_days(plan.days_to_merge)).drop("dt")))
     return state.withColumn("dt", F.lit(plan.day))
-
-
-def _instant(column: str) -> Column:
-    return F.timestamp_micros(F.col(column))
-
-
-def _clipped(rate: Column) -> Column:
-    return F.greatest(F.least(rate, F.lit(1 - MIN_RATE)), F.lit(MIN_RATE))
 
 
 def _as_it_is(rows: DataFrame) -> DataFrame:

@@ -1,14 +1,13 @@
 """The sums of all scopes side by side in one set of columns, and how an array `sums` of the state is laid out in them.
 
 Users have every statistic and every half-life; the other scopes have some of them.
+
+Unusual: expressions are SQL text. There are hundreds, and each call that builds one of Python objects crosses into the JVM.
 """
 
 from __future__ import annotations
 
 import math
-
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
 from bahe_tasks.running_sums import HALF_LIVES_DAYS, STATISTICS
 from spark_jobs.counted_rows import DAY_US
@@ -29,25 +28,23 @@ def columns_of(scope: str) -> list[tuple[str, float]]:
     return [(statistic, half_life) for statistic in STATISTICS[scope] for half_life in HALF_LIVES_DAYS[scope]]
 
 
-def spread(sums: Column, scope: Column) -> dict[str, Column]:
-    """Return an array `sums` of the state as columns; null where its scope does not have one."""
-    found = {}
-    for column in SUM_COLUMNS:
-        value = F.lit(None).cast("double")
-        for name in STATISTICS:
-            if column in columns_of(name):
-                value = F.when(scope == name, F.get(sums, F.lit(columns_of(name).index(column)))).otherwise(value)
-        found[sum_column(*column)] = value
-    return found
+def spread(column: tuple[str, float]) -> str:
+    """Return a column out of the array `sums` of the state; null where its scope does not have it."""
+    places = {scope: columns_of(scope).index(column) for scope in STATISTICS if column in columns_of(scope)}
+    cases = [f"WHEN '{scope}' THEN get(sums, {place})" for scope, place in places.items()]
+    return f"CASE scope {' '.join(cases)} END"
 
 
-def gathered(scope: str) -> Column:
+def gathered(scope: str) -> str:
     """Return the columns of a scope as its array `sums`; what is null is 0."""
-    return F.array(*[F.coalesce(sum_column(*column), F.lit(0.0)) for column in columns_of(scope)])
+    return f"array({', '.join(or_zero(*column) for column in columns_of(scope))})"
 
 
-def growth(elapsed_us: Column, half_life: float) -> Column:
+def or_zero(statistic: str, half_life: float) -> str:
+    """Return a column, 0 where it is null: nothing was counted."""
+    return f"coalesce({sum_column(statistic, half_life)}, 0D)"
+
+
+def growth(elapsed_us: str, half_life: float) -> str:
     """Return 2^(elapsed / half-life): what a fact weighs more than one that is so much older."""
-    if math.isinf(half_life):
-        return F.lit(1.0)
-    return F.pow(F.lit(2.0), elapsed_us / F.lit(half_life * DAY_US))
+    return "1D" if math.isinf(half_life) else f"pow(2D, ({elapsed_us}) / {half_life * DAY_US!r}D)"

@@ -11,9 +11,7 @@ TITLES = [None, "", "Blue Moon", "blue sky, Moon_light", "Été à la mer", "!!"
 FIRST = 19_796  # 2024-03-14; 19,796 is divisible by 4, so that partitions of several days come up
 
 
-def random_log(
-    seed: int, *, days: list[int], rows_a_day: int, plain: bool
-) -> tuple[list[Impression], list[Event]]:
+def random_log(seed: int, *, days: list[int], rows_a_day: int, plain: bool) -> tuple[list[Impression], list[Event]]:
     """Return impressions and events that land on the days.
 
     `plain`: nothing is late and a label is known when its impression is shown; else some rows are late, and some labels
@@ -32,7 +30,9 @@ def random_log(
             user, item = f"u{random.randrange(3)}", f"i{random.randrange(len(TITLES))}"
             if random.random() < 0.5:
                 title = TITLES[int(item[1:])]
-                impressions.append(Impression(f"{day}-{n}", day, user, item, title or None, time_us, random.randrange(2), known_us))
+                impressions.append(
+                    Impression(f"{day}-{n}", day, user, item, title or None, time_us, random.randrange(2), known_us)
+                )
             else:
                 events.append(
                     Event(

@@ -227,7 +227,9 @@ def _answer(
                 / (faded(k, "label_n", half_life) * base * (1 - base) + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
                 for k in keys
             ]
-            values = [faded(k, "value_e", half_life) / (faded(k, "value_n", half_life) + PRIOR_VALUES[scope]) for k in keys]
+            values = [
+                faded(k, "value_e", half_life) / (faded(k, "value_n", half_life) + PRIOR_VALUES[scope]) for k in keys
+            ]
             for kind, of_tokens in (("label", labels), ("value", values)):
                 found[f"{scope}_{kind}_{half_life:g}d"] = _mean(of_tokens)
                 if half_life == HALF_LIVES_DAYS[scope][0]:

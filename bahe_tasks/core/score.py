@@ -101,12 +101,14 @@ def score_pairs(
     item_ids: np.ndarray,
     cat: dict[str, np.ndarray],
     num: dict[str, np.ndarray],
+    sums: np.ndarray | None = None,
     batch_size: int = 4096,
     device: torch.device,
 ) -> np.ndarray:
     """Return the click probability of P pairs from cached embeddings (P, N·H) and (P, H): (P,) float64.
 
     `user_ids`, `item_ids` and the columns in `cat` are (P,) object, None = absent; those in `num` (P,) float64, NaN = absent.
+    `sums` is (P, len(IMPRESSION_SUMS)) float64, NaN = absent.
     """
     model.to(device).eval()
     hashed = torch.from_numpy(hashed_columns(model.spec, user_ids=user_ids, item_ids=item_ids, cat=cat))

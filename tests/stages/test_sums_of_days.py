@@ -65,7 +65,9 @@ class Home:
 
 
 def instant(time_us: int) -> str:
-    return datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{time_us % 1_000_000:06}Z"
+    return (
+        datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{time_us % 1_000_000:06}Z"
+    )
 
 
 def landed_impression(i: Impression) -> dict:
