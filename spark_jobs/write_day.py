@@ -21,7 +21,7 @@ from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions, read_delta
 from spark_jobs.settle_rows import Settled
 
-_CONCURRENT_COMMITS = 4
+_CONCURRENT_COMMITS = 5
 
 
 class DayTables(NamedTuple):

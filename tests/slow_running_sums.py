@@ -50,7 +50,7 @@ class Impression:
     def label_day(self) -> int:
         return max(self.dt, self.known_us // DAY_US)
 
-    def keys(self) -> list[tuple[str, ...]]:
+    def touched(self) -> list[tuple[str, ...]]:
         return keys_of(self.user, self.item, self.title)
 
 
@@ -66,7 +66,7 @@ class Event:
     occurred_us: int
     value: float | None
 
-    def keys(self) -> list[tuple[str, ...]]:
+    def touched(self) -> list[tuple[str, ...]]:
         return keys_of(self.user, self.item, self.text)
 
 
@@ -156,7 +156,7 @@ def _count(
         expected = {"user": of_item, "token": both, "pair": both}
         of = {
             key: {"label_n": 1.0, "label_s": float(i.label), "label_e": i.label - expected.get(key[0], 0.0)}
-            for key in i.keys()
+            for key in i.touched()
         }
         added.append(Fact(counts_from(i.known_us), of, label=i.label))
     for e in events:
@@ -164,7 +164,7 @@ def _count(
         of_user, of_item = mean_value("user", e.user), mean_value("item", e.item)
         expected = {"user": of_item, "token": of_user + of_item, "pair": of_user + of_item}
         of = {}
-        for key in e.keys():
+        for key in e.touched():
             of[key] = {"event_n": 1.0}
             if score is not None:
                 of[key] |= {"value_n": 1.0, "value_s": score, "value_e": score - expected.get(key[0], 0.0)}
@@ -210,7 +210,7 @@ def _answer(
         )
 
     def times(key: tuple[str, ...]) -> tuple[float | None, float | None]:
-        at = [s.shown_us for s in shown if key in s.keys()]
+        at = [s.shown_us for s in shown if key in s.touched()]
         return ((i.shown_us - max(at)) / 1e6, (i.shown_us - min(at)) / 1e6) if at else (None, None)
 
     for scope, name in (("user", i.user), ("item", i.item)):

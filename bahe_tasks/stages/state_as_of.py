@@ -85,7 +85,7 @@ class StateAsOf:
         sums = np.asarray(pc.list_flatten(rows["sums"]), float).reshape(-1, width)
         sums = sums * np.exp2(-age_days[:, None] / half_lives)
         times = [self._seconds_since(rows[name]) for name in ("last_at", "first_at")]
-        found = pd.Index(np.asarray(rows["key"], np.int64)).get_indexer(keys)  # -1 is the last row, of nobody
+        found = pd.Index(np.asarray(rows["key"], np.int64)).get_indexer(pd.Index(keys))  # -1 is the last row, of nobody
         gap_s, age_s = (np.append(time, np.nan)[found] for time in times)
         return np.concatenate([sums, np.zeros((1, width))])[found], gap_s, age_s
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from handmade_sums_log import FIRST, random_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_running_sums import slow_sums
 
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
-from handmade_sums_log import FIRST, random_log
-from slow_running_sums import slow_sums
 
 
 def frames(impressions, events):

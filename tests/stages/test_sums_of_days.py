@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from handmade_sums_log import FIRST, random_log
 from predicted_days import write_rows
 from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
@@ -17,6 +20,8 @@ from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
 from bahe_tasks.config import Config, LandingConfig, NumbersConfig, SparkConfig
 from bahe_tasks.running_sums import IMPRESSION_SUMS, STATISTICS, state_key, state_width
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
+from bahe_tasks.stages.pair_sums import pair_sums
+from bahe_tasks.stages.state_as_of import StateAsOf, active_state
 from bahe_tasks.stores.delta_tables import partition_records, read_table, table_version
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 from spark_jobs.session import spark_session
@@ -108,6 +113,22 @@ def assert_sums(home: Home, expected: dict[str, list[float | None] | None]) -> N
             )
 
 
+def assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day(home, days, impressions, events, **slow):
+    """A pair reads what an impression shown at that very moment would read, whoever and whatever it is of."""
+    end = days[-1] + 1
+    titles = {i.item: i.title for i in impressions if i.title is not None} | {"new": "A new Moon"}
+    pairs = [(user, item) for user in ("u0", "u1", "nobody") for item in ("i0", "i2", "i4", "new", "untitled")]
+    asked = [
+        Impression(f"{user}-{item}", end, user, item, titles.get(item), end * DAY_US, 0, end * DAY_US)
+        for user, item in pairs
+    ]
+    expected = slow_sums([*days, end], [*impressions, *asked], events, **slow)
+    state = active_state(["u0", "u1", "u2"], list(titles), list(titles.values()), day_of(days[-1]), home.config)
+    found = pair_sums(pd.DataFrame(pairs, columns=["user_id", "item_id"]), titles, StateAsOf(state, day_of(days[-1])))
+    rows = np.array([expected[i.name] for i in asked], dtype=float)
+    np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)
+
+
 @pytest.mark.parametrize("as_of", ["impression", "day_start"])
 def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_refused_day(new_home, as_of):
     days = [FIRST, FIRST + 1, FIRST + 2, FIRST + 5, FIRST + 6]
@@ -126,6 +147,10 @@ def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_
     )
     assert_sums(home, expected)
     assert any(sums is None for sums in expected.values())  # late ones are there
+
+    assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day(
+        home, days, impressions, events, excluded=frozenset({refused}), stop_at_day_start=as_of == "day_start"
+    )
 
     before, states = home.sums(), home.rows_of("running_sums")
     home.run(days[-1], force=True)
@@ -205,17 +230,12 @@ def test_a_log_that_lacks_something_has_the_sums_of_the_definition(new_home, fla
 
 def test_a_home_from_before_the_sums_goes_on_and_counts_all_that_landed(new_home):
     """Its impressions have no column `sums`: they are read as null, and the column comes with the next day written."""
-    import pyarrow as pa
-    from deltalake import write_deltalake
-
     days = [FIRST, FIRST + 1]
     impressions, events = random_log(6, days=days, rows_a_day=20, plain=True)
     home = new_home()
     home.land(impressions, events)
     home.run(FIRST)
     tables = Path(home.config.tables_dir)
-    import shutil
-
     shutil.rmtree(tables / "running_sums")
     old = read_table(tables, "impressions").drop_columns(["sums"])
     shutil.rmtree(tables / "impressions")
