@@ -21,6 +21,7 @@ from bahe_tasks.config_sections import (
     AirflowConfig,
     GateConfig,
     LandingConfig,
+    NumbersConfig,
     PublishConfig,
     RegistryConfig,
     SequencesConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "GateConfig",
     "LandingConfig",
     "ModelConfig",
+    "NumbersConfig",
     "PublishConfig",
     "RegistryConfig",
     "SequencesConfig",
@@ -55,6 +57,7 @@ class Config:
     home: Path
     landing: LandingConfig = field(default_factory=LandingConfig)
     sequences: SequencesConfig = field(default_factory=SequencesConfig)
+    numbers: NumbersConfig = field(default_factory=NumbersConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -80,6 +83,7 @@ class Config:
 SECTIONS: dict[str, type] = {
     "landing": LandingConfig,
     "sequences": SequencesConfig,
+    "numbers": NumbersConfig,
     "encoder": EncoderConfig,
     "model": ModelConfig,
     "training": TrainingConfig,

@@ -58,6 +58,17 @@ class SequencesConfig:
 
 
 @dataclass(frozen=True)
+class NumbersConfig:
+    """Running sums of what is known of an impression's user, item and title words."""
+
+    as_of: Literal["impression", "day_start"] = setting(
+        "impression",
+        "where the facts of an impression's sums stop: before the impression, or at the start of its day (UTC), as sums "
+        "that are published daily serve; then a fact counts from the end of its day",
+    )
+
+
+@dataclass(frozen=True)
 class GateConfig:
     """What a day's inputs and its model must satisfy."""
 

@@ -53,6 +53,9 @@ MIN_RATE = 1e-4
 """Rates are kept this far from 0 and 1."""
 
 MAX_VALUE_SCORE = 3.0
+MIN_VALUE_VARIANCE = 1e-9
+"""Values that vary by less, relative to their mean square, do not vary but for rounding: they have no score."""
+
 MAX_TITLE_TOKENS = 32
 
 _TOKEN = re.compile(r"[^\W_]+")

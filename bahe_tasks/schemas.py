@@ -28,6 +28,16 @@ class TableSchema:
         return [name for name, _ in self.columns]
 
 
+_STATE_COLUMNS = (
+    ("scope", "string"),
+    ("key", "bigint"),
+    ("owner", "bigint"),
+    ("updated", "date"),
+    ("first_at", "timestamp"),
+    ("last_at", "timestamp"),
+    ("sums", "array<double>"),
+)
+
 _TABLES = (
     # One row an event of a user: what happened, to which text feature (behavior sequence) it belongs.
     TableSchema(
@@ -59,6 +69,7 @@ _TABLES = (
     # title_key, cat and num hold what was known of the item at shown_at; title_key is null for an unknown item.
     # sequence_ends: per text feature the exclusive end of this impression's history in user_sequences (same dt, user).
     # label_date: the first day whose run may use the label.  is_late: shown before the day it landed.
+    # sums: bahe_tasks.running_sums.IMPRESSION_SUMS as they were before it was shown; null for a late impression.
     TableSchema(
         "impressions",
         (
@@ -76,8 +87,13 @@ _TABLES = (
             ("labels", "map<string,int>"),
             ("cat", "map<string,string>"),
             ("num", "map<string,double>"),
+            ("sums", "array<double>"),
         ),
     ),
+    # The state at the end of dt of the keys touched in (dt - lowbit(dt), dt] (bahe_tasks.state_cover), of each the newest
+    # row: its sums at the end of `updated`, to be faded from there.  owner: the key of the user of a pair.
+    # first_at, last_at: when the key was first and last shown.
+    TableSchema("running_sums", (("dt", "date"), *_STATE_COLUMNS)),
     # The dictionary: every text ever needed, once.
     TableSchema("atomic_behaviors", (("behavior_key", "string"), ("text", "string")), ()),
     # What a day added: needed keys with no embedding under encoder_version written by another day's run.
@@ -145,6 +161,8 @@ _TABLES = (
         ),
         ("model_version",),
     ),
+    # running_sums at the end of the model's day, of what was active: users and their pairs, items, tokens of their titles.
+    TableSchema("published_sums", (("model_version", "int"), *_STATE_COLUMNS), ("model_version",)),
     # stage: validate_inputs or validate_challenger.  outcome: passed, failed, errored, not_enough_evidence or accepted (by hand).
     TableSchema(
         "gate_results",

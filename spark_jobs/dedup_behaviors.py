@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.build_sequences import build_sequences, sequence_ends
 from spark_jobs.count_rows import SourceRows, count_rows, observe_landed
+from spark_jobs.counted_rows import counted_rows
 from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's interface
 from spark_jobs.delta_partitions import in_days, read_delta
 from spark_jobs.gather_behaviors import gather_behaviors, landed_texts, needed_keys
@@ -26,6 +27,7 @@ from spark_jobs.judge_impressions import judge_impressions, with_label_date
 from spark_jobs.judge_items import judge_items
 from spark_jobs.look_up_items import look_up_items
 from spark_jobs.read_landing import read_landing
+from spark_jobs.running_sums import running_sums
 from spark_jobs.settle_rows import Settled, settle_events, settle_impressions, settle_items
 from spark_jobs.write_day import DayTables, write_day
 
@@ -89,7 +91,39 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
         encoder_version=plan.encoder_version,
         day=plan.day,
     ).localCheckpoint()
-    return DayTables(settled=settled, sequences=sequences, impressions=impressions, behaviors=behaviors)
+    counted = counted_rows(
+        plan,
+        today=impressions,
+        earlier=_impressions_still_to_count(spark, plan),
+        events=_readable(
+            spark,
+            plan,
+            "behavior_events",
+            fresh["behavior_events"],
+            first=plan.state_before and plan.state_before + timedelta(days=1),
+        ),
+    )
+    sums = running_sums(spark, plan, counted)
+    return DayTables(
+        settled=settled,
+        sequences=sequences,
+        impressions=impressions.join(sums.of_impressions, "impression_id", "left"),
+        behaviors=behaviors,
+        running_sums=sums.state,
+    )
+
+
+def _impressions_still_to_count(spark: SparkSession, plan: DedupPlan) -> DataFrame:
+    """Impressions of earlier days, with title, whose label became known, or that were shown, after the state before D."""
+    wanted = f"dt < '{plan.day}'" + (f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else "")
+    if plan.state_before is not None:
+        oldest = plan.state_before - timedelta(days=plan.landing.label_horizon_days)
+        wanted += f" AND dt > '{oldest}' AND label_date > '{plan.state_before}'"
+    earlier = read_delta(spark, plan.tables_dir, "impressions").where(wanted)
+    titles = read_delta(spark, plan.tables_dir, "atomic_behaviors").select(
+        F.col("behavior_key").alias("title_key"), F.col("text").alias("title")
+    )
+    return earlier.join(titles, "title_key", "left")
 
 
 def _readable(spark: SparkSession, plan: DedupPlan, name: str, fresh: DataFrame, *, first: date | None) -> DataFrame:

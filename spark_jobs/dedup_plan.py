@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from bahe_tasks.config import LandingConfig, SequencesConfig
+from bahe_tasks.config import LandingConfig, NumbersConfig, SequencesConfig
+from bahe_tasks.state_cover import days_to_merge
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,21 @@ class DedupPlan:
     """First dt of the training and gate windows."""
     landing: LandingConfig
     sequences: SequencesConfig
+    numbers: NumbersConfig
+    state_days: tuple[date, ...]
+    """Partitions of running_sums that hold the state before the day, newest first (`bahe_tasks.state_cover`)."""
     input_fingerprint: str
     """Fingerprint of the stage; recorded with the day's partition of impressions."""
+
+    @property
+    def state_before(self) -> date | None:
+        """The day at whose end the state before this day stands; what landed later is counted by this run."""
+        return self.state_days[0] if self.state_days else None
+
+    @property
+    def days_to_merge(self) -> tuple[date, ...]:
+        """The partitions of running_sums whose rows the day's own partition takes over."""
+        return days_to_merge(self.day, self.state_days)
 
     def days_of(self, source: str) -> frozenset[date]:
         """The partitions of a source that this run writes: those to take in, and always the day."""

@@ -70,6 +70,7 @@ def _write(
         .mode(mode)
         .option("userMetadata", json.dumps({"partitions": partitions}, sort_keys=True))
         .option("delta.logRetentionDuration", "interval 36500 days")
+        .option("mergeSchema", "true")  # a table written before a column was added gets it
     )
     if replace_where is not None:
         writer = writer.option("replaceWhere", replace_where)

@@ -13,15 +13,16 @@ from spark_jobs.parse_fields import in_key_order
 
 
 def look_up_items(impressions: DataFrame, items: DataFrame) -> DataFrame:
-    """Return `impressions` with title_key, and with cat and num filled up from the item; its own values win.
+    """Return `impressions` with title_key and title, and with cat and num filled up from the item; its own values win.
 
-    `items`: the rows of every day that may be read. title_key is null for an unknown item. Of rows updated at the same
+    `items`: the rows of every day that may be read. title_key and title are null for an unknown item. Of rows updated at the same
     time the one of the greater dt counts.
     """
     version = F.struct(
         "updated_at",
         "dt",
         "title_key",
+        "title",
         in_key_order(F.col("cat")).alias("cat"),
         in_key_order(F.col("num")).alias("num"),
     )
@@ -38,6 +39,7 @@ def look_up_items(impressions: DataFrame, items: DataFrame) -> DataFrame:
     looked_up = joined.withColumn("newest", newest).withColumn("item", F.coalesce("newest", earliest))
     return (
         looked_up.withColumn("title_key", F.col("item.title_key"))
+        .withColumn("title", F.col("item.title"))
         .withColumn("cat", _filled_up("cat", F.col("item.cat")))
         .withColumn("num", _filled_up("num", F.col("newest.num")))
         .drop("versions", "newest", "item")

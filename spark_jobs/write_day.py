@@ -21,7 +21,7 @@ from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions, read_delta
 from spark_jobs.settle_rows import Settled
 
-_CONCURRENT_COMMITS = 4
+_CONCURRENT_COMMITS = 5
 
 
 class DayTables(NamedTuple):
@@ -33,6 +33,7 @@ class DayTables(NamedTuple):
     impressions: DataFrame
     behaviors: DataFrame
     """behavior_key, text, is_new and in_dictionary."""
+    running_sums: DataFrame
 
 
 def write_day(
@@ -81,6 +82,7 @@ def write_day(
         lambda: write_source("behavior_events"),
         lambda: write_derived("user_sequences", tables.sequences, counted["sequences"]),
         lambda: write_derived("new_behaviors", new, counted["new_behaviors"]),
+        lambda: write_derived("running_sums", tables.running_sums, {}),
     )
     write_derived("impressions", tables.impressions, stage_counts)
 

@@ -33,7 +33,8 @@ class ClickProbability(PythonModel):
         """Return one column, click_probability (P,), for one row a pair.
 
         Columns: user_embedding (N·H numbers, text features in sorted order), item_embedding (H numbers); optional:
-        user_id, item_id, and each `cat_*` (text) and `num_*` (number) the model has. A value left out is absent.
+        user_id, item_id, each `cat_*` (text) and `num_*` (number) the model has, and sums (a list of numbers in the order
+        of bahe_tasks.running_sums.IMPRESSION_SUMS). A value left out is absent.
 
         A model whose user side depends on the item (head din, item beside) reads instead, all optional:
         title_embedding (H numbers, the behavior embedding of the title) and for each text feature behaviors_FEATURE
@@ -57,6 +58,7 @@ class ClickProbability(PythonModel):
             item_ids=_texts(frame, "item_id"),
             cat=cat,
             num=num,
+            sums=_sums(frame),
             device=torch.device("cpu"),
         )
 
@@ -104,6 +106,7 @@ class ClickProbability(PythonModel):
             histories=histories,
             cat=cat,
             num=num,
+            sums=_sums(frame),
         )
         width = self._model.deep.width
         embeddings = np.array(vectors, np.float32).reshape(len(vectors), width)
@@ -124,6 +127,19 @@ def _lists(frame: pd.DataFrame, name: str) -> list[Any]:
         if name in frame
         else [[]] * len(frame)
     )
+
+
+def _sums(frame: pd.DataFrame) -> np.ndarray | None:
+    """Return (P, len(IMPRESSION_SUMS)) float64, NaN where a value or a list is absent; None without the column."""
+    if "sums" not in frame:
+        return None
+    from bahe_tasks.running_sums import IMPRESSION_SUMS
+
+    sums = np.full((len(frame), len(IMPRESSION_SUMS)), np.nan)
+    for p, row in enumerate(_lists(frame, "sums")):
+        if len(row):
+            sums[p] = np.asarray(row, dtype=np.float64)  # None becomes NaN
+    return sums
 
 
 def _texts(frame: pd.DataFrame, name: str) -> np.ndarray:

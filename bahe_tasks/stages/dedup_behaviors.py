@@ -7,6 +7,7 @@ late still has histories and titles.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
 from bahe_tasks.stages.errors import NothingLandedError
+from bahe_tasks.state_cover import state_cover
 from bahe_tasks.stores.delta_tables import partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
@@ -29,10 +31,13 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
     Raises `NothingLandedError` when the day has neither events nor impressions.
     """
     landing_dir, tables_dir = config.landing_dir, config.tables_dir
-    ingest, history = _partitions_to_read(day, config)
     if not any(landed_files(landing_dir, source, day) for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has no files"))
     excluded = frozenset(d for d in refused_days(config) if d < day)
+    state_days = state_cover(
+        day, recorded=[date.fromisoformat(d) for d in partition_records(tables_dir, "running_sums")], excluded=excluded
+    )
+    ingest, history = _partitions_to_read(day, config, state_days=state_days)
     version = encoder_version(config.encoder)
     stage_fingerprint = fingerprint(
         stage="dedup_behaviors",
@@ -42,6 +47,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
         encoder_version=version,
         rules=[config.landing.late_days, config.landing.label_delay_s, config.sequences],
         needed_from=first_impression_day(day, config),
+        running_sums=_counted_inputs(day, config, state_days=state_days, excluded=excluded),
     )
     record = partition_records(tables_dir, "impressions").get(str(day))
     if record is not None and record.input_fingerprint == stage_fingerprint and not force:
@@ -57,6 +63,8 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             needed_from=first_impression_day(day, config),
             landing=config.landing,
             sequences=config.sequences,
+            numbers=config.numbers,
+            state_days=state_days,
             input_fingerprint=stage_fingerprint,
         )
         counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
@@ -65,7 +73,9 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
     return counts
 
 
-def _partitions_to_read(day: date, config: Config) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]]]:
+def _partitions_to_read(
+    day: date, config: Config, *, state_days: Sequence[date]
+) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]]]:
     """Return the landed partitions to take in (source → dt → fingerprint) and those of the whole history.
 
     The history counts a partition by the fingerprint it was taken in with, so that a second run of the same day, which
@@ -83,9 +93,28 @@ def _partitions_to_read(day: date, config: Config) -> tuple[dict[str, dict[date,
         for landed in landed_days(config.landing_dir, source):
             if landed < day and landed not in known and (source == "items" or landed >= oldest_event):
                 ingest[source][landed] = known[landed] = landing_fingerprint(config.landing_dir, source, landed)
-        first = date.min if source == "items" else oldest_event
+        first = date.min if source == "items" or not state_days else min(oldest_event, state_days[0])
         history[source] = {str(d): known[d] for d in sorted(known) if first <= d < day}
     return ingest, history
+
+
+def _counted_inputs(
+    day: date, config: Config, *, state_days: Sequence[date], excluded: Collection[date]
+) -> dict[str, Any]:
+    """Return what decides the running sums beside the day and its events: the state before, labels known since, settings."""
+    states = partition_records(config.tables_dir, "running_sums")
+    oldest = state_days[0] - timedelta(days=config.landing.label_horizon_days) if state_days else date.min
+    impressions = partition_records(config.tables_dir, "impressions")
+    return {
+        "numbers": config.numbers,
+        "label_horizon_days": config.landing.label_horizon_days,
+        "state": {str(d): states[str(d)].input_fingerprint for d in state_days},
+        "impressions": {
+            dt: record.input_fingerprint
+            for dt, record in sorted(impressions.items())
+            if oldest < date.fromisoformat(dt) < day and date.fromisoformat(dt) not in excluded
+        },
+    }
 
 
 def _nothing_landed(day: date, config: Config, what: str) -> str:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from bahe_tasks.checkpoint import embedding_width
 from bahe_tasks.config import Config, SequencesConfig
 from bahe_tasks.core.batches import Histories, ImpressionRows, MissingEmbeddingError
+from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages.days_in_force import first_impression_day, readable_partitions
 from bahe_tasks.stores.delta_tables import read_table
 
@@ -170,7 +171,17 @@ def impression_rows(
         cat=_map_columns(impressions["cat"], object, None),
         num=_map_columns(impressions["num"], np.float64, np.nan),
         extra_labels=_map_columns(impressions["labels"], np.float32, np.nan),
+        sums=_sums(impressions["sums"]),
     )
+
+
+def _sums(column: pa.ChunkedArray) -> np.ndarray:
+    """Return the sums of R impressions, (R, len(IMPRESSION_SUMS)) float64; NaN where null."""
+    sums = np.full((len(column), len(IMPRESSION_SUMS)), np.nan)
+    known = ~np.asarray(column.is_null(), bool)
+    flat = pc.list_flatten(column).to_pandas().to_numpy(dtype=np.float64)
+    sums[known] = flat.reshape(-1, len(IMPRESSION_SUMS))
+    return sums
 
 
 def _with_sequences(window: Window, mask: np.ndarray) -> tuple[pa.Table, pa.Table]:

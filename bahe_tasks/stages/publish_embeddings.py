@@ -1,4 +1,4 @@
-"""Stage 8: user and item embeddings of the champion, for serving and batch scoring (PAPER.md, step 3).
+"""Stage 8: user and item embeddings of the champion, and the running sums of what is active, for serving and batch scoring (PAPER.md, step 3).
 
 Users and items active in the last publish_days, as of the end of D, one partition per model version written whole. The
 user embedding does not depend on a candidate item, so a pair is scored from two cached vectors and the CTR head. Where
@@ -25,6 +25,7 @@ from bahe_tasks.stages.days_in_force import refused_days
 from bahe_tasks.stages.encode_behaviors import encode_missing
 from bahe_tasks.stages.histories_as_of import active_ids, histories_as_of, newest_items
 from bahe_tasks.stages.impression_rows import read_embeddings
+from bahe_tasks.stages.state_as_of import active_state, state_days
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import partition_records, replace_partitions
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder
@@ -46,7 +47,8 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     model, spec = load_model(local_model_folder(registry, version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))
     cacheable = spec.model.user_is_cacheable
-    users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config) if cacheable else []
+    active_users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config)
+    users = active_users if cacheable else []
     items = newest_items(
         active_ids("item_id", ("behavior_events", "impressions", "items"), first, day, config), day, config
     )
@@ -83,8 +85,11 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
         },
         schema=arrow_schema("item_embeddings"),
     )
+    state = active_state(active_users, items["item_id"].to_pylist(), items["title"].to_pylist(), day, config)
+    state_rows = state.append_column("model_version", pa.repeat(pa.scalar(version, pa.int32()), state.num_rows))
     counts = {"users": user_rows.num_rows, "items": item_rows.num_rows}
-    for name, rows in (("user_embeddings", user_rows), ("item_embeddings", item_rows)):
+    written = {"published_sums": state_rows, "user_embeddings": user_rows, "item_embeddings": item_rows}
+    for name, rows in written.items():
         replace_partitions(
             tables_dir,
             name,
@@ -106,11 +111,13 @@ def _fingerprint(day: date, config: Config, model_fingerprint: str) -> str:
         }
         for name in ("behavior_events", "impressions", "items")
     }
+    states = partition_records(config.tables_dir, "running_sums")
     refused = sorted(d for d in refused_days(config) if d <= day)
     return fingerprint(
         stage="publish_embeddings",
         model=model_fingerprint,
         read=read,
+        state={str(d): states[str(d)].input_fingerprint for d in state_days(day, config)},
         refused=refused,
         publish=config.publish,
         sequences=config.sequences,

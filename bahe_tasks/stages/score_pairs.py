@@ -24,7 +24,9 @@ from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
+from bahe_tasks.stages.histories_as_of import newest_items
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
+from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.score_with_histories import score_with_histories
 from bahe_tasks.stores.delta_tables import partition_records, read_table
 from bahe_tasks.stores.model_registry import champion as current_champion
@@ -92,7 +94,7 @@ def _score_published(
 ) -> tuple[np.ndarray, int, int]:
     """Return the click probability of each pair (P,), and how many users and items are not published."""
     users, new_users = _user_vectors(frame, model, champion, config)
-    items, known, new_items = _item_vectors(frame, model, champion, config)
+    items, known, titles, new_items = _item_vectors(frame, model, champion, config)
     cat, num = pair_columns(frame, known)
     probabilities = score_pairs(
         model,
@@ -102,6 +104,7 @@ def _score_published(
         item_ids=frame["item_id"].to_numpy(dtype=object),
         cat=cat,
         num=num,
+        sums=published_pair_sums(frame, titles, champion, config),
         device=pick_device(config.encoder.device),
     )
     return probabilities, new_users, new_items
@@ -124,8 +127,8 @@ def _user_vectors(
 
 def _item_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, ItemColumns, int]:
-    """Return the item embedding of each pair, (P, H) float32, the items' columns, and how many items were not published."""
+) -> tuple[np.ndarray, ItemColumns, dict[str, str], int]:
+    """Return the item embedding of each pair, (P, H) float32, the items' columns and titles, and how many are not published."""
     wanted = pd.Index(frame["item_id"].unique())
     table = _published("item_embeddings", "item_id", wanted, champion, config)
     known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
@@ -141,7 +144,9 @@ def _item_vectors(
     extra = item_embeddings(model, title_rows, encoded, batch_size=256, device=pick_device(config.encoder.device))
     vectors = np.concatenate([_vectors(table, model.deep.width), extra])
     row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
-    return vectors[row], known | described, len(absent)
+    published = newest_items(sorted(known), champion.day, config)
+    titles |= dict(zip(published["item_id"].to_pylist(), published["title"].to_pylist(), strict=True))
+    return vectors[row], known | described, titles, len(absent)
 
 
 def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersion, config: Config) -> pa.Table:

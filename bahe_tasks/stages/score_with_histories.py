@@ -20,6 +20,7 @@ from bahe_tasks.data_interval import end_of
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.impression_rows import EmbeddingIndex, read_stored_embeddings
 from bahe_tasks.stages.pair_items import describe_items, pair_columns
+from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
@@ -55,6 +56,7 @@ def score_with_histories(
         },
         cat=cat,
         num=num,
+        sums=published_pair_sums(frame, titles, champion, config),
     )
     probabilities = score_rows(model, rows, index.vectors, config)
     with_history = set(history.events["user_id"])

@@ -46,7 +46,7 @@ def point_in_time_sums(
     labels = impressions["label"].to_numpy(np.float64)
     state = RunningSums(counts, len(features))
     found = np.zeros((len(impressions), len(IMPRESSION_SUMS)))
-    first, last = (int(t // DAY_S) for t in (min(shown.time_s[0], happened.time_s[0]), shown.time_s[-1]))
+    first, last = (int(t // DAY_S) for t in (min([shown.time_s[0], *happened.time_s[:1]]), shown.time_s[-1]))
     for day in range(first, last + 1):
         start_s = day * DAY_S
         of_day, of_events = (slice(*np.searchsorted(r.time_s, [start_s, start_s + DAY_S])) for r in (shown, happened))

@@ -17,6 +17,7 @@ from bahe_tasks.running_sums import (
     HALF_LIVES_DAYS,
     MAX_VALUE_SCORE,
     MIN_RATE,
+    MIN_VALUE_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
     prior_facts,
@@ -130,7 +131,8 @@ class RunningSums:
         count, total, squares = self._of_features.T
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = total / count
-            deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            variance = squares / count - mean**2
+            deviation = np.sqrt(np.where(variance > MIN_VALUE_VARIANCE * squares / count, variance, np.nan))
             score = np.clip((values - mean[features]) / deviation[features], -MAX_VALUE_SCORE, MAX_VALUE_SCORE)
         scored = np.isfinite(score)
         score = np.where(scored, score, 0.0)

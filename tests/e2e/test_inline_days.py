@@ -115,7 +115,7 @@ def test_a_second_home_with_the_same_log_gives_equal_bits(days, tmp_path):
     config, _ = days
     other = replace(small_config(tmp_path), landing=replace(config.landing, folder=str(config.landing_dir)))
     list(run_backfill(FIRST, FIRST + timedelta(days=1), other))
-    for name in ("impressions", "user_sequences", "behavior_embeddings", "progressive_predictions"):
+    for name in ("impressions", "running_sums", "user_sequences", "behavior_embeddings", "progressive_predictions"):
         ours = read_table(other.tables_dir, name).to_pylist()
         theirs = [row for row in read_table(config.tables_dir, name).to_pylist() if row["dt"] < LAST]
         assert sorted(map(str, ours)) == sorted(map(str, theirs))

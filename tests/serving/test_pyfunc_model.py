@@ -13,6 +13,7 @@ from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_files import save_model
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.score import score_pairs
+from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stores.fine_tune_runs import log_fine_tune_run
 from bahe_tasks.stores.model_promotion import promote, record_gate, register
 from bahe_tasks.stores.model_registry import connect
@@ -122,3 +123,9 @@ def test_ids_and_columns_may_be_left_out(champion, model, pairs):
 def test_no_pairs_give_no_predictions(champion):
     frame = pd.DataFrame({"user_embedding": [], "item_embedding": []}, dtype=object)
     assert list(champion.predict(frame)["click_probability"]) == []
+
+
+def test_sums_are_a_list_a_row_and_may_be_absent(champion, pairs):
+    frame = pd.DataFrame({"user_embedding": pairs["user"].tolist(), "item_embedding": pairs["item"].tolist()})
+    frame["sums"] = [[0.5, *[0.0] * (len(IMPRESSION_SUMS) - 1)], [None] * len(IMPRESSION_SUMS), None]
+    assert champion.predict(frame)["click_probability"].between(0, 1).all()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bahe_tasks.config import LandingConfig, SequencesConfig, SparkConfig
+from bahe_tasks.config import LandingConfig, NumbersConfig, SequencesConfig, SparkConfig
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.session import spark_session
@@ -85,6 +85,8 @@ def _plan_of(
         "needed_from": date(2024, 1, 1),
         "landing": LandingConfig(),
         "sequences": SequencesConfig(),
+        "numbers": NumbersConfig(),
+        "state_days": (),
         "input_fingerprint": f"stage-{day}",
     }
     return DedupPlan(**{**settings, **changes})

@@ -24,6 +24,7 @@ WRITTEN = (
     "items",
     "impressions",
     "user_sequences",
+    "running_sums",
     "new_behaviors",
     "atomic_behaviors",
     "quarantine",

@@ -1,0 +1,63 @@
+"""The sums of (user_id, item_id) pairs as of the end of the champion's day, from its published state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from bahe_tasks.config import Config
+from bahe_tasks.core.point_in_time import token_means
+from bahe_tasks.running_sums import state_key, title_tokens
+from bahe_tasks.stages.state_as_of import StateAsOf
+from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.promotion_rules import ModelVersion
+
+
+def published_pair_sums(
+    frame: pd.DataFrame, titles: Mapping[str, str], champion: ModelVersion, config: Config
+) -> np.ndarray | None:
+    """Return the sums of P pairs, (P, len(IMPRESSION_SUMS)) float64; None when the version has no published sums.
+
+    `titles`: of the items that have one. A user, item, token or pair that is not published has sums of 0.
+    """
+    if str(champion.version) not in partition_records(config.tables_dir, "published_sums"):
+        return None
+    rows = read_table(config.tables_dir, "published_sums", partitions=f"model_version = {champion.version}")
+    return pair_sums(frame, titles, StateAsOf(rows, champion.day))
+
+
+def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) -> np.ndarray:
+    """Return the sums of the columns user_id and item_id, (P, len(IMPRESSION_SUMS)) float64, NaN = absent."""
+    base_rate = np.full(len(frame), state.base_rate())
+    user_of, users = pd.factorize(frame["user_id"])
+    item_of, items = pd.factorize(frame["item_id"])
+    tokens_of = [title_tokens(titles[item]) if item in titles else [] for item in items]
+    counts = np.array([len(tokens) for tokens in tokens_of], np.int64)
+    starts = np.cumsum(counts) - counts
+    number_of, tokens = pd.factorize(np.array([token for of_item in tokens_of for token in of_item], object))
+    row_of = np.repeat(np.arange(len(frame)), counts[item_of])
+    of_row = counts[item_of]
+    within = np.arange(len(row_of)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
+    token = number_of[np.repeat(starts[item_of], of_row) + within]
+    pair_of, distinct = pd.factorize(user_of[row_of].astype(np.int64) * len(tokens) + token)
+    owner, owned = np.divmod(distinct, max(len(tokens), 1))
+    keys = {
+        "user": _keys([("user", user) for user in users])[user_of],
+        "item": _keys([("item", item) for item in items])[item_of],
+        "token": _keys([("token", name) for name in tokens])[token],
+        "pair": _keys([("pair", users[u], tokens[t]) for u, t in zip(owner, owned, strict=True)])[pair_of],
+    }
+    parts = [base_rate[:, None]]
+    for scope, of_scope in keys.items():
+        sums, gap_s, age_s = state.of_keys(scope, of_scope)
+        if scope in ("user", "item"):
+            parts.append(np.concatenate([sums, gap_s[:, None], age_s[:, None]], 1))
+        else:
+            parts.append(token_means(scope, row_of, sums, gap_s, age_s, base_rate=base_rate))
+    return np.concatenate(parts, 1)
+
+
+def _keys(ids: list[tuple[str, ...]]) -> np.ndarray:
+    return np.array([state_key(*parts) for parts in ids], np.int64)

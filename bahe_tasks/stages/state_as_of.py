@@ -1,0 +1,94 @@
+"""The running sums as they stand at the end of a day: found in the table, picked for publishing, read by key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.config import Config
+from bahe_tasks.data_interval import end_of
+from bahe_tasks.running_sums import (
+    BASE_HALF_LIFE_DAYS,
+    BASE_PRIOR,
+    HALF_LIVES_DAYS,
+    MIN_RATE,
+    STATISTICS,
+    state_key,
+    state_width,
+    title_tokens,
+)
+from bahe_tasks.stages.days_in_force import refused_days
+from bahe_tasks.state_cover import state_cover
+from bahe_tasks.stores.delta_tables import partition_records, read_table
+
+_ALL = state_key("all")
+
+
+def state_days(day: date, config: Config) -> tuple[date, ...]:
+    """Return the partitions of running_sums that hold the state at the end of `day`, newest first."""
+    recorded = [date.fromisoformat(dt) for dt in partition_records(config.tables_dir, "running_sums")]
+    return state_cover(day + timedelta(days=1), recorded=recorded, excluded=refused_days(config) - {day})
+
+
+def active_state(
+    users: Sequence[str], items: Sequence[str], titles: Sequence[str], day: date, config: Config
+) -> pa.Table:
+    """Return the newest row of users and their pairs, items, tokens of the titles, and the log, at the end of `day`."""
+    owners = [state_key("user", user) for user in users]
+    keys = [
+        _ALL,
+        *owners,
+        *(state_key("item", item) for item in items),
+        *(state_key("token", token) for token in {token for title in titles for token in title_tokens(title)}),
+    ]
+    wanted = pc.field("key").isin(pa.array(keys, pa.int64())) | pc.field("owner").isin(pa.array(owners, pa.int64()))
+    cover = state_days(day, config)
+    dates = ", ".join(f"'{d}'" for d in cover)
+    rows = read_table(
+        config.tables_dir, "running_sums", partitions=f"dt IN ({dates})" if cover else "false", filters=wanted
+    ).sort_by([("scope", "ascending"), ("key", "ascending"), ("updated", "ascending"), ("dt", "ascending")])
+    of_key = rows.select(["scope", "key"]).to_pandas()
+    return rows.filter(pa.array(~of_key.duplicated(keep="last").to_numpy())).drop_columns(["dt"])
+
+
+@dataclass(frozen=True)
+class StateAsOf:
+    """Rows of the state, sums faded to the end of `day`; a key is of one scope alone."""
+
+    rows: pa.Table
+    day: date
+
+    def base_rate(self) -> float:
+        """Return the share of clicks in the log at the end of the day."""
+        log = self.rows.filter(pc.equal(self.rows["key"], _ALL)).to_pylist()
+        facts, clicks = BASE_PRIOR[1], BASE_PRIOR[0]
+        for row in log:
+            fade = 0.5 ** ((self.day - row["updated"]).days / BASE_HALF_LIFE_DAYS)
+            facts, clicks = facts + fade * row["sums"][0], clicks + fade * row["sums"][1]
+        return float(np.clip(clicks / facts, MIN_RATE, 1 - MIN_RATE))
+
+    def of_keys(self, scope: str, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return sums (K, state_width), seconds since last and since first shown (K,) of keys (K,) int64 of a scope.
+
+        A key without a row has zeros and NaN.
+        """
+        rows = self.rows.filter(pc.equal(self.rows["scope"], scope))
+        width, days = state_width(scope), np.asarray(rows["updated"], "datetime64[D]")
+        age_days = (np.datetime64(self.day) - days).astype(float)
+        half_lives = np.tile(HALF_LIVES_DAYS[scope], len(STATISTICS[scope]))
+        sums = np.asarray(pc.list_flatten(rows["sums"]), float).reshape(-1, width)
+        sums = sums * np.exp2(-age_days[:, None] / half_lives)
+        times = [self._seconds_since(rows[name]) for name in ("last_at", "first_at")]
+        found = pd.Index(np.asarray(rows["key"], np.int64)).get_indexer(pd.Index(keys))  # -1 is the last row, of nobody
+        gap_s, age_s = (np.append(time, np.nan)[found] for time in times)
+        return np.concatenate([sums, np.zeros((1, width))])[found], gap_s, age_s
+
+    def _seconds_since(self, column: pa.ChunkedArray) -> np.ndarray:
+        micros = column.cast(pa.int64()).to_pandas().to_numpy(dtype=float)  # null is NaN
+        return np.asarray((end_of(self.day).timestamp() * 1e6 - micros) / 1e6)

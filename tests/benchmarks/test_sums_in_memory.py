@@ -1,0 +1,78 @@
+"""The running sums that benchmarks compute in memory are those of the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from handmade_sums_log import FIRST, random_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_running_sums import slow_sums
+
+from bahe_tasks.running_sums import IMPRESSION_SUMS
+from benchmarks.kit.point_in_time_sums import point_in_time_sums
+
+
+def frames(impressions, events):
+    shown = pd.DataFrame(
+        [(i.user, i.item, i.shown_us, i.label) for i in impressions],
+        columns=["user_id", "item_id", "shown_at", "label"],
+    )
+    happened = pd.DataFrame(
+        [(e.user, e.item, e.text, e.feature, e.occurred_us, e.value) for e in events],
+        columns=["user_id", "item_id", "text", "feature", "occurred_at", "value"],
+    )
+    happened["value"] = happened["value"].astype(float)
+    return shown, pd.Series([i.title for i in impressions], dtype=object), happened
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_sums_in_memory_are_those_of_the_definition(seed, stop_at_day_start):
+    days = list(range(FIRST, FIRST + 4))
+    impressions, events = random_log(seed, days=days, rows_a_day=9, plain=True)
+    impressions.sort(key=lambda i: i.shown_us)
+    if not impressions:
+        return
+    found = point_in_time_sums(*frames(impressions, events), stop_at_day_start=stop_at_day_start)
+    expected = slow_sums(days, impressions, events, stop_at_day_start=stop_at_day_start)
+    rows = np.array([expected[i.name] for i in impressions], dtype=float)
+    np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)  # its times are float seconds
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.data())
+def test_no_label_moves_its_own_or_earlier_sums(seed, data):
+    days = list(range(FIRST, FIRST + 3))
+    impressions, events = random_log(seed, days=days, rows_a_day=9, plain=True)
+    impressions.sort(key=lambda i: i.shown_us)
+    if not impressions:
+        return
+    n = data.draw(st.integers(0, len(impressions) - 1))
+    shown, titles, happened = frames(impressions, events)
+    before = point_in_time_sums(shown, titles, happened)
+    shown.loc[n, "label"] = 1 - shown.loc[n, "label"]
+    after = point_in_time_sums(shown, titles, happened)
+    earlier = (shown["shown_at"] <= shown.loc[n, "shown_at"]).to_numpy()
+    np.testing.assert_allclose(before[earlier], after[earlier], rtol=0, atol=1e-12)  # cumulative sums round
+
+
+@pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user", "no events"])
+def test_a_log_that_lacks_something_has_sums(flaw):
+    impressions, events = random_log(5, days=[FIRST, FIRST + 1], rows_a_day=30, plain=True)
+    impressions.sort(key=lambda i: i.shown_us)
+    shown, titles, happened = frames(impressions, events)
+    if flaw == "no item_id":
+        happened = happened.drop(columns="item_id")
+    elif flaw == "no value":
+        happened = happened.drop(columns="value")
+    elif flaw == "equal titles":
+        titles[:] = "the same"
+    elif flaw == "one user":
+        shown["user_id"] = happened["user_id"] = "u"
+    else:
+        happened = happened[:0]
+    found = point_in_time_sums(shown, titles, happened)
+    assert found.shape == (len(shown), len(IMPRESSION_SUMS))
+    assert np.isfinite(found[:, IMPRESSION_SUMS.index("user_label_n_infd")]).all()

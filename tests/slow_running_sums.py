@@ -1,0 +1,251 @@
+"""The sums of every impression from their definition (`bahe_tasks.running_sums`), with loops over raw rows.
+
+Nothing is carried from day to day but the list of facts counted so far, each with what was expected of it on the day it
+was counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from bahe_tasks.running_sums import (
+    BASE_HALF_LIFE_DAYS,
+    BASE_PRIOR,
+    HALF_LIVES_DAYS,
+    IMPRESSION_SUMS,
+    MAX_VALUE_SCORE,
+    MIN_RATE,
+    MIN_VALUE_VARIANCE,
+    PRIOR_LOG_ODDS_VARIANCE,
+    PRIOR_VALUES,
+    STATISTICS,
+    prior_facts,
+    title_tokens,
+)
+
+DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Impression:
+    """`dt` and times are days and microseconds since 1970."""
+
+    name: str
+    dt: int
+    user: str
+    item: str
+    title: str | None
+    shown_us: int
+    label: int
+    known_us: int
+
+    @property
+    def is_late(self) -> bool:
+        return self.shown_us < self.dt * DAY_US
+
+    @property
+    def label_day(self) -> int:
+        return max(self.dt, self.known_us // DAY_US)
+
+    def touched(self) -> list[tuple[str, ...]]:
+        return keys_of(self.user, self.item, self.title)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a user did; `item` and `value` may be None."""
+
+    dt: int
+    user: str
+    item: str | None
+    text: str
+    feature: str
+    occurred_us: int
+    value: float | None
+
+    def touched(self) -> list[tuple[str, ...]]:
+        return keys_of(self.user, self.item, self.text)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What is added to the sums of some keys at a time."""
+
+    time_us: int
+    of: dict[tuple[str, ...], dict[str, float]]
+    label: int | None = None
+    moment: tuple[str, float] | None = None
+
+
+def keys_of(user: str, item: str | None, text: str | None) -> list[tuple[str, ...]]:
+    tokens = [] if text is None else title_tokens(text)
+    items = [] if item is None else [("item", item)]
+    return [("user", user), *items, *[("token", t) for t in tokens], *[("pair", user, t) for t in tokens]]
+
+
+def slow_sums(
+    run_days: list[int],
+    impressions: list[Impression],
+    events: list[Event],
+    *,
+    excluded: frozenset[int] = frozenset(),
+    horizon_days: int = 7,
+    stop_at_day_start: bool = False,
+) -> dict[str, list[float | None] | None]:
+    """Return the sums of the impressions of the days run, by name; None for a late one.
+
+    Days run in order; a refused one (`excluded`) is run, and what landed on it is read by no later run.
+    """
+    facts: list[Fact] = []
+    sightings: list[Impression] = []
+    found: dict[str, list[float | None] | None] = {}
+    before = None
+    for day in run_days:
+        seen = [i for i in impressions if i.dt == day or (i.dt in run_days and i.dt < day and i.dt not in excluded)]
+        happened = [e for e in events if e.dt == day or (e.dt < day and e.dt not in excluded)]
+        new_labels = [
+            i for i in seen
+            if i.label_day <= day and i.label_day - i.dt <= horizon_days and (before is None or i.label_day > before)
+        ]  # fmt: skip
+        new_events = [e for e in happened if before is None or e.dt > before]
+        new_sightings = [i for i in seen if not i.is_late and (before is None or i.dt > before)]
+        today = _count(facts, new_labels, new_events, day, stop_at_day_start)
+        asked = [i for i in impressions if i.dt == day]
+        for i in asked:
+            found[i.name] = None if i.is_late else _answer(i, facts, facts + today, sightings + new_sightings, day)
+        if day not in excluded:
+            facts, sightings, before = facts + today, sightings + new_sightings, day
+    return found
+
+
+def _count(
+    facts: list[Fact], labels: list[Impression], events: list[Event], day: int, stop_at_day_start: bool
+) -> list[Fact]:
+    """Return the facts that a day adds; what is expected of them is as of the state before it."""
+    base = _base(facts, day)
+
+    def total(key: tuple[str, ...], statistic: str) -> float:
+        return sum(f.of[key].get(statistic, 0.0) for f in facts if key in f.of)
+
+    def rate(scope: str, name: str) -> float:
+        prior = prior_facts(scope, base)
+        return (total((scope, name), "label_s") + prior * base) / (total((scope, name), "label_n") + prior)
+
+    def mean_value(scope: str, name: str | None) -> float:
+        if name is None:
+            return 0.0
+        return total((scope, name), "value_s") / (total((scope, name), "value_n") + PRIOR_VALUES[scope])
+
+    def counts_from(time_us: int) -> int:
+        return time_us // DAY_US * DAY_US + DAY_US - 1 if stop_at_day_start else time_us
+
+    moments = defaultdict(list)
+    for fact in facts:
+        if fact.moment:
+            moments[fact.moment[0]].append(fact.moment[1])
+    for event in events:
+        if event.value is not None and counts_from(event.occurred_us) < day * DAY_US:
+            moments[event.feature].append(event.value)
+    added = []
+    for i in labels:
+        of_user, of_item = rate("user", i.user), rate("item", i.item)
+        both = min(max(of_user + of_item - base, MIN_RATE), 1 - MIN_RATE)
+        expected = {"user": of_item, "token": both, "pair": both}
+        of = {
+            key: {"label_n": 1.0, "label_s": float(i.label), "label_e": i.label - expected.get(key[0], 0.0)}
+            for key in i.touched()
+        }
+        added.append(Fact(counts_from(i.known_us), of, label=i.label))
+    for e in events:
+        score = _score(e.value, moments[e.feature])
+        of_user, of_item = mean_value("user", e.user), mean_value("item", e.item)
+        expected = {"user": of_item, "token": of_user + of_item, "pair": of_user + of_item}
+        of = {}
+        for key in e.touched():
+            of[key] = {"event_n": 1.0}
+            if score is not None:
+                of[key] |= {"value_n": 1.0, "value_s": score, "value_e": score - expected.get(key[0], 0.0)}
+        moment = None if e.value is None else (e.feature, e.value)
+        added.append(Fact(counts_from(e.occurred_us), of, moment=moment))
+    return added
+
+
+def _base(facts: list[Fact], day: int) -> float:
+    """Return the base rate at the start of a day: labels fade by whole days."""
+    clicks, count = BASE_PRIOR
+    for fact in facts:
+        if fact.label is not None:
+            weight = 0.5 ** ((day - fact.time_us // DAY_US) / BASE_HALF_LIFE_DAYS)
+            clicks, count = clicks + weight * fact.label, count + weight
+    return min(max(clicks / count, MIN_RATE), 1 - MIN_RATE)
+
+
+def _score(value: float | None, of_feature: list[float]) -> float | None:
+    if value is None or not of_feature:
+        return None
+    mean = sum(of_feature) / len(of_feature)
+    squares = sum(v * v for v in of_feature) / len(of_feature)
+    variance = squares - mean**2
+    if variance <= MIN_VALUE_VARIANCE * squares:
+        return None
+    return min(max((value - mean) / math.sqrt(variance), -MAX_VALUE_SCORE), MAX_VALUE_SCORE)
+
+
+def _answer(
+    i: Impression, before_day: list[Fact], facts: list[Fact], sightings: list[Impression], day: int
+) -> list[float | None]:
+    base = _base(before_day, day)
+    found: dict[str, float | None] = {"base_rate": base}
+    past = [f for f in facts if f.time_us < i.shown_us]
+    shown = [s for s in sightings if s.shown_us < i.shown_us]
+
+    def faded(key: tuple[str, ...], statistic: str, half_life: float) -> float:
+        return sum(
+            f.of[key].get(statistic, 0.0) * 2 ** (-(i.shown_us - f.time_us) / (half_life * DAY_US))
+            for f in past
+            if key in f.of
+        )
+
+    def times(key: tuple[str, ...]) -> tuple[float | None, float | None]:
+        at = [s.shown_us for s in shown if key in s.touched()]
+        return ((i.shown_us - max(at)) / 1e6, (i.shown_us - min(at)) / 1e6) if at else (None, None)
+
+    for scope, name in (("user", i.user), ("item", i.item)):
+        for statistic in STATISTICS[scope]:
+            for half_life in HALF_LIVES_DAYS[scope]:
+                found[f"{scope}_{statistic}_{half_life:g}d"] = faded((scope, name), statistic, half_life)
+        found[f"{scope}_gap_s"], found[f"{scope}_age_s"] = times((scope, name))
+    tokens = [] if i.title is None else title_tokens(i.title)
+    for scope in ("token", "pair"):
+        keys = [(scope, t) if scope == "token" else (scope, i.user, t) for t in tokens]
+        for half_life in HALF_LIVES_DAYS[scope]:
+            labels = [
+                faded(k, "label_e", half_life)
+                / (faded(k, "label_n", half_life) * base * (1 - base) + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
+                for k in keys
+            ]
+            values = [
+                faded(k, "value_e", half_life) / (faded(k, "value_n", half_life) + PRIOR_VALUES[scope]) for k in keys
+            ]
+            for kind, of_tokens in (("label", labels), ("value", values)):
+                found[f"{scope}_{kind}_{half_life:g}d"] = _mean(of_tokens)
+                if half_life == HALF_LIVES_DAYS[scope][0]:
+                    found[f"{scope}_{kind}_max"] = max(of_tokens, default=None)
+                    found[f"{scope}_{kind}_min"] = min(of_tokens, default=None)
+        found[f"{scope}_log_n"] = _mean([math.log1p(faded(k, "label_n", HALF_LIVES_DAYS[scope][0])) for k in keys])
+        for kind, of_key in (("gap", 0), ("age", 1)):
+            met = [times(k)[of_key] for k in keys]
+            found[f"{scope}_log_{kind}"] = _mean([math.log1p(t) for t in met if t is not None])
+    return [found[name] for name in IMPRESSION_SUMS]
+
+
+def _mean(numbers: list[float]) -> float | None:
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def day_of(number: int) -> date:
+    """Return the day that is so many days after 1970-01-01."""
+    return date(1970, 1, 1) + timedelta(days=number)

@@ -1,0 +1,251 @@
+"""The sums that the Spark job writes are those of the definition, whatever the log and however its days are run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from handmade_sums_log import FIRST, random_log
+from predicted_days import write_rows
+from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
+
+from bahe_tasks.config import Config, LandingConfig, NumbersConfig, SparkConfig
+from bahe_tasks.running_sums import IMPRESSION_SUMS, STATISTICS, state_key, state_width
+from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
+from bahe_tasks.stages.pair_sums import pair_sums
+from bahe_tasks.stages.state_as_of import StateAsOf, active_state
+from bahe_tasks.stores.delta_tables import partition_records, read_table, table_version
+from benchmarks.kit.point_in_time_sums import point_in_time_sums
+from spark_jobs.session import spark_session
+
+pytestmark = pytest.mark.spark
+
+
+@dataclass
+class Home:
+    """A home folder whose landing is written from rows."""
+
+    config: Config
+
+    def land(self, impressions: list[Impression], events: list[Event]) -> None:
+        titles = {i.item: i.title for i in impressions if i.title is not None}
+        first = min([*(i.dt for i in impressions), *(e.dt for e in events)])
+        items = [
+            {"item_id": item, "title": title, "updated_at": instant(first * DAY_US - 1)}
+            for item, title in sorted(titles.items())
+        ]
+        self._write("items", first, items)
+        for dt in sorted({row.dt for row in [*impressions, *events]}):
+            self._write("impressions", dt, [landed_impression(i) for i in impressions if i.dt == dt])
+            self._write("behavior_events", dt, [landed_event(e) for e in events if e.dt == dt])
+
+    def _write(self, source: str, dt: int, rows: list[dict]) -> None:
+        if rows:
+            folder = self.config.landing_dir / source / f"dt={day_of(dt)}"
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps({k: v for k, v in row.items() if v is not None}) + "\n" for row in rows]
+            (folder / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    def run(self, day: int, **changes) -> None:
+        dedup_behaviors(day_of(day), self.config, **changes)
+
+    def sums(self) -> dict[str, list[float | None] | None]:
+        rows = read_table(self.config.tables_dir, "impressions", columns=["impression_id", "sums"]).to_pylist()
+        return {row["impression_id"]: row["sums"] for row in rows}
+
+    def rows_of(self, table: str) -> list[str]:
+        return sorted(map(str, read_table(self.config.tables_dir, table).to_pylist()))
+
+    def refuse(self, day: int) -> None:
+        row = {"dt": day_of(day), "stage": "validate_inputs", "expectation": "rows", "outcome": "failed"}
+        write_rows(self.config, "gate_results", [row])
+
+
+def instant(time_us: int) -> str:
+    return (
+        datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{time_us % 1_000_000:06}Z"
+    )
+
+
+def landed_impression(i: Impression) -> dict:
+    known = None if i.known_us == i.shown_us else instant(i.known_us)
+    return {"impression_id": i.name, "user_id": i.user, "item_id": i.item, "shown_at": instant(i.shown_us), "label": i.label, "label_known_at": known}  # fmt: skip
+
+
+def landed_event(e: Event) -> dict:
+    return {"user_id": e.user, "item_id": e.item, "text": e.text, "feature": e.feature, "occurred_at": instant(e.occurred_us), "value": e.value}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spark():
+    return spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
+
+
+@pytest.fixture
+def new_home(tmp_path):
+    """How a test makes a home folder of its own; late rows of the handmade logs are up to two days late."""
+
+    def make(name: str = "home", **sections) -> Home:
+        return Home(Config(home=tmp_path / name, landing=LandingConfig(), **sections))
+
+    return make
+
+
+def assert_sums(home: Home, expected: dict[str, list[float | None] | None]) -> None:
+    found = home.sums()
+    assert set(found) == set(expected)
+    for name, sums in expected.items():
+        if sums is None:
+            assert found[name] is None, name
+        else:
+            assert found[name] is not None, name
+            assert [x is None for x in found[name]] == [x is None for x in sums], name
+            np.testing.assert_allclose(
+                np.array(found[name], float), np.array(sums, float), rtol=1e-9, atol=1e-9, err_msg=name
+            )
+
+
+def assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day(home, days, impressions, events, **slow):
+    """A pair reads what an impression shown at that very moment would read, whoever and whatever it is of."""
+    end = days[-1] + 1
+    titles = {i.item: i.title for i in impressions if i.title is not None} | {"new": "A new Moon"}
+    pairs = [(user, item) for user in ("u0", "u1", "nobody") for item in ("i0", "i2", "i4", "new", "untitled")]
+    asked = [
+        Impression(f"{user}-{item}", end, user, item, titles.get(item), end * DAY_US, 0, end * DAY_US)
+        for user, item in pairs
+    ]
+    expected = slow_sums([*days, end], [*impressions, *asked], events, **slow)
+    state = active_state(["u0", "u1", "u2"], list(titles), list(titles.values()), day_of(days[-1]), home.config)
+    found = pair_sums(pd.DataFrame(pairs, columns=["user_id", "item_id"]), titles, StateAsOf(state, day_of(days[-1])))
+    rows = np.array([expected[i.name] for i in asked], dtype=float)
+    np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("as_of", ["impression", "day_start"])
+def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_refused_day(new_home, as_of):
+    days = [FIRST, FIRST + 1, FIRST + 2, FIRST + 5, FIRST + 6]
+    landed = [*days[:3], FIRST + 3, *days[3:]]  # the events of one day are taken in by a later run
+    impressions, events = random_log(1, days=landed, rows_a_day=24, plain=False)
+    impressions = [i for i in impressions if i.dt != FIRST + 3]
+    refused = FIRST + 1
+    home = new_home(numbers=NumbersConfig(as_of=as_of))
+    home.land(impressions, events)
+    for day in days:
+        home.run(day)
+        if day == refused:
+            home.refuse(day)
+    expected = slow_sums(
+        days, impressions, events, excluded=frozenset({refused}), stop_at_day_start=as_of == "day_start"
+    )
+    assert_sums(home, expected)
+    assert any(sums is None for sums in expected.values())  # late ones are there
+
+    assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day(
+        home, days, impressions, events, excluded=frozenset({refused}), stop_at_day_start=as_of == "day_start"
+    )
+
+    before, states = home.sums(), home.rows_of("running_sums")
+    home.run(days[-1], force=True)
+    assert (home.sums(), home.rows_of("running_sums")) == (before, states)
+    version = table_version(home.config.tables_dir, "impressions")
+    home.run(days[-1])
+    assert table_version(home.config.tables_dir, "impressions") == version
+
+
+def test_sums_equal_those_in_memory_day_by_day(new_home):
+    days = list(range(FIRST, FIRST + 5))
+    impressions, events = random_log(2, days=days, rows_a_day=60, plain=True)
+    home = new_home()
+    home.land(impressions, events)
+    for day in days:
+        home.run(day)
+    impressions.sort(key=lambda i: i.shown_us)
+    # a title of an item is known from the first day on
+    titles = {i.item: i.title for i in impressions if i.title is not None}
+    in_memory = point_in_time_sums(
+        pd.DataFrame({
+            "user_id": [i.user for i in impressions], "item_id": [i.item for i in impressions],
+            "shown_at": [i.shown_us for i in impressions], "label": [i.label for i in impressions],
+        }),
+        pd.Series([titles.get(i.item) for i in impressions], dtype=object),
+        pd.DataFrame({
+            "user_id": [e.user for e in events], "item_id": [e.item for e in events], "text": [e.text for e in events],
+            "feature": [e.feature for e in events], "occurred_at": [e.occurred_us for e in events],
+            "value": np.array([e.value for e in events], float),
+        }),
+    )  # fmt: skip
+    found = home.sums()
+    rows = np.array([found[i.name] for i in impressions], dtype=float)
+    np.testing.assert_allclose(rows, in_memory, rtol=1e-9, atol=1e-6)
+    held = read_table(home.config.tables_dir, "running_sums").to_pylist()
+    assert {row["scope"] for row in held} == {"user", "item", "token", "pair", "all", "feature"}
+    assert all(len(row["sums"]) == state_width(row["scope"]) for row in held)
+    of_last = [row for row in held if row["dt"] == day_of(days[-1])]
+    assert len({(row["scope"], row["key"]) for row in of_last}) == len(of_last)
+    assert {row["key"] for row in held if row["scope"] == "user"} <= {state_key("user", f"u{n}") for n in range(3)}
+    owners = {row["owner"] for row in held if row["scope"] == "pair"}
+    assert owners == {row["key"] for row in held if row["scope"] == "user"}
+
+
+def test_no_label_moves_its_own_or_earlier_sums(new_home):
+    impressions, events = random_log(3, days=[FIRST], rows_a_day=40, plain=True)
+    flipped = impressions[len(impressions) // 2]
+    homes = []
+    for name, changed in (("a", flipped), ("b", replace(flipped, label=1 - flipped.label))):
+        home = new_home(name)
+        home.land([changed if i is flipped else i for i in impressions], events)
+        home.run(FIRST)
+        homes.append(home.sums())
+    for i in impressions:
+        if i.shown_us <= flipped.shown_us:
+            assert homes[0][i.name] == homes[1][i.name]
+    assert homes[0] != homes[1]
+
+
+@pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user"])
+def test_a_log_that_lacks_something_has_the_sums_of_the_definition(new_home, flaw):
+    impressions, events = random_log(4, days=[FIRST, FIRST + 1], rows_a_day=20, plain=True)
+    change = {
+        "no item_id": ({}, {"item": None}),
+        "no value": ({}, {"value": None}),
+        "equal titles": ({"title": "the same"}, {"text": "the same"}),
+        "one user": ({"user": "u"}, {"user": "u"}),
+    }[flaw]
+    impressions = [replace(i, **change[0]) for i in impressions]
+    events = list(dict.fromkeys(replace(e, **change[1]) for e in events))
+    home = new_home()
+    home.land(impressions, events)
+    for day in (FIRST, FIRST + 1):
+        home.run(day)
+    assert_sums(home, slow_sums([FIRST, FIRST + 1], impressions, events))
+
+
+def test_a_home_from_before_the_sums_goes_on_and_counts_all_that_landed(new_home):
+    """Its impressions have no column `sums`: they are read as null, and the column comes with the next day written."""
+    days = [FIRST, FIRST + 1]
+    impressions, events = random_log(6, days=days, rows_a_day=20, plain=True)
+    home = new_home()
+    home.land(impressions, events)
+    home.run(FIRST)
+    tables = Path(home.config.tables_dir)
+    shutil.rmtree(tables / "running_sums")
+    old = read_table(tables, "impressions").drop_columns(["sums"])
+    shutil.rmtree(tables / "impressions")
+    write_deltalake(str(tables / "impressions"), pa.table(old), partition_by=["dt"])
+    home.run(FIRST + 1)
+    found, expected = home.sums(), slow_sums([FIRST + 1], impressions, events)
+    assert all(found[i.name] is None for i in impressions if i.dt == FIRST)
+    assert str(day_of(FIRST + 1)) in partition_records(tables, "running_sums")
+    name = IMPRESSION_SUMS.index("user_label_n_infd")
+    later = [i for i in impressions if i.dt == FIRST + 1]
+    # labels of the first day are counted, and so is that its impressions were shown
+    assert any(found[i.name][name] != expected[i.name][name] for i in later)
+    assert STATISTICS["user"][0] == "label_n"
