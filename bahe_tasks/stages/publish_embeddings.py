@@ -49,9 +49,8 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     cacheable = spec.model.user_is_cacheable
     active_users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config)
     users = active_users if cacheable else []
-    items = newest_items(
-        active_ids("item_id", ("behavior_events", "impressions", "items"), first, day, config), day, config
-    )
+    active_items = active_ids("item_id", ("behavior_events", "impressions", "items"), first, day, config)
+    items = newest_items(active_items, day, config)
     history = histories_as_of(users, day, config)
     encode_missing(day, config, _texts(history.texts, items))
     index = read_embeddings(
@@ -85,7 +84,7 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
         },
         schema=arrow_schema("item_embeddings"),
     )
-    state = active_state(active_users, items["item_id"].to_pylist(), items["title"].to_pylist(), day, config)
+    state = active_state(active_users, active_items, items["title"].to_pylist(), day, config)
     state_rows = state.append_column("model_version", pa.repeat(pa.scalar(version, pa.int32()), state.num_rows))
     counts = {"users": user_rows.num_rows, "items": item_rows.num_rows}
     written = {"published_sums": state_rows, "user_embeddings": user_rows, "item_embeddings": item_rows}

@@ -123,7 +123,9 @@ def assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day(home, days
         for user, item in pairs
     ]
     expected = slow_sums([*days, end], [*impressions, *asked], events, **slow)
-    state = active_state(["u0", "u1", "u2"], list(titles), list(titles.values()), day_of(days[-1]), home.config)
+    state = active_state(
+        ["u0", "u1", "u2"], [f"i{n}" for n in range(9)], list(titles.values()), day_of(days[-1]), home.config
+    )
     found = pair_sums(pd.DataFrame(pairs, columns=["user_id", "item_id"]), titles, StateAsOf(state, day_of(days[-1])))
     rows = np.array([expected[i.name] for i in asked], dtype=float)
     np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)
