@@ -145,7 +145,7 @@ def _log_model(registry: Registry, run_id: str, model_dir: Path, *, signature: M
 def _signature(
     cat_columns: Sequence[str], num_columns: Sequence[str], history_features: Sequence[str] | None
 ) -> ModelSignature:
-    """Return the pyfunc's signature: embeddings are required, ids, columns and histories may be left out."""
+    """Return the pyfunc's signature: embeddings are required, ids, columns, histories and sums may be left out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
@@ -162,4 +162,5 @@ def _signature(
     inputs += [ColSpec(DataType.string, name, required=False) for name in ("user_id", "item_id")]
     inputs += [ColSpec(DataType.string, f"cat_{name}", required=False) for name in sorted(cat_columns)]
     inputs += [ColSpec(DataType.double, f"num_{name}", required=False) for name in sorted(num_columns)]
+    inputs.append(ColSpec(numbers, "sums", required=False))
     return ModelSignature(inputs=Schema(inputs), outputs=Schema([ColSpec(DataType.double, "click_probability")]))

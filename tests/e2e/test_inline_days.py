@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 from bahe_tasks.cli import app
 from bahe_tasks.engines.inline import run_backfill, run_day
 from bahe_tasks.schemas import TABLES
+from bahe_tasks.stages.histories_as_of import newest_items
+from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.roll_back import roll_back
 from bahe_tasks.stages.score_pairs import score_file
 from bahe_tasks.stores.delta_tables import read_table, table_version
-from bahe_tasks.stores.model_registry import connect, local_model_folder, versions
+from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
 LAST = FIRST + timedelta(days=2)
@@ -152,6 +154,9 @@ def test_published_scores_equal_the_models_own(days, tmp_path):
         {"user_embedding": [user.astype(float).tolist()], "item_embedding": [np.frombuffer(item.embedding, "<f4").astype(float).tolist()],
          "user_id": ["u0"], "item_id": ["i00"], "cat_topic": [dict(item["cat"])["topic"]], "num_rank": [dict(item["num"])["rank"]]}
     )  # fmt: skip
+    version = champion(connect(config))
+    titles = {"i00": newest_items(["i00"], version.day, config)["title"][0].as_py()}
+    frame["sums"] = list(published_pair_sums(frame, titles, version, config))
     served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)
     expected = pd.read_csv(tmp_path / "one.csv")["click_probability"][0]
     assert np.asarray(served).ravel()[0] == pytest.approx(expected, abs=1e-6)

@@ -24,7 +24,7 @@ def looked_up(spark):
         VERSIONS, "item_id string, d int, h int, title_key string, colour string, price double"
     )
     items = items.select(
-        "item_id", "title_key",
+        "item_id", "title_key", F.col("title_key").alias("title"),
         F.date_add(F.lit("2024-03-09").cast("date"), F.col("d")).alias("dt"),
         F.timestamp_seconds(F.col("h") * 3600).alias("updated_at"),
         F.create_map(F.lit("colour"), "colour").alias("cat"),
