@@ -20,7 +20,7 @@ PLAIN_CHARACTERS = " -~\u00a1-\u02ff\u0410-\u044f\u3400-\u4dbf\u4e00-\u9fff\uac0
 
 def canonical_text(text: Column) -> Column:
     """Return the canonical form of a text column; null for null, "" when nothing is left."""
-    plain = text.rlike(f"^[{PLAIN_CHARACTERS}]*$")
+    plain = text.rlike(f"^[{PLAIN_CHARACTERS}]*\\z")  # `$` would let a line end pass
     by_rule = F.arrow_udf(_canonical_texts, StringType())  # type: ignore[call-overload]  # its kind follows from the hints
     return F.when(plain, F.trim(F.regexp_replace(text, " {2,}", " "))).otherwise(by_rule(F.when(~plain, text)))
 

@@ -18,7 +18,7 @@ _HEX_DIGITS = 15  # of sha256: 60 bits, so that a key is a positive bigint
 
 def title_tokens(text: Column) -> Column:
     """Return the distinct words of a text column, array<string>; null for null."""
-    plain = text.rlike(r"^[\x00-\x7f]*$")
+    plain = text.rlike(r"^[\x00-\x7f]*\z")
     words = F.array_distinct(F.regexp_extract_all(F.lower(text), F.lit("[a-z0-9]+"), F.lit(0)))
     by_rule = F.arrow_udf(_title_tokens, ArrayType(StringType()))  # type: ignore[call-overload]  # its kind follows from the hints
     return F.when(plain, F.slice(words, 1, rule.MAX_TITLE_TOKENS)).otherwise(by_rule(F.when(~plain, text)))

@@ -16,7 +16,7 @@ from spark_jobs.canonical_text import PLAIN_CHARACTERS, behavior_key, canonical_
 
 GOLDEN = ["order takeout", "  order \t takeout\n", "Café", "Cafe\u0301", "a\u0000b", "a\u200bb", "\u00a0x\u2003y\u0085z", "日本語  テキスト",
           "e\u0001\u0301", "\u1100\u1161\u11a8", "각\u11a8", "Й и\u0306", "\u2126 \u212b", "", "   ", "\u0001\u0002", "👩‍👩‍👧 emoji", "\x1c\x1f", "ﬁ", "a\r\nb",
-          "\u0958", "x" * 5000, "~ !", "\u0344", "ạ̈", "ạ̈"]  # fmt: skip
+          "\u0958", "x" * 5000, "~ !", "ends\n", "ends\r\n", "ends\u2028", "ends\u0085", "\u0344", "ạ̈", "ạ̈"]  # fmt: skip
 
 
 def spark_says(spark, texts):
