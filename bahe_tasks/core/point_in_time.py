@@ -43,6 +43,22 @@ def expected_log_odds(sums: np.ndarray) -> np.ndarray:
     return np.nan_to_num(_log_odds(base) + item + user).astype(np.float32)
 
 
+def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
+    """Return what none of R impressions (R, len(IMPRESSION_SUMS)) has, in words; empty for no impressions."""
+    if not len(sums):
+        return ()
+    counts = {
+        "labels of its user known before": "user_label_n_infd",
+        "labels of its item known before": "item_label_n_infd",
+        "labels of a word of its title known before": "token_log_n",
+        "labels of its user on a word of its title known before": "pair_log_n",
+        "behavior events of its user": "user_event_n_infd",
+        "behavior events about its item": "item_event_n_infd",
+        "behavior events with a value": "user_value_n_infd",
+    }
+    return tuple(words for words, name in counts.items() if not (np.nan_to_num(_column(sums, name)) > 0).any())
+
+
 def token_means(
     scope: str, row_of: np.ndarray, sums: np.ndarray, gap_s: np.ndarray, age_s: np.ndarray, *, base_rate: np.ndarray
 ) -> np.ndarray:

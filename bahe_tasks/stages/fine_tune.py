@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
@@ -25,6 +26,7 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model, load_optimizer_state, save_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.optimizers import OptimizerState
+from bahe_tasks.core.point_in_time import numbers_lacking
 from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.stages.days_in_force import training_fingerprint
@@ -78,6 +80,8 @@ def fine_tune(
         return {"state": "trained", "run_id": finished, **summary, **progressive}
 
     rows = rows_of(training_mask)
+    if config.model.point_in_time_numbers and parent_model and rows.sums is not None:
+        _warn_of_lacking_numbers(rows.sums)
     seed = _seed_of_day(config.training.seed, day)
     warm = config.training.start_from == "parent"
     model, spec = model_to_train(rows, config, parent_model if warm else None, encoder_version=version, seed=seed)
@@ -131,6 +135,16 @@ def fine_tune(
         )
     _clear_states(day, config)
     return {"state": "trained", "run_id": run_id, **summary, **progressive}
+
+
+def _warn_of_lacking_numbers(sums: np.ndarray) -> None:
+    """Name the numbers that no training row of a day after the first has; the model reads them as nothing known."""
+    lacking = numbers_lacking(sums)
+    if lacking:
+        warnings.warn(
+            f"point-in-time numbers that cannot exist in this log: no training row has {'; '.join(lacking)}",
+            stacklevel=2,
+        )
 
 
 def _states_dir(config: Config) -> Path:

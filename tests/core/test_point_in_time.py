@@ -7,7 +7,13 @@ import torch
 
 from bahe_tasks.core.batches import numbers_read
 from bahe_tasks.core.ctr_model import new_model
-from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS, NUMBERS, expected_log_odds, point_in_time_numbers
+from bahe_tasks.core.point_in_time import (
+    EXPECTED_OF_NUMBERS,
+    NUMBERS,
+    expected_log_odds,
+    numbers_lacking,
+    point_in_time_numbers,
+)
 from bahe_tasks.running_sums import IMPRESSION_SUMS, prior_facts, state_key, title_tokens
 
 
@@ -57,6 +63,18 @@ def test_absent_sums_are_absent_numbers_and_expect_nothing():
     absent = np.full((1, len(IMPRESSION_SUMS)), np.nan)
     assert expected_log_odds(absent)[0] == 0
     assert np.isnan(point_in_time_numbers(absent)).sum() >= len(NUMBERS) - 2
+
+
+def test_what_no_impression_has_is_named():
+    one = sums_of(user_label_n_infd=1, user_event_n_infd=2, token_log_n=0.7)
+    assert numbers_lacking(np.concatenate([sums_of(), one])) == (
+        "labels of its item known before",
+        "labels of its user on a word of its title known before",
+        "behavior events about its item",
+        "behavior events with a value",
+    )
+    assert numbers_lacking(np.full((1, len(IMPRESSION_SUMS)), np.nan))
+    assert numbers_lacking(np.zeros((0, len(IMPRESSION_SUMS)))) == ()
 
 
 def test_numbers_stay_on_their_scale():
