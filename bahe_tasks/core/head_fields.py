@@ -66,11 +66,18 @@ def embedding_fields(features: tuple[str, ...], user: torch.Tensor, item: torch.
 
 
 class FieldLinear(nn.Module):
-    """One linear map over all fields: (B, width of the field) each → (B, width_out)."""
+    """One linear map over all fields: (B, width of the field) each → (B, width_out).
+
+    Its first weights are those of one `nn.Linear` over the concatenation. As maps of their own, narrow fields would start
+    with weights so large that a single number drowns the rest.
+    """
 
     def __init__(self, sizes: dict[str, int], width_out: int) -> None:
         super().__init__()
         self.blocks = FieldMaps(sizes, width_out)
+        bound = max(sum(sizes.values()), 1) ** -0.5
+        for block in self.blocks.values():
+            nn.init.uniform_(block.weight, -bound, bound)  # type: ignore[arg-type]
         self.bias = nn.Parameter(torch.zeros(width_out))
 
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
