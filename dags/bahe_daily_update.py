@@ -24,7 +24,7 @@ def _tables(*names: str) -> list[Asset]:
 @task(
     pool="bahe_spark",
     outlets=_tables("behavior_events", "items", "impressions", "quarantine")
-    + _tables("user_sequences", "atomic_behaviors", "new_behaviors"),
+    + _tables("user_sequences", "running_sums", "atomic_behaviors", "new_behaviors"),
 )
 def dedup_behaviors() -> Json:
     """Reads the day's landing; writes the tables of the day, new atomic behaviors and quarantine (Spark)."""
@@ -93,9 +93,9 @@ def promote_champion(passed: Json) -> Json:
     return run_stage(lambda day, config, _: stage(day, config, version=version)) | {"version": version}
 
 
-@task(outlets=_tables("user_embeddings", "item_embeddings"))
+@task(outlets=_tables("user_embeddings", "item_embeddings", "published_sums"))
 def publish_embeddings(promoted: Json) -> Json:
-    """Writes `user_embeddings` and `item_embeddings` of this run's version when it is the champion."""
+    """Writes `user_embeddings`, `item_embeddings` and `published_sums` of this run's version when it is the champion."""
     from bahe_tasks.stages.publish_embeddings import publish_embeddings as stage
 
     return run_stage(lambda day, config, _: stage(day, config, version=promoted["version"]))
