@@ -55,4 +55,5 @@ def day_of_run(data_interval_start: datetime | None, day_param: str | None) -> d
             "this run has no data interval and no `day` parameter: trigger it with a logical date, "
             'or with the configuration {"day": "YYYY-MM-DD"}'
         )
-    return data_interval_start.astimezone(UTC).date()
+    start = data_interval_start.astimezone(UTC)
+    return date(start.year, start.month, start.day)  # of Airflow's own class of dates, which Spark does not take

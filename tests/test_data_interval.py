@@ -34,6 +34,20 @@ def test_the_interval_decides_the_day_in_utc_whatever_its_zone():
     assert day_of_run(start, None) == date(2013, 9, 23)
 
 
+def test_the_day_is_a_plain_date_also_where_the_interval_is_of_another_class():
+    class Date(date):
+        pass
+
+    class Instant(datetime):
+        def astimezone(self, zone):
+            return self
+
+        def date(self):
+            return Date(self.year, self.month, self.day)
+
+    assert type(day_of_run(Instant(2013, 9, 24, tzinfo=UTC), None)) is date
+
+
 def test_an_explicit_day_wins_over_the_interval():
     assert day_of_run(datetime(2013, 9, 24, tzinfo=UTC), "2013-09-01") == date(2013, 9, 1)
 

@@ -18,9 +18,11 @@ from bahe_tasks.core.model_spec import EncoderMismatchError, ModelMismatchError
 from bahe_tasks.engines.inline import run_backfill, run_day
 from bahe_tasks.stages.fine_tune import fine_tune
 from bahe_tasks.stages.model_of_day import MissingColumnError
+from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.score_pairs import score_file
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.fine_tune_runs import LOGGED_MODEL_TAG
+from bahe_tasks.stores.model_registry import champion as registered_champion
 from bahe_tasks.stores.model_registry import connect, local_model_folder, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
@@ -124,8 +126,10 @@ def test_the_pyfunc_reads_histories_and_gives_the_same(two_days, champion, tmp_p
         newest = events[events["feature"] == feature].tail(8)
         row[f"behaviors_{feature}"] = [vector[key] for key in newest["behavior_key"]]
         row[f"ages_s_{feature}"] = (end - newest["occurred_at"]).dt.total_seconds().tolist()
-    connect(config)
-    served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(pd.DataFrame([row]))
+    version = registered_champion(connect(config))
+    frame = pd.DataFrame([row])
+    frame["sums"] = list(published_pair_sums(frame, {"i00": item["title"]}, version, config))
+    served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)
     (tmp_path / "pair.csv").write_text("user_id,item_id\nu0,i00\n")
     score_file(tmp_path / "pair.csv", tmp_path / "out.csv", config)
     expected = pd.read_csv(tmp_path / "out.csv")["click_probability"]
@@ -203,11 +207,13 @@ def test_a_fine_tune_killed_in_the_middle_goes_on_and_ends_with_the_same_bits(tw
 
 
 def test_a_refit_from_scratch_over_two_days_ignores_the_parents_weights_but_is_judged_by_it(home, log):
-    config = with_settings(home, model={"head": "deepfm"}, training={"start_from": "scratch", "window_days": 2})
+    as_they_come = {"min_calibration": 0.01, "max_calibration": 100.0}  # a model of a few dozen rows is not calibrated
+    scratch = {"start_from": "scratch", "window_days": 2}
+    config = with_settings(home, model={"head": "deepfm"}, training=scratch, gate=as_they_come)
     for day in (FIRST, SECOND):
         log.ordinary_day(day)
     outcomes = list(run_backfill(FIRST, SECOND, config))
-    assert [o.state for o in outcomes] == ["done", "done"]
+    assert [(o.state, o.message) for o in outcomes] == [("done", "")] * 2
     rows = [o.results["fine_tune"]["rows"] for o in outcomes]
     assert rows[1] > 1.5 * rows[0]
     _, spec = load_model(local_model_folder(connect(config), 2))
