@@ -209,7 +209,8 @@ def test_a_fine_tune_killed_in_the_middle_goes_on_and_ends_with_the_same_bits(tw
 def test_a_refit_from_scratch_over_two_days_ignores_the_parents_weights_but_is_judged_by_it(home, log):
     as_they_come = {"min_calibration": 0.01, "max_calibration": 100.0}  # a model of a few dozen rows is not calibrated
     scratch = {"start_from": "scratch", "window_days": 2}
-    config = with_settings(home, model={"head": "deepfm"}, training=scratch, gate=as_they_come)
+    config = with_settings(home, model={"head": "deepfm"}, training=scratch)
+    config = replace(config, gate=replace(config.gate, **as_they_come))
     for day in (FIRST, SECOND):
         log.ordinary_day(day)
     outcomes = list(run_backfill(FIRST, SECOND, config))
