@@ -39,6 +39,7 @@ SAMPLES = {
     "map<string,string>": [("genre", "drama")],
     "map<string,double>": [("price", 2.5), ("age", None)],
     "map<string,int>": [("bills", 7)],
+    "bigint": 2**60 - 1,
 }
 
 

@@ -29,6 +29,7 @@ def impression(day, user):
         "labels": [],
         "cat": [("genre", "drama")],
         "num": [("price", 1.5)],
+        "sums": [0.5, None],
     }
 
 
@@ -45,7 +46,8 @@ def test_spark_and_delta_rs_read_and_replace_each_others_partitions(tmp_path):
 
     def by_spark(day, user):
         row = impression(day, user)
-        values = tuple(dict(value) if isinstance(value, list) else value for value in row.values())
+        maps = [name for name, kind in TABLES["impressions"].columns if kind.startswith("map")]
+        values = tuple(dict(value) if name in maps else value for name, value in row.items())
         overwrite_partitions(
             spark.createDataFrame([values], schema=TABLES["impressions"].ddl),
             tables_dir=tmp_path,

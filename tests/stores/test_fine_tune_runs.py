@@ -61,5 +61,6 @@ def test_the_models_signature_names_embeddings_ids_and_columns(registry, log_run
         "item_id": False,
         "cat_genre": False,
         "num_price": False,
+        "sums": False,
     }
     assert signature.outputs.input_names() == ["click_probability"]
