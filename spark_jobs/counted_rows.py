@@ -71,7 +71,9 @@ def _impressions(plan: DedupPlan, impressions: DataFrame, *, asks: bool) -> Data
         is_fact &= F.col("label_date") > F.lit(plan.state_before)
         is_seen &= F.col("dt") > F.lit(plan.state_before)
     delayed_us = F.unix_micros("shown_at") + plan.landing.label_delay_s * 1_000_000
-    known_us = _counts_from(plan, F.coalesce(F.unix_micros("label_known_at"), delayed_us))
+    known_us = F.coalesce(F.unix_micros("label_known_at"), delayed_us)
+    # A log may say that a label was known before its impression was shown: it must not be read by that impression.
+    counts_us = _counts_from(plan, F.greatest(known_us, F.unix_micros("shown_at")))
     asked = F.when(~F.col("is_late"), F.col("impression_id")) if asks else F.lit(None).cast("string")
     return impressions.select(
         asked.alias("impression_id"),
@@ -79,7 +81,7 @@ def _impressions(plan: DedupPlan, impressions: DataFrame, *, asks: bool) -> Data
         "item_id",
         F.col("title").alias("text"),
         F.when(is_seen, F.unix_micros("shown_at") - start_us(plan.day)).alias("seen_us"),
-        F.when(is_fact, known_us).alias("fact_us"),
+        F.when(is_fact, counts_us).alias("fact_us"),
         F.col("label").cast("double").alias("label"),
         F.lit(None).cast("string").alias("feature"),
         F.lit(None).cast("double").alias("value"),

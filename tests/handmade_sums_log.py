@@ -15,7 +15,7 @@ def random_log(seed: int, *, days: list[int], rows_a_day: int, plain: bool) -> t
     """Return impressions and events that land on the days.
 
     `plain`: nothing is late and a label is known when its impression is shown; else some rows are late, and some labels
-    become known up to three days later, or days before their row lands.
+    become known up to three days later, days before their row lands, or, as the log has it, before they were shown.
     """
     random = Random(seed)
     impressions, events = [], []
@@ -26,7 +26,7 @@ def random_log(seed: int, *, days: list[int], rows_a_day: int, plain: bool) -> t
                 time_us -= random.choice([1, 2]) * DAY_US
             known_us = time_us
             if not plain and random.random() < 0.4:
-                known_us += random.choice([HOUR_US, DAY_US, 2 * DAY_US, 3 * DAY_US, 12 * DAY_US])
+                known_us += random.choice([-HOUR_US, HOUR_US, DAY_US, 2 * DAY_US, 3 * DAY_US, 12 * DAY_US])
             user, item = f"u{random.randrange(3)}", f"i{random.randrange(len(TITLES))}"
             if random.random() < 0.5:
                 title = TITLES[int(item[1:])]

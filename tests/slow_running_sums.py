@@ -158,7 +158,7 @@ def _count(
             key: {"label_n": 1.0, "label_s": float(i.label), "label_e": i.label - expected.get(key[0], 0.0)}
             for key in i.touched()
         }
-        added.append(Fact(counts_from(i.known_us), of, label=i.label))
+        added.append(Fact(counts_from(max(i.known_us, i.shown_us)), of, label=i.label))
     for e in events:
         score = _score(e.value, moments[e.feature])
         of_user, of_item = mean_value("user", e.user), mean_value("item", e.item)

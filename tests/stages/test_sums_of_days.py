@@ -197,8 +197,10 @@ def test_sums_equal_those_in_memory_day_by_day(new_home):
     assert owners == {row["key"] for row in held if row["scope"] == "user"}
 
 
-def test_no_label_moves_its_own_or_earlier_sums(new_home):
+@pytest.mark.parametrize("known_before_us", [0, 1_000_000])
+def test_no_label_moves_its_own_or_earlier_sums(new_home, known_before_us):
     impressions, events = random_log(3, days=[FIRST], rows_a_day=40, plain=True)
+    impressions = [replace(i, known_us=i.shown_us - known_before_us) for i in impressions]
     flipped = impressions[len(impressions) // 2]
     homes = []
     for name, changed in (("a", flipped), ("b", replace(flipped, label=1 - flipped.label))):
