@@ -132,7 +132,6 @@ def main(
     """Try every family, head and tuning mode; exit 1 when a combination does not beat chance."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.set_num_threads(1)
     document = run(combinations(small=small, all_families=all_families))
     document.show(as_json=as_json)
     if document.figures["combinations_passed"] < 1:
@@ -140,4 +139,5 @@ def main(
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # of this process, not of one that calls `main`
     typer.run(main)

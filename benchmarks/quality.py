@@ -210,7 +210,6 @@ def main(
     """Run BAHE and its peers over the same days and compare them."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.set_num_threads(1)
     names = [OURS, *PEERS] if only is None else only
     unknown = set(names) - {OURS, *PEERS}
     if unknown:
@@ -241,4 +240,5 @@ app = typer.Typer(add_completion=False)
 app.command()(main)
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # of this process, not of one that calls `main`
     app()
