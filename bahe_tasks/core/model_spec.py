@@ -96,8 +96,9 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote, also what it wrote before there were point-in-time numbers: a model without them."""
         document = _with_tuples(json.loads(text))
+        document["model"].setdefault("point_in_time_numbers", bool(document.get("numbers")))
         document["model"] = ModelConfig(**_with_tuples(document["model"]))
         document["num_statistics"] = {name: NumStatistics(**s) for name, s in document["num_statistics"].items()}
         return cls(**document)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -14,6 +15,16 @@ from bahe_tasks.core.model_spec import (
 
 def test_a_spec_survives_json(tiny_spec):
     assert ModelSpec.from_json(tiny_spec.to_json()) == tiny_spec
+
+
+def test_a_model_of_the_time_before_numbers_stays_without_them_and_says_so(tiny_spec):
+    document = json.loads(dataclasses.replace(tiny_spec, numbers=()).to_json())
+    del document["numbers"], document["model"]["point_in_time_numbers"]
+    parent = ModelSpec.from_json(json.dumps(document))
+    without = dataclasses.replace(tiny_spec.model, point_in_time_numbers=False)
+    check_parent(parent, encoder_version="enc-a", model=without)
+    with pytest.raises(ModelMismatchError, match=r"model\.point_in_time_numbers.*new lineage"):
+        check_parent(parent, encoder_version="enc-a", model=dataclasses.replace(without, point_in_time_numbers=True))
 
 
 def test_growing_adds_names_sorted_and_keeps_the_parents_statistics(tiny_spec):
