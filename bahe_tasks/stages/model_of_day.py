@@ -77,7 +77,7 @@ def model_to_train(
             model=settings,
             numbers=NUMBERS if settings.point_in_time_numbers else (),
         ).grown(**found)  # type: ignore[arg-type]
-        model = new_model(spec, split.deep, seed=seed, base_rates=base_rates | {LABEL: _rate_to_start_at(rows, spec)})
+        model = new_model(spec, split.deep, seed=seed, base_rates=base_rates | {LABEL: rate_to_start_at(rows, spec)})
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(
@@ -97,7 +97,7 @@ def _base_rates(rows: ImpressionRows, extra_labels: Iterable[str]) -> dict[str, 
     return {name: float(column.mean()) if len(column) else 0.5 for name, column in present.items()}
 
 
-def _rate_to_start_at(rows: ImpressionRows, spec: ModelSpec) -> float:
+def rate_to_start_at(rows: ImpressionRows, spec: ModelSpec) -> float:
     """Return the rate the head starts from: the base rate, short of what is expected of the rows anyway."""
     rate = min(max(_base_rates(rows, ())[LABEL], MIN_RATE), 1 - MIN_RATE)
     expected = (

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from time import process_time
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from transformers import AutoConfig, AutoModel
 
@@ -29,7 +28,7 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.core.tokens import TextTokenizer
-from bahe_tasks.stages.model_of_day import model_to_train
+from bahe_tasks.stages.model_of_day import model_to_train, rate_to_start_at
 from benchmarks.kit.full_text import FullTextCtrModel
 from benchmarks.kit.in_memory_log import texts_read
 from benchmarks.kit.replay import ModelOfDay, Predictions, replay
@@ -109,39 +108,34 @@ def replay_variant(variant: SplitVariant, study: StudyLog, config: Config, *, se
     return VariantRun(predictions, encode_cpu_s, model)
 
 
-def _reading_vectors(read: EncodedAnew | TokenVectors) -> ModelOfDay:
-    """Return the model of the first day as the stages make it, behind a reader; later days train it as it is."""
+def _only_on_the_first_day(first: ModelOfDay) -> ModelOfDay:
+    """Return what makes the model of the first day by `first`; later days train it as it is."""
 
     def model_of_day(
-        rows: ImpressionRows,
-        config: Config,
-        parent: tuple[BaheCtrModel, ModelSpec] | None,
-        *,
-        encoder_version: str,
-        seed: int,
+        rows: ImpressionRows, config: Config, parent: tuple[BaheCtrModel, ModelSpec] | None, **given: Any
     ) -> tuple[BaheCtrModel, ModelSpec]:
-        if parent is not None:
-            return parent
-        model, spec = model_to_train(rows, config, None, encoder_version=encoder_version, seed=seed)
-        return _as_ctr_model(Reading(model, spec, read)), spec
+        return parent or first(rows, config, None, **given)
 
     return model_of_day
 
 
-def _reading_whole_text(texts: list[str]) -> ModelOfDay:
-    """Return LLM-CTR with text features and columns of the first day; later days train it as it is."""
+def _reading_vectors(read: EncodedAnew | TokenVectors) -> ModelOfDay:
+    """Return the model as the stages make it, behind a reader."""
 
-    def model_of_day(
-        rows: ImpressionRows,
-        config: Config,
-        parent: tuple[BaheCtrModel, ModelSpec] | None,
-        *,
-        encoder_version: str,
-        seed: int,
+    def first(*given: Any, **named: Any) -> tuple[BaheCtrModel, ModelSpec]:
+        model, spec = model_to_train(*given, **named)
+        return _as_ctr_model(Reading(model, spec, read)), spec
+
+    return _only_on_the_first_day(first)
+
+
+def _reading_whole_text(texts: list[str]) -> ModelOfDay:
+    """Return LLM-CTR with text features and columns of the first day."""
+
+    def first(
+        rows: ImpressionRows, config: Config, _: None, *, seed: int, **given: Any
     ) -> tuple[BaheCtrModel, ModelSpec]:
-        if parent is not None:
-            return parent
-        _, spec = model_to_train(rows, config, None, encoder_version=encoder_version, seed=seed)
+        spec = model_to_train(rows, config, None, seed=seed, **given)[1]
         folder = checkpoint_dir(config.encoder.checkpoint)
         llm = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         num_token_ids = len(llm.get_input_embeddings().weight)
@@ -149,11 +143,11 @@ def _reading_whole_text(texts: list[str]) -> ModelOfDay:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = FullTextCtrModel(spec, llm)
-        model.head.outputs.start_at({LABEL: float(np.mean(rows.labels))})
+        model.head.outputs.start_at({LABEL: rate_to_start_at(rows, spec)})
         read = WholeText(tokens, spec.features, max_tokens=int(llm.config.max_position_embeddings))
         return _as_ctr_model(Reading(model.eval(), spec, read)), spec
 
-    return model_of_day
+    return _only_on_the_first_day(first)
 
 
 def _as_ctr_model(model: Reading) -> BaheCtrModel:
