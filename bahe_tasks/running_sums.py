@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from typing import Any
 
 HALF_LIVES_DAYS: dict[str, tuple[float, ...]] = {
     "user": (math.inf, 28.0, 3.0),
@@ -105,6 +106,6 @@ the longest half-life. Without a title all are NaN. A late impression has NaN ev
 """
 
 
-def prior_facts(scope: str, base_rate: float) -> float:
-    """Return how many facts at the expected rate smooth a key's own labels."""
+def prior_facts(scope: str, base_rate: Any) -> Any:
+    """Return how many facts at the expected rate, a number or an array of them, smooth a key's own labels."""
     return 1 / (PRIOR_LOG_ODDS_VARIANCE[scope] * base_rate * (1 - base_rate))

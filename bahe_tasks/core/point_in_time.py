@@ -17,6 +17,7 @@ from bahe_tasks.running_sums import (
     PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
+    prior_facts,
 )
 
 _CLIPPED_AT = 4.0
@@ -129,14 +130,14 @@ def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 def _shift_of_rate(sums: np.ndarray, scope: str, half_life: float, base: np.ndarray) -> np.ndarray:
     """Log-odds of the smoothed rate minus those of the base rate."""
-    prior = 1 / (PRIOR_LOG_ODDS_VARIANCE[scope] * base * (1 - base))
+    prior = prior_facts(scope, base)
     clicks, facts = _sum(sums, scope, "label_s", half_life), _sum(sums, scope, "label_n", half_life)
     return _log_odds((clicks + prior * base) / (facts + prior)) - _log_odds(base)
 
 
 def _shift_of_user(sums: np.ndarray, half_life: float, base: np.ndarray) -> np.ndarray:
     """Log-odds of the user's smoothed rate minus those of the rate that the items it met let expect."""
-    prior = 1 / (PRIOR_LOG_ODDS_VARIANCE["user"] * base * (1 - base))
+    prior = prior_facts("user", base)
     clicks, facts = _sum(sums, "user", "label_s", half_life), _sum(sums, "user", "label_n", half_life)
     expected = clicks - _sum(sums, "user", "label_e", half_life)
     smoothed = [(count + prior * base) / (facts + prior) for count in (clicks, expected)]

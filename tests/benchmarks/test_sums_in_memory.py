@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from handmade_sums_log import FIRST, random_log
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from slow_running_sums import slow_sums
 
@@ -27,14 +27,18 @@ def frames(impressions, events):
     return shown, pd.Series([i.title for i in impressions], dtype=object), happened
 
 
+def log_in_order(seed, *, num_days, rows_a_day):
+    """Return days, impressions by time (one or more) and events."""
+    days = list(range(FIRST, FIRST + num_days))
+    impressions, events = random_log(seed, days=days, rows_a_day=rows_a_day, plain=True)
+    assume(impressions)
+    return days, sorted(impressions, key=lambda i: i.shown_us), events
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_sums_in_memory_are_those_of_the_definition(seed, stop_at_day_start):
-    days = list(range(FIRST, FIRST + 4))
-    impressions, events = random_log(seed, days=days, rows_a_day=9, plain=True)
-    impressions.sort(key=lambda i: i.shown_us)
-    if not impressions:
-        return
+    days, impressions, events = log_in_order(seed, num_days=4, rows_a_day=9)
     found = point_in_time_sums(*frames(impressions, events), stop_at_day_start=stop_at_day_start)
     expected = slow_sums(days, impressions, events, stop_at_day_start=stop_at_day_start)
     rows = np.array([expected[i.name] for i in impressions], dtype=float)
@@ -44,11 +48,7 @@ def test_sums_in_memory_are_those_of_the_definition(seed, stop_at_day_start):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.data())
 def test_no_label_moves_its_own_or_earlier_sums(seed, data):
-    days = list(range(FIRST, FIRST + 3))
-    impressions, events = random_log(seed, days=days, rows_a_day=9, plain=True)
-    impressions.sort(key=lambda i: i.shown_us)
-    if not impressions:
-        return
+    _, impressions, events = log_in_order(seed, num_days=3, rows_a_day=9)
     n = data.draw(st.integers(0, len(impressions) - 1))
     shown, titles, happened = frames(impressions, events)
     before = point_in_time_sums(shown, titles, happened)
@@ -60,8 +60,7 @@ def test_no_label_moves_its_own_or_earlier_sums(seed, data):
 
 @pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user", "no events"])
 def test_a_log_that_lacks_something_has_sums(flaw):
-    impressions, events = random_log(5, days=[FIRST, FIRST + 1], rows_a_day=30, plain=True)
-    impressions.sort(key=lambda i: i.shown_us)
+    _, impressions, events = log_in_order(5, num_days=2, rows_a_day=30)
     shown, titles, happened = frames(impressions, events)
     if flaw == "no item_id":
         happened = happened.drop(columns="item_id")
