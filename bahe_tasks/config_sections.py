@@ -121,6 +121,9 @@ class SparkConfig:
     master: str = setting("local[2]", "Spark master")
     driver_memory: str = setting("2g", "memory of the driver's JVM")
     shuffle_partitions: int = setting(2, "partitions of a shuffle; raise it with the size of the log")
+    jvm_options: str = setting(
+        "", "options of Spark's JVM; empty: quick to start, or for a backfill of several days quick to run"
+    )
     jars: str = setting(
         "", "comma-separated local Delta jars (delta-spark, delta-storage); empty: resolved from Maven Central"
     )

@@ -28,6 +28,7 @@ from spark_jobs.judge_items import judge_items
 from spark_jobs.look_up_items import look_up_items
 from spark_jobs.read_landing import read_landing
 from spark_jobs.running_sums import running_sums
+from spark_jobs.session import interpreted
 from spark_jobs.settle_rows import Settled, settle_events, settle_impressions, settle_items
 from spark_jobs.write_day import DayTables, write_day
 
@@ -42,12 +43,17 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     The counts are those of the day: per source and, beside them, those of impressions and of the derived tables.
     Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`.
     """
+    with interpreted(spark, enabled=plan.is_small):
+        return _dedup(spark, plan)
+
+
+def _dedup(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     sources = {source: _settle(spark, plan, source) for source in SOURCES}
     counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
     tables = _derive(spark, plan, {source: sources[source].settled for source in SOURCES})
     day_counts = {source: counts[source][plan.day] for source in SOURCES}
     stage_counts = day_counts["impressions"] | day_counts | _count_derived(tables, plan.day)
-    write_day(spark, tables, plan=plan, source_counts=counts, stage_counts=stage_counts)
+    write_day(tables, plan=plan, source_counts=counts, stage_counts=stage_counts)
     return stage_counts
 
 
@@ -87,7 +93,12 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
         needed,
         landed_texts(events=fresh["behavior_events"], items=fresh["items"]),
         dictionary=read_delta(spark, plan.tables_dir, "atomic_behaviors"),
-        embeddings=read_delta(spark, plan.tables_dir, "behavior_embeddings"),
+        embeddings=read_delta(
+            spark,
+            plan.tables_dir,
+            "behavior_embeddings",
+            partitions=f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'",
+        ),
         encoder_version=plan.encoder_version,
         day=plan.day,
     ).localCheckpoint()
@@ -118,8 +129,10 @@ def _impressions_still_to_count(spark: SparkSession, plan: DedupPlan) -> DataFra
     wanted = f"dt < '{plan.day}'" + (f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else "")
     if plan.state_before is not None:
         oldest = plan.state_before - timedelta(days=plan.landing.label_horizon_days)
-        wanted += f" AND dt > '{oldest}' AND label_date > '{plan.state_before}'"
-    earlier = read_delta(spark, plan.tables_dir, "impressions").where(wanted)
+        wanted += f" AND dt > '{oldest}'"
+    earlier = read_delta(spark, plan.tables_dir, "impressions", partitions=wanted)
+    if plan.state_before is not None:
+        earlier = earlier.where(f"label_date > '{plan.state_before}'")
     titles = read_delta(spark, plan.tables_dir, "atomic_behaviors").select(
         F.col("behavior_key").alias("title_key"), F.col("text").alias("title")
     )
@@ -130,7 +143,8 @@ def _readable(spark: SparkSession, plan: DedupPlan, name: str, fresh: DataFrame,
     """Rows of dt in [first, D] that may be read: those earlier runs wrote, and for days this run writes the fresh ones."""
     wanted = f"dt <= '{plan.day}'" if first is None else f"dt >= '{first}' AND dt <= '{plan.day}'"
     refused = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
-    earlier = read_delta(spark, plan.tables_dir, name).where(f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}")
+    written_before = f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}"
+    earlier = read_delta(spark, plan.tables_dir, name, partitions=written_before)
     return earlier.select(*fresh.columns).union(fresh.where(wanted + refused))
 
 

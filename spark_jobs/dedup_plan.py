@@ -31,6 +31,8 @@ class DedupPlan:
     numbers: NumbersConfig
     state_days: tuple[date, ...]
     """Partitions of running_sums that hold the state before the day, newest first (`bahe_tasks.state_cover`)."""
+    is_small: bool
+    """Few rows landed: what pays for itself over many, compiling queries and writing by executors, is left out."""
     input_fingerprint: str
     """Fingerprint of the stage; recorded with the day's partition of impressions."""
 

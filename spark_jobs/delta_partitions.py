@@ -3,7 +3,9 @@
 Every commit carries one JSON document, {"partitions": {key: {"input_fingerprint", "counts"}}}: the newest commit that
 names a partition tells its state. Tables are plain (reader 1, writer 2), so that delta-rs reads and writes them too.
 
-Unusual: a table comes to be with its first write, which carries its properties.
+Unusual: delta-rs reads the log, and Spark the data files it names. Spark's own reading of a small log takes three jobs
+a table, about a second, which was half of a small day. For the same reason few rows are written by delta-rs, from the
+driver; many are written by Spark. A table comes to be with its first write, which carries its properties.
 """
 
 from __future__ import annotations
@@ -12,39 +14,69 @@ import json
 from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from delta import DeltaTable
-from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import TABLES
+from bahe_tasks.stores import delta_tables
+from bahe_tasks.stores.delta_tables import COMMIT_METADATA_KEY, TABLE_PROPERTIES, data_files, table_uri
+
+FEW_ROWS = 10_000
+"""As many may pass through the driver: a sequence of 500 events is about 50 kB."""
 
 
-def table_exists(spark: SparkSession, tables_dir: str | Path, name: str) -> bool:
-    """Whether the table has ever been written."""
-    return DeltaTable.isDeltaTable(spark, _path(tables_dir, name))
+def read_delta(spark: SparkSession, tables_dir: str | Path, name: str, *, partitions: str | None = None) -> DataFrame:
+    """Return the rows of some partitions, of all without; no rows when the table does not exist yet.
 
-
-def read_delta(spark: SparkSession, tables_dir: str | Path, name: str) -> DataFrame:
-    """Return the table's rows; no rows when the table does not exist yet."""
-    if not table_exists(spark, tables_dir, name):
-        return spark.createDataFrame([], TABLES[name].ddl)
-    return spark.read.format("delta").load(_path(tables_dir, name))
+    `partitions`: SQL over the partition columns; files of others are not listed.
+    """
+    schema = TABLES[name]
+    files = data_files(tables_dir, name, partitions=partitions)
+    if not files:
+        return spark.sql(f"SELECT {', '.join(f'CAST(NULL AS {k}) AS `{c}`' for c, k in schema.columns)} WHERE false")
+    reader = spark.read.schema(schema.ddl).option("basePath", table_uri(tables_dir, name))
+    return reader.option("__globPaths__", "false").parquet(*files).select(*schema.column_names)
 
 
 def overwrite_partitions(
-    rows: DataFrame, *, tables_dir: str | Path, name: str, where: str, partitions: Mapping[str, Mapping[str, Any]]
+    rows: DataFrame,
+    *,
+    tables_dir: str | Path,
+    name: str,
+    where: str,
+    partitions: Mapping[str, Mapping[str, Any]],
+    may_be_few: bool = False,
 ) -> None:
-    """Replace the rows of the table that satisfy `where`, a predicate over partition columns, in one commit."""
-    _write(rows, tables_dir, name, mode="overwrite", partitions=partitions, replace_where=where)
+    """Replace the rows of the table that satisfy `where`, a predicate over partition columns, in one commit.
+
+    `may_be_few`: the rows are worth a look whether they are few, which computes some of them.
+    """
+    rows = _fitted(rows, name)
+    few = _few(rows) if may_be_few else None
+    if few is not None:
+        delta_tables.replace_partitions(tables_dir, name, few, predicate=where, partitions=partitions)
+    else:
+        _write(rows, tables_dir, name, partitions, mode="overwrite", replaceWhere=where)
 
 
 def append_rows(
-    rows: DataFrame, *, tables_dir: str | Path, name: str, partitions: Mapping[str, Mapping[str, Any]]
+    rows: DataFrame,
+    *,
+    tables_dir: str | Path,
+    name: str,
+    partitions: Mapping[str, Mapping[str, Any]],
+    may_be_few: bool = False,
 ) -> None:
     """Add rows that are known not to be in the table, in one commit."""
-    _write(rows, tables_dir, name, mode="append", partitions=partitions, replace_where=None)
+    rows = _fitted(rows, name)
+    few = _few(rows) if may_be_few else None
+    if few is not None:
+        delta_tables.append_rows(tables_dir, name, few, partitions=partitions)
+    else:
+        _write(rows, tables_dir, name, partitions, mode="append")
 
 
 def in_days(days: Collection[date]) -> str:
@@ -52,30 +84,30 @@ def in_days(days: Collection[date]) -> str:
     return f"dt IN ({', '.join(repr(str(day)) for day in sorted(days))})"
 
 
+def _fitted(rows: DataFrame, name: str) -> DataFrame:
+    return rows.select(*[F.col(column).cast(kind).alias(column) for column, kind in TABLES[name].columns])
+
+
+def _few(rows: DataFrame) -> pa.Table | None:
+    """Return the rows if they are few."""
+    found = rows.limit(FEW_ROWS + 1).toArrow()
+    return found if found.num_rows <= FEW_ROWS else None
+
+
 def _write(
     rows: DataFrame,
     tables_dir: str | Path,
     name: str,
-    *,
-    mode: Literal["append", "overwrite"],
     partitions: Mapping[str, Mapping[str, Any]],
-    replace_where: str | None,
+    *,
+    mode: str,
+    **options: str,
 ) -> None:
-    schema = TABLES[name]
-    columns = [F.col(column).cast(kind).alias(column) for column, kind in schema.columns]
-    # One file a partition while it is small, files of even size where it is not.
-    ready = rows.select(*columns).hint("rebalance", *[F.col(column) for column in schema.partition_columns])
-    writer: DataFrameWriter = (
-        ready.write.format("delta")
-        .mode(mode)
-        .option("userMetadata", json.dumps({"partitions": partitions}, sort_keys=True))
-        .option("delta.logRetentionDuration", "interval 36500 days")
-        .option("mergeSchema", "true")  # a table written before a column was added gets it
-    )
-    if replace_where is not None:
-        writer = writer.option("replaceWhere", replace_where)
-    writer.partitionBy(*schema.partition_columns).save(_path(tables_dir, name))
-
-
-def _path(tables_dir: str | Path, name: str) -> str:
-    return f"{str(tables_dir).rstrip('/')}/{TABLES[name].name}"
+    columns = TABLES[name].partition_columns
+    # Files of even size, and one a partition where it is small.
+    ready = rows.hint("rebalance", *[F.col(column) for column in columns])
+    document = json.dumps({"partitions": partitions}, sort_keys=True)
+    # A table written before a column was added gets it by mergeSchema.
+    options = options | TABLE_PROPERTIES | {COMMIT_METADATA_KEY: document, "mergeSchema": "true"}
+    writer = ready.write.format("delta").mode(mode).options(**options)
+    writer.partitionBy(*columns).save(table_uri(tables_dir, name))

@@ -7,7 +7,7 @@ that sums fade by one factor when they are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from typing import NamedTuple
 
@@ -41,8 +41,7 @@ def running_sums(spark: SparkSession, plan: DedupPlan, rows: DataFrame) -> DaySu
     counted = rows.observe(observed, F.sum(F.size("keys")).alias("keys")).localCheckpoint()
     day_is_small = (observed.get["keys"] or 0) <= _BROADCAST_KEYS
     small = F.broadcast if day_is_small else _as_it_is
-    partitions = read_delta(spark, plan.tables_dir, "running_sums")
-    before = _state_before(spark, plan, counted, partitions, small).localCheckpoint()
+    before = _state_before(spark, plan, counted, small).localCheckpoint()
     scalars = day_scalars(counted, before, day=plan.day)
     of_keys = before.where(F.col("scope").isin(*STATISTICS))
     in_time = (
@@ -55,7 +54,7 @@ def running_sums(spark: SparkSession, plan: DedupPlan, rows: DataFrame) -> DaySu
     asked = answers.where("impression_id IS NOT NULL")
     return DaySums(
         of_impressions=small(impression_sums(asked, base_rate=scalars.base_rate)),
-        state=_state_after(spark, plan, answers.where("impression_id IS NULL"), scalars, partitions),
+        state=_state_after(spark, plan, answers.where("impression_id IS NULL"), scalars),
     )
 
 
@@ -63,7 +62,6 @@ def _state_before(
     spark: SparkSession,
     plan: DedupPlan,
     counted: DataFrame,
-    partitions: DataFrame,
     small: Callable[[DataFrame], DataFrame],
 ) -> DataFrame:
     """Return each key that the day touches once, with its newest row of the state; null where it has none."""
@@ -76,7 +74,7 @@ def _state_before(
     if not plan.state_days:
         nothing = spark.createDataFrame([], TABLES["running_sums"].ddl).drop("dt")
         return _newest(touched.unionByName(nothing, allowMissingColumns=True))
-    state = partitions.where(in_days(plan.state_days)).drop("dt", "owner")
+    state = _state_of(spark, plan, plan.state_days).drop("owner")
     of_touched = state.join(small(touched.select("scope", "key")), ["scope", "key"], "left_semi")
     return _newest(touched.unionByName(of_touched, allowMissingColumns=True))
 
@@ -197,9 +195,7 @@ def _answers(rows: DataFrame) -> DataFrame:
     )
 
 
-def _state_after(
-    spark: SparkSession, plan: DedupPlan, closings: DataFrame, scalars: DayScalars, partitions: DataFrame
-) -> DataFrame:
+def _state_after(spark: SparkSession, plan: DedupPlan, closings: DataFrame, scalars: DayScalars) -> DataFrame:
     """Return the day's partition of the state: keys touched by the day, and those of the partitions it takes over."""
     sums = " ".join(f"WHEN '{scope}' THEN {gathered(scope)}" for scope in STATISTICS)
     of_keys = closings.selectExpr(
@@ -214,8 +210,13 @@ def _state_after(
     of_log = spark.createDataFrame(scalars.state, "scope string, key bigint, updated date, sums array<double>")
     state = of_keys.unionByName(of_log, allowMissingColumns=True)
     if plan.days_to_merge:
-        state = _newest(state.unionByName(partitions.where(in_days(plan.days_to_merge)).drop("dt")))
+        state = _newest(state.unionByName(_state_of(spark, plan, plan.days_to_merge)))
     return state.withColumn("dt", F.lit(plan.day))
+
+
+def _state_of(spark: SparkSession, plan: DedupPlan, days: Collection[date]) -> DataFrame:
+    """Return partitions of the table without their dt."""
+    return read_delta(spark, plan.tables_dir, "running_sums", partitions=in_days(days)).drop("dt")
 
 
 def _as_it_is(rows: DataFrame) -> DataFrame:

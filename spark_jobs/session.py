@@ -1,8 +1,8 @@
 """The Spark session of the project: Delta on, UTC, ANSI casts, everything sized for one machine.
 
 Unusual: when both Delta jars already lie in the Ivy cache they are given by path, which starts in half the time of
-resolving them again; only a machine without them asks Maven Central. The JVM stops at its first compiler tier and
-collects garbage serially: a day's job ends before the optimising compiler would have paid for itself.
+resolving them again; only a machine without them asks Maven Central. For one day the JVM stops at its first compiler
+tier: the job ends before the optimising compiler has paid for itself, which it does after about four days.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +21,10 @@ from pyspark.sql import SparkSession
 
 from bahe_tasks.config import SparkConfig
 
-_JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+_FOR_ONE_DAY = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+FOR_MANY_DAYS = "-XX:+UseSerialGC"
+"""Options of a JVM that runs several days."""
+_INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 _SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -32,6 +37,8 @@ _SETTINGS = {
     # An overwrite that leaves a partition empty is still the record that the partition was taken in.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
     "spark.databricks.delta.snapshotPartitions": "2",
+    # PySpark would look up the calling line for every column expression: half of all its calls into the JVM.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "localhost",
@@ -62,7 +69,7 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
     builder = SparkSession.builder.appName(app_name).master(config.master)
     settings = _SETTINGS | {
         "spark.driver.memory": config.driver_memory,
-        "spark.driver.extraJavaOptions": _JVM_OPTIONS,
+        "spark.driver.extraJavaOptions": config.jvm_options or _FOR_ONE_DAY,
         "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
     }
     for key, value in settings.items():
@@ -83,6 +90,19 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+@contextmanager
+def interpreted(spark: SparkSession, *, enabled: bool) -> Iterator[None]:
+    """Let queries be interpreted instead of compiled: few rows are read sooner than a compiler is done."""
+    before = {name: spark.conf.get(name, None) for name in _INTERPRETED} if enabled else {}
+    for name in before:
+        spark.conf.set(name, _INTERPRETED[name])
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            spark.conf.unset(name) if value is None else spark.conf.set(name, value)
 
 
 def stop_spark_session() -> None:

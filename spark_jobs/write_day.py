@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any, NamedTuple
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import SOURCES
+from bahe_tasks.stores.delta_tables import data_files
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions, read_delta
+from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions
 from spark_jobs.settle_rows import Settled
 
 _CONCURRENT_COMMITS = 5
@@ -37,7 +38,6 @@ class DayTables(NamedTuple):
 
 
 def write_day(
-    spark: SparkSession,
     tables: DayTables,
     *,
     plan: DedupPlan,
@@ -53,7 +53,13 @@ def write_day(
     def write_texts() -> None:
         texts = tables.behaviors.where("NOT in_dictionary")
         if not texts.isEmpty():
-            append_rows(texts, tables_dir=plan.tables_dir, name="atomic_behaviors", partitions=record({}))
+            append_rows(
+                texts,
+                tables_dir=plan.tables_dir,
+                name="atomic_behaviors",
+                partitions=record({}),
+                may_be_few=plan.is_small,
+            )
 
     def write_source(source: str) -> None:
         overwrite_partitions(
@@ -65,18 +71,24 @@ def write_day(
                 str(dt): {"input_fingerprint": plan.ingest.get(source, {}).get(dt, ""), "counts": counts}
                 for dt, counts in source_counts[source].items()
             },
+            may_be_few=plan.is_small,
         )
 
     def write_derived(name: str, rows: DataFrame, counts: Mapping[str, Any]) -> None:
         overwrite_partitions(
-            rows, tables_dir=plan.tables_dir, name=name, where=in_days([plan.day]), partitions=record(counts)
+            rows,
+            tables_dir=plan.tables_dir,
+            name=name,
+            where=in_days([plan.day]),
+            partitions=record(counts),
+            may_be_few=plan.is_small,
         )
 
     new = tables.behaviors.where("is_new").withColumns(
         {"dt": F.lit(plan.day), "encoder_version": F.lit(plan.encoder_version)}
     )
     counted = {name: {name: stage_counts[name]} for name in ("sequences", "new_behaviors")}
-    _side_by_side(write_texts, lambda: _write_quarantine(spark, tables, plan, source_counts))
+    _side_by_side(write_texts, lambda: _write_quarantine(tables, plan, source_counts))
     _side_by_side(
         lambda: write_source("items"),
         lambda: write_source("behavior_events"),
@@ -88,7 +100,7 @@ def write_day(
 
 
 def _write_quarantine(
-    spark: SparkSession, tables: DayTables, plan: DedupPlan, source_counts: Mapping[str, Mapping[date, dict[str, Any]]]
+    tables: DayTables, plan: DedupPlan, source_counts: Mapping[str, Mapping[date, dict[str, Any]]]
 ) -> None:
     """Replace the quarantine of every partition taken in; no commit where there was and is none."""
     where = " OR ".join(f"(source_table = '{source}' AND {in_days(plan.days_of(source))})" for source in SOURCES)
@@ -97,7 +109,7 @@ def _write_quarantine(
         for dt, counts in source_counts[source].items():
             quarantined.setdefault(str(dt), {})[source] = counts["quarantined"]
     nothing_new = not any(sum(by_source.values()) for by_source in quarantined.values())
-    if nothing_new and read_delta(spark, plan.tables_dir, "quarantine").where(where).isEmpty():
+    if nothing_new and not data_files(plan.tables_dir, "quarantine", partitions=where):
         return
     frames = [tables.settled[source].quarantined.withColumn("source_table", F.lit(source)) for source in SOURCES]
     overwrite_partitions(
@@ -108,6 +120,7 @@ def _write_quarantine(
         partitions={
             dt: {"input_fingerprint": plan.input_fingerprint, "counts": counts} for dt, counts in quarantined.items()
         },
+        may_be_few=plan.is_small,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -19,6 +20,10 @@ from bahe_tasks.stages.publish_embeddings import publish_embeddings
 from bahe_tasks.stages.register_challenger import register_challenger
 from bahe_tasks.stages.validate_challenger import validate_challenger
 from bahe_tasks.stages.validate_inputs import validate_inputs
+from spark_jobs.session import FOR_MANY_DAYS
+
+_MANY_DAYS = 4
+"""From how many days on a JVM that optimises is the quicker one (`spark_jobs.session`)."""
 
 
 def run_day(
@@ -78,6 +83,8 @@ def run_backfill(
     progress: Progress | None = None,
 ) -> Iterator[DayOutcome]:
     """Run the days oldest first, both ends included, and go on after a day that was refused or failed."""
+    if (last - first).days >= _MANY_DAYS and not config.spark.jvm_options:
+        config = replace(config, spark=replace(config.spark, jvm_options=FOR_MANY_DAYS))
     for day in days_between(first, last):
         try:
             yield run_day(day, config, force=force, accept_reason=accept_reason, progress=progress)

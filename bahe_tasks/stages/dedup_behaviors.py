@@ -7,7 +7,7 @@ late still has histories and titles.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -23,6 +23,9 @@ from bahe_tasks.stores.delta_tables import partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.session import spark_session
+
+_SMALL_BYTES = 8_000_000
+"""A landing of about ten thousand rows or fewer."""
 
 
 def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -65,6 +68,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             sequences=config.sequences,
             numbers=config.numbers,
             state_days=state_days,
+            is_small=_landed_bytes(config, ingest) <= _SMALL_BYTES,
             input_fingerprint=stage_fingerprint,
         )
         counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
@@ -96,6 +100,13 @@ def _partitions_to_read(
         first = date.min if source == "items" or not state_days else min(oldest_event, state_days[0])
         history[source] = {str(d): known[d] for d in sorted(known) if first <= d < day}
     return ingest, history
+
+
+def _landed_bytes(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> int:
+    files = [
+        file for source, days in ingest.items() for d in days for file in landed_files(config.landing_dir, source, d)
+    ]
+    return sum(file.stat().st_size for file in files)
 
 
 def _counted_inputs(

@@ -1,7 +1,7 @@
 """Delta tables without Spark: read rows, replace whole partitions, and ask which partitions are recorded.
 
-Every write is one overwrite commit limited by a predicate, never an append, so a write done twice leaves the same
-rows. The commit carries one JSON document, `{"partitions": {key: {"input_fingerprint", "counts"}}}`; the newest commit
+Every write but that of the dictionary of texts is one overwrite commit limited by a predicate, so a write done twice
+leaves the same rows. The commit carries one JSON document, `{"partitions": {key: {"input_fingerprint", "counts"}}}`; the newest commit
 that names a partition tells its state. Spark writes the same document, so it does not matter who wrote a partition.
 
 Unusual: files are read through pyarrow's own file systems. The file system deltalake would supply is written in Python
@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -82,12 +83,16 @@ def read_table(
     column. `columns` are all columns unless given. A table that does not exist is an empty one with the right schema.
     """
     schema = arrow_schema(name)
-    uri = table_uri(tables_dir, name)
-    table = _open(uri, version=version)
-    if table is None:
+    dataset = _dataset(tables_dir, name, partitions=partitions, version=version)
+    if dataset is None:
         return schema.empty_table().select(list(columns or schema.names))
-    dataset = table.to_pyarrow_dataset(filesystem=_file_system(uri), schema=schema, file_pruning_predicate=partitions)
     return dataset.to_table(columns=list(columns or schema.names), filter=filters)
+
+
+def data_files(tables_dir: Path | str, name: str, *, partitions: str | None = None) -> list[str]:
+    """Return the addresses of the data files of some partitions, in order; none for a table that does not exist."""
+    dataset = _dataset(tables_dir, name, partitions=partitions)
+    return sorted(f"{table_uri(tables_dir, name)}/{file}" for file in dataset.files) if dataset is not None else []
 
 
 def replace_partitions(
@@ -105,6 +110,19 @@ def replace_partitions(
     and records that. The table is created when it is not there. Writers of other partitions may commit meanwhile.
     Raises `RowsRefusedError` when a row does not satisfy the predicate or does not have the table's columns.
     """
+    return _commit(tables_dir, name, rows, partitions, mode="overwrite", predicate=predicate)
+
+
+def append_rows(
+    tables_dir: Path | str, name: str, rows: pa.Table, *, partitions: Mapping[str, Mapping[str, Any]]
+) -> int:
+    """Add rows that are known not to be in the table, in one commit, and return the table version it made."""
+    return _commit(tables_dir, name, rows, partitions, mode="append")
+
+
+def _commit(
+    tables_dir: Path | str, name: str, rows: pa.Table, partitions: Mapping[str, Mapping[str, Any]], **how: Any
+) -> int:
     uri, schema = table_uri(tables_dir, name), arrow_schema(name)
     try:
         fitted = rows.select(schema.names).cast(schema)
@@ -119,9 +137,8 @@ def replace_partitions(
             write_deltalake(
                 table,
                 fitted,
-                mode="overwrite",
-                predicate=predicate,
                 commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
+                **how,
             )
             return table.version()
         except CommitFailedError:
@@ -130,7 +147,7 @@ def replace_partitions(
             time.sleep(_RETRY_PAUSE_S * attempt)
         except DeltaError as error:
             if "failed validation check" in str(error):
-                raise RowsRefusedError(f"rows for {uri} lie outside {predicate}: {error}") from error
+                raise RowsRefusedError(f"rows for {uri} lie outside {how['predicate']}: {error}") from error
             raise
     raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -188,6 +205,18 @@ def _open_or_create(uri: str, name: str) -> DeltaTable:
         mode="ignore",  # another writer may have created it a moment ago: then it is that table
         partition_by=list(TABLES[name].partition_columns),
         configuration=TABLE_PROPERTIES,
+    )
+
+
+def _dataset(
+    tables_dir: Path | str, name: str, *, partitions: str | None, version: int | None = None
+) -> ds.Dataset | None:
+    uri = table_uri(tables_dir, name)
+    table = _open(uri, version=version)
+    if table is None:
+        return None
+    return table.to_pyarrow_dataset(
+        filesystem=_file_system(uri), schema=arrow_schema(name), file_pruning_predicate=partitions
     )
 
 

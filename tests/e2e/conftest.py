@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bahe_tasks.config import Config, SparkConfig, load_config
-from spark_jobs.session import spark_session
+from spark_jobs.session import FOR_MANY_DAYS, spark_session
 
 FIRST = date(2024, 3, 1)
 TOPICS = {
@@ -96,7 +96,9 @@ def small_config(home: Path) -> Config:
 @pytest.fixture(scope="session")
 def spark():
     """The session the days of all tests run in: starting a JVM is what costs."""
-    return spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
+    return spark_session(
+        SparkConfig(driver_memory="1g", shuffle_partitions=1, jvm_options=FOR_MANY_DAYS), app_name="tests"
+    )
 
 
 @pytest.fixture

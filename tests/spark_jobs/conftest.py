@@ -14,7 +14,7 @@ import pytest
 from bahe_tasks.config import LandingConfig, NumbersConfig, SequencesConfig, SparkConfig
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.dedup_behaviors import DedupPlan
-from spark_jobs.session import spark_session
+from spark_jobs.session import FOR_MANY_DAYS, spark_session
 
 
 class Landing:
@@ -50,7 +50,9 @@ class Landing:
 @pytest.fixture(scope="session")
 def spark():
     """One Spark session for all tests: starting a JVM is what costs."""
-    return spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
+    return spark_session(
+        SparkConfig(driver_memory="1g", shuffle_partitions=1, jvm_options=FOR_MANY_DAYS), app_name="tests"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +89,7 @@ def _plan_of(
         "sequences": SequencesConfig(),
         "numbers": NumbersConfig(),
         "state_days": (),
+        "is_small": True,
         "input_fingerprint": f"stage-{day}",
     }
     return DedupPlan(**{**settings, **changes})

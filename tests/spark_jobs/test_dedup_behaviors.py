@@ -191,6 +191,20 @@ def test_running_a_day_again_after_it_was_killed_before_its_last_commits_changes
 
 
 @pytest.mark.spark
+def test_few_rows_and_many_are_written_alike(spark, two_days, plan_of, tmp_path):
+    landing, tables_dir, *_ = two_days
+    catch_up = {"behavior_events": [LONG_BEFORE, BEFORE], "items": [LONG_BEFORE]}
+    dedup_behaviors(spark, plan_of(landing, tmp_path, DAY, catch_up=catch_up, is_small=False))
+    few, many = content(tables_dir, DAY), content(tmp_path, DAY)
+    del few["atomic_behaviors"], many["atomic_behaviors"]  # has no day
+    assert many == few
+    for name in WRITTEN:
+        recorded = [partition_records(folder, name).get(str(DAY)) for folder in (tables_dir, tmp_path)]
+        assert recorded[0].counts == recorded[1].counts
+    assert spark.conf.get("spark.sql.codegen.wholeStage") == "true"
+
+
+@pytest.mark.spark
 def test_excluded_days_are_not_read_and_embeddings_of_this_day_do_not_lower_new(spark, two_days, plan_of):
     landing, tables_dir, *_ = two_days
 

@@ -24,7 +24,7 @@ from bahe_tasks.stages.pair_sums import pair_sums
 from bahe_tasks.stages.state_as_of import StateAsOf, active_state
 from bahe_tasks.stores.delta_tables import partition_records, read_table, table_version
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
-from spark_jobs.session import spark_session
+from spark_jobs.session import FOR_MANY_DAYS, spark_session
 
 pytestmark = pytest.mark.spark
 
@@ -86,7 +86,9 @@ def landed_event(e: Event) -> dict:
 
 @pytest.fixture(scope="module", autouse=True)
 def spark():
-    return spark_session(SparkConfig(driver_memory="1g", shuffle_partitions=1), app_name="tests")
+    return spark_session(
+        SparkConfig(driver_memory="1g", shuffle_partitions=1, jvm_options=FOR_MANY_DAYS), app_name="tests"
+    )
 
 
 @pytest.fixture
