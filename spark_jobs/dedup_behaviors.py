@@ -10,6 +10,7 @@ Spark's cache: a commit to a table makes Spark throw away and recompute every ca
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -30,6 +31,7 @@ from spark_jobs.read_landing import read_landing
 from spark_jobs.running_sums import running_sums
 from spark_jobs.session import interpreted
 from spark_jobs.settle_rows import Settled, settle_events, settle_impressions, settle_items
+from spark_jobs.side_by_side import side_by_side
 from spark_jobs.write_day import DayTables, write_day
 
 
@@ -48,7 +50,8 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
 
 
 def _dedup(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
-    sources = {source: _settle(spark, plan, source) for source in SOURCES}
+    settled = side_by_side(*[partial(_settle, spark, plan, source) for source in SOURCES])
+    sources = dict(zip(SOURCES, settled, strict=True))
     counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
     tables = _derive(spark, plan, {source: sources[source].settled for source in SOURCES})
     day_counts = {source: counts[source][plan.day] for source in SOURCES}
@@ -89,19 +92,7 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
             spark, plan, "impressions", impressions.select("dt", "title_key"), first=plan.needed_from
         ),
     )
-    behaviors = gather_behaviors(
-        needed,
-        landed_texts(events=fresh["behavior_events"], items=fresh["items"]),
-        dictionary=read_delta(spark, plan.tables_dir, "atomic_behaviors"),
-        embeddings=read_delta(
-            spark,
-            plan.tables_dir,
-            "behavior_embeddings",
-            partitions=f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'",
-        ),
-        encoder_version=plan.encoder_version,
-        day=plan.day,
-    ).localCheckpoint()
+    texts = landed_texts(events=fresh["behavior_events"], items=fresh["items"])
     counted = counted_rows(
         plan,
         today=impressions,
@@ -114,13 +105,27 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
             first=plan.state_before and plan.state_before + timedelta(days=1),
         ),
     )
-    sums = running_sums(spark, plan, counted)
+    behaviors, sums = side_by_side(
+        lambda: _gather(spark, plan, needed, texts).localCheckpoint(), lambda: running_sums(spark, plan, counted)
+    )
     return DayTables(
         settled=settled,
         sequences=sequences,
         impressions=impressions.join(sums.of_impressions, "impression_id", "left"),
         behaviors=behaviors,
         running_sums=sums.state,
+    )
+
+
+def _gather(spark: SparkSession, plan: DedupPlan, needed: DataFrame, texts: DataFrame) -> DataFrame:
+    by_other_days = f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'"
+    return gather_behaviors(
+        needed,
+        texts,
+        dictionary=read_delta(spark, plan.tables_dir, "atomic_behaviors"),
+        embeddings=read_delta(spark, plan.tables_dir, "behavior_embeddings", partitions=by_other_days),
+        encoder_version=plan.encoder_version,
+        day=plan.day,
     )
 
 

@@ -37,6 +37,8 @@ _SETTINGS = {
     # An overwrite that leaves a partition empty is still the record that the partition was taken in.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
     "spark.databricks.delta.snapshotPartitions": "2",
+    # The files of a year of days are looked at by the driver: a job for it costs more on one machine.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "500",
     # PySpark would look up the calling line for every column expression: half of all its calls into the JVM.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.ui.enabled": "false",

@@ -8,8 +8,7 @@ Unusual: commits that do not depend on each other run side by side, since most o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -21,8 +20,7 @@ from bahe_tasks.stores.delta_tables import data_files
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions
 from spark_jobs.settle_rows import Settled
-
-_CONCURRENT_COMMITS = 5
+from spark_jobs.side_by_side import side_by_side
 
 
 class DayTables(NamedTuple):
@@ -88,8 +86,8 @@ def write_day(
         {"dt": F.lit(plan.day), "encoder_version": F.lit(plan.encoder_version)}
     )
     counted = {name: {name: stage_counts[name]} for name in ("sequences", "new_behaviors")}
-    _side_by_side(write_texts, lambda: _write_quarantine(tables, plan, source_counts))
-    _side_by_side(
+    side_by_side(write_texts, lambda: _write_quarantine(tables, plan, source_counts))
+    side_by_side(
         lambda: write_source("items"),
         lambda: write_source("behavior_events"),
         lambda: write_derived("user_sequences", tables.sequences, counted["sequences"]),
@@ -122,10 +120,3 @@ def _write_quarantine(
         },
         may_be_few=plan.is_small,
     )
-
-
-def _side_by_side(*steps: Callable[[], None]) -> None:
-    """Run the steps at once and wait for all; the first error is raised after that."""
-    with ThreadPoolExecutor(max_workers=_CONCURRENT_COMMITS) as pool:
-        for future in [pool.submit(step) for step in steps]:
-            future.result()
