@@ -137,6 +137,7 @@ def _commit(
             write_deltalake(
                 table,
                 fitted,
+                schema_mode="merge",  # a table written before a column was added gets it
                 commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
                 **how,
             )
