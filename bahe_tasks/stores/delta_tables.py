@@ -110,19 +110,25 @@ def replace_partitions(
     and records that. The table is created when it is not there. Writers of other partitions may commit meanwhile.
     Raises `RowsRefusedError` when a row does not satisfy the predicate or does not have the table's columns.
     """
-    return _commit(tables_dir, name, rows, partitions, mode="overwrite", predicate=predicate)
+    return _commit(tables_dir, name, rows, partitions, replaced=predicate)
 
 
 def append_rows(
     tables_dir: Path | str, name: str, rows: pa.Table, *, partitions: Mapping[str, Mapping[str, Any]]
 ) -> int:
     """Add rows that are known not to be in the table, in one commit, and return the table version it made."""
-    return _commit(tables_dir, name, rows, partitions, mode="append")
+    return _commit(tables_dir, name, rows, partitions, replaced=None)
 
 
 def _commit(
-    tables_dir: Path | str, name: str, rows: pa.Table, partitions: Mapping[str, Mapping[str, Any]], **how: Any
+    tables_dir: Path | str,
+    name: str,
+    rows: pa.Table,
+    partitions: Mapping[str, Mapping[str, Any]],
+    *,
+    replaced: str | None,
 ) -> int:
+    """Write rows in place of those that satisfy `replaced`, of none without."""
     uri, schema = table_uri(tables_dir, name), arrow_schema(name)
     try:
         fitted = rows.select(schema.names).cast(schema)
@@ -130,6 +136,7 @@ def _commit(
         raise RowsRefusedError(
             f"rows for {uri} do not have the columns of {name} in bahe_tasks.schemas: {error}"
         ) from error
+    how: dict[str, Any] = {"mode": "append"} if replaced is None else {"mode": "overwrite", "predicate": replaced}
     document = json.dumps({"partitions": {key: dict(entry) for key, entry in partitions.items()}}, sort_keys=True)
     for attempt in range(1, _COMMIT_ATTEMPTS + 1):
         try:
@@ -148,7 +155,7 @@ def _commit(
             time.sleep(_RETRY_PAUSE_S * attempt)
         except DeltaError as error:
             if "failed validation check" in str(error):
-                raise RowsRefusedError(f"rows for {uri} lie outside {how['predicate']}: {error}") from error
+                raise RowsRefusedError(f"rows for {uri} lie outside {replaced}: {error}") from error
             raise
     raise AssertionError("unreachable: the last attempt returns or raises")
 
