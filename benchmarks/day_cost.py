@@ -7,7 +7,7 @@ warm-up of the JVM) and the intake of older partitions; it has a row of its own,
 
 Rows: a task of the day, seconds of each kind as a mean over the days after the first, and of the first day alone.
 `model`: encoding, training and scoring, with the making of their batches. `spark`: the dedup job before its commits;
-`spark_commits`: those; `commits`: those of delta-rs; `registry`: MLflow; `gate`: Great Expectations; `rest`.
+`spark_commits`: those, whoever writes them; `commits`: those of the other tasks; `registry`: MLflow; `gate`: Great Expectations; `rest`.
 Figures: `seconds_per_day` is all but the model's `model_seconds_per_day`; `import_s` and `session_s` are one process's.
 """
 
@@ -30,15 +30,9 @@ from bahe_tasks.config import Config, LandingConfig
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.score import item_embeddings, score, user_embeddings
 from bahe_tasks.core.train import train
-from bahe_tasks.engines.inline import run_day
-from bahe_tasks.stages.dedup_behaviors import dedup_behaviors, run_spark_job
-from bahe_tasks.stages.encode_behaviors import encode_behaviors
-from bahe_tasks.stages.fine_tune import fine_tune
-from bahe_tasks.stages.promote_champion import promote_champion
-from bahe_tasks.stages.publish_embeddings import publish_embeddings
-from bahe_tasks.stages.register_challenger import register_challenger
-from bahe_tasks.stages.validate_challenger import validate_challenger
-from bahe_tasks.stages.validate_inputs import validate_inputs
+from bahe_tasks.engines import inline
+from bahe_tasks.engines.day_outcome import TASK_ORDER
+from bahe_tasks.stages.dedup_behaviors import run_spark_job
 from bahe_tasks.stores.delta_tables import replace_partitions
 from bahe_tasks.stores.expectations import validate
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
@@ -62,16 +56,6 @@ SPANS: dict[str, list[Callable[..., Any]]] = {
     "gate": [validate],
 }
 REST = "rest"
-TASKS: tuple[Callable[..., Any], ...] = (
-    dedup_behaviors,
-    validate_inputs,
-    encode_behaviors,
-    fine_tune,
-    register_challenger,
-    validate_challenger,
-    promote_champion,
-    publish_embeddings,
-)
 
 
 class DayFailedError(RuntimeError):
@@ -81,11 +65,11 @@ class DayFailedError(RuntimeError):
 def replay_days(config: Config, days: list[date]) -> list[Stopwatch]:
     """Run the days and return the seconds of each by (task, kind within it …)."""
     watches = []
-    spans = SPANS | {task.__name__: [task] for task in TASKS}
+    spans = SPANS | {task: [getattr(inline, task)] for task in TASK_ORDER}
     for day in days:
         watch = Stopwatch()
         with watch.watching(spans, packages=("bahe_tasks", "spark_jobs")):
-            outcome = run_day(day, config)
+            outcome = inline.run_day(day, config)
         if outcome.state not in ("done", "refused"):
             raise DayFailedError(f"{day} ended as {outcome.state}: {outcome.message}")
         watches.append(watch)
@@ -97,10 +81,10 @@ def summarise(watches: list[Stopwatch]) -> Document:
     """Return rows by task and the figures; the first of two or more days is that of `first_day`."""
     document = Document("day_cost")
     kinds = [*SPANS, REST]
-    for task in TASKS:
-        first, *later = [_by_kind(watch, task.__name__) for watch in watches]
+    for task in TASK_ORDER:
+        first, *later = [_by_kind(watch, task) for watch in watches]
         means = {kind: sum(seconds.get(kind, 0.0) for seconds in later) / len(later) for kind in kinds}
-        row = {"task": task.__name__, **means, "total": sum(means.values()), "first_day": sum(first.values())}
+        row = {"task": task, **means, "total": sum(means.values()), "first_day": sum(first.values())}
         document.rows.append(row)
     total, model = (sum(row[kind] for row in document.rows) for kind in ("total", "model"))
     document.figures = {
