@@ -22,7 +22,7 @@ from bahe_tasks.stages.validate_challenger import validate_challenger
 from bahe_tasks.stages.validate_inputs import validate_inputs
 from spark_jobs.session import FOR_MANY_DAYS
 
-_MANY_DAYS = 4
+_MANY_DAYS = 5
 """From how many days on a JVM that optimises is the quicker one (`spark_jobs.session`)."""
 
 
@@ -83,7 +83,7 @@ def run_backfill(
     progress: Progress | None = None,
 ) -> Iterator[DayOutcome]:
     """Run the days oldest first, both ends included, and go on after a day that was refused or failed."""
-    if (last - first).days >= _MANY_DAYS and not config.spark.jvm_options:
+    if (last - first).days + 1 >= _MANY_DAYS and not config.spark.jvm_options:
         config = replace(config, spark=replace(config.spark, jvm_options=FOR_MANY_DAYS))
     for day in days_between(first, last):
         try:
