@@ -73,17 +73,14 @@ class ModelConfig:
         "beside: it is also the last position of each of the user's sequences",
     )
     head: Literal["mlp", "deepfm", "dcn_v2", "din"] = setting(
-        "mlp", "CTR head; with din the user side depends on the item and cannot be cached"
+        "dcn_v2", "CTR head; with din the user side depends on the item and cannot be cached"
     )
-    hidden_widths: tuple[int, ...] = setting((256, 64), "widths of the hidden layers of the head's MLP")
-    numbers_widths: tuple[int, ...] = setting(
-        (128, 64), "widths of the hidden layers of the MLP over point-in-time numbers and columns, beside the head"
-    )
+    hidden_widths: tuple[int, ...] = setting((128, 64), "widths of the hidden layers of the head's MLP")
     field_width: int = setting(16, "width of the vector an input becomes inside deepfm and dcn_v2")
     cross_layers: int = setting(2, "cross layers of dcn_v2")
-    cross_rank: int = setting(32, "rank of the matrix of a cross layer of dcn_v2")
+    cross_rank: int = setting(64, "rank of the matrix of a cross layer of dcn_v2")
     attention_width: int = setting(64, "hidden width of the attention unit of din")
-    dropout: float = setting(0.1, "dropout in the head, share of units")
+    dropout: float = setting(0.3, "dropout in the head, share of units")
     point_in_time_numbers: bool = setting(
         True,
         "whether rates, counts, residuals and ages of user, item and title tokens are read beside the text, and the logit "
@@ -106,9 +103,8 @@ class ModelConfig:
                 "ModelConfig.behavior_pooling first sees the oldest behavior alone where attention is causal"
             )
         share(self, "dropout", "lora_dropout")
-        for name in ("hidden_widths", "numbers_widths"):
-            if min(getattr(self, name), default=0) < 1:
-                raise ConfigError(f"ModelConfig.{name} must hold at least one width, each at least 1")
+        if min(self.hidden_widths, default=0) < 1:
+            raise ConfigError("ModelConfig.hidden_widths must hold at least one width, each at least 1")
 
     @property
     def user_is_cacheable(self) -> bool:
@@ -126,7 +122,9 @@ class TrainingConfig:
         "for a re-fit over window_days",
     )
     keep_optimizer_state: bool = setting(
-        False, "whether AdamW's moments go on across days; they are then stored with each version, twice its size"
+        False,
+        "whether AdamW's moments of the deep layers go on across days as those of the head do; they are then stored with "
+        "each version, twice its size",
     )
     window_days: int = setting(
         1, "days of impressions trained on, D included; held-out rows follow gate.gate_days later"
@@ -135,12 +133,13 @@ class TrainingConfig:
     batch_size: int = setting(32, "B: impressions a step")
     deep_learning_rate: float = setting(5e-5, "AdamW step size of the deep layers")
     head_learning_rate: float = setting(1e-3, "AdamW step size of the head and of every vector outside the LLM")
-    hashed_learning_rate: float = setting(
-        0.01, "Adam step size of hashed embeddings; one row is met a few times a day, a dense weight at every step"
+    hashed_learning_rate: float = setting(0.05, "Adagrad step size of hashed embeddings")
+    average_steps: int = setting(
+        1000, "the weights of the head that score are an average over about so many last steps; 0: the last ones"
     )
     warmup_steps: int = setting(0, "steps over which step sizes rise from 0, counted across days from the first one")
     decay_half_life_days: float = setting(
-        60.0, "days trained after which step sizes have halved, counted across days; 0: they do not decay"
+        0.0, "days trained after which step sizes have halved, counted across days; 0: they do not decay"
     )
     min_learning_rate_share: float = setting(0.2, "share of a step size that decay leaves at least")
     weight_decay: float = setting(0.01, "AdamW weight decay; hashed embeddings have none")
@@ -173,7 +172,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "window_days", "epochs", "batch_size", "patience_epochs")
-        at_least(self, 0, "rows_a_pass", "num_processes")
+        at_least(self, 0, "rows_a_pass", "num_processes", "average_steps")
         at_least(self, 0, "num_threads", "warmup_steps", "decay_half_life_days", "checkpoint_steps", "weight_decay")
         at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate")
         above_zero(self, "max_gradient_norm")

@@ -30,6 +30,7 @@ from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
 from bahe_tasks.core.lora import is_adapter
 from bahe_tasks.core.pooling import pool
+from bahe_tasks.core.row_wise_adagrad import RowWiseAdagrad
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.document import Document
 from benchmarks.kit.operations import forward_operations, matmul_operations_per_s, training_operations
@@ -76,7 +77,10 @@ class Trainer:
         apart = {id(p) for p in tables}
         self._dense = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
         fused = device.type == "cuda"
-        self._optimizers = [torch.optim.AdamW(self._dense, fused=fused), torch.optim.SparseAdam(tables)]
+        self._optimizers = [
+            torch.optim.AdamW(self._dense, fused=fused),
+            RowWiseAdagrad(tables, lr=TRAINING.hashed_learning_rate),
+        ]
         self.model, self.device = model, device
 
     def batch(self, rows: ImpressionRows, index: np.ndarray, columns: RowColumns, embeddings: np.ndarray) -> Labelled:

@@ -150,10 +150,10 @@ def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def by_user_state(rows: ImpressionRows, features: tuple[str, ...], columns: RowColumns) -> np.ndarray:
-    """Return the rows (R,) int64 in training order: those of one user state together, at the place of their first.
+def passed_together(rows: ImpressionRows, features: tuple[str, ...], columns: RowColumns) -> np.ndarray:
+    """Return a number for each row (R,) int64, the same for rows that share the deep layers' work on their user.
 
-    Rows without any history stay where they are: they pass no deep layer that they could share.
+    Rows without any history have a number each: they pass no deep layer that they could share.
     """
     _, first, state = np.unique(columns.user_states, return_index=True, return_inverse=True)
     own = np.arange(len(rows))
@@ -161,7 +161,13 @@ def by_user_state(rows: ImpressionRows, features: tuple[str, ...], columns: RowC
     for feature in features:
         if feature in rows.histories:
             filled |= rows.histories[feature].ends > rows.histories[feature].starts
-    return np.argsort(np.where(filled, first[state.reshape(-1)], own), kind="stable")
+    return np.where(filled, first[state.reshape(-1)], own)
+
+
+def shuffled(states: np.ndarray, *, seed: tuple[int, ...]) -> np.ndarray:
+    """Return the rows (R,) int64 in an order drawn from the seed, rows of one state together."""
+    place = np.random.default_rng(seed).permutation(len(states))
+    return np.argsort(place[states], kind="stable")
 
 
 def collate(

@@ -20,12 +20,12 @@ from torch import nn
 from torch.nn.functional import pad
 
 from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
-from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields
-from bahe_tasks.core.heads import READS_FIELDS, label_key
+from bahe_tasks.core.expected_click import ExpectedClick, label_logits
+from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, field_sizes
+from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.numbers_tower import click_logits, head_and_tower
 from bahe_tasks.core.pooling import AttentionPool, pool
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
 from bahe_tasks.core.target_attention import TargetAttention
@@ -66,7 +66,8 @@ class BaheCtrModel(nn.Module):
         if settings.head == "din":
             self.over_behaviors = TargetAttention(width, settings.attention_width)
             self.over_outputs = TargetAttention(width, settings.attention_width)
-        self.head, self.numbers_tower = head_and_tower(spec, width=width)
+        self.head = HEADS[settings.head](field_sizes(spec, width=width), spec.labels, settings)
+        self.expected_click = ExpectedClick() if spec.numbers else None
         self.log_variances = nn.ParameterDict(
             {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
         )
@@ -93,7 +94,7 @@ class BaheCtrModel(nn.Module):
         """
         self._refuse_if_item_dependent()
         fields = embedding_fields(self.features, user_embedding, item_embedding) | self.columns(cat, num)
-        return click_logits(self.head, self.numbers_tower, fields)[:, 0]
+        return label_logits(self.head, self.expected_click, fields)[:, 0]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits of a batch, (B, L), the click's first."""
@@ -107,7 +108,7 @@ class BaheCtrModel(nn.Module):
         fields = embedding_fields(self.features, user, item) | self.columns(batch.cat, batch.num)
         if self.spec.model.head == "din":
             fields |= self._attended(sequences, batch.user_of, batch.items.titles[batch.item_of], item)
-        return click_logits(self.head, self.numbers_tower, fields)
+        return label_logits(self.head, self.expected_click, fields)
 
     def _deep_pass(self, users: UserBatch, items: ItemBatch | None) -> list[DeepSequences]:
         """Pass each group of sequences through the deep layers; `items`, one a user, stand beside their behaviors."""

@@ -5,8 +5,8 @@ One interface: `Head(sizes, labels, model)` with `sizes` the width of each field
 
 Sources: DeepFM, Guo et al., IJCAI 2017. DCN-v2, Wang et al., WWW 2021. DIN, Zhou et al., KDD 2018.
 
-Unusual: fields differ in width, so `deepfm` and `dcn_v2` first map each to a vector of `field_width`. Every head ends in
-one linear map per label over what the labels share.
+Unusual: fields differ in width, so `deepfm` and `dcn_v2` first map wide ones to a vector of `field_width`. Every head ends
+in linear maps per label over what the labels share.
 """
 
 from __future__ import annotations
@@ -66,33 +66,46 @@ class DeepFmHead(nn.Module):
 
 
 class DcnV2Head(nn.Module):
-    """Cross layers x ← x0 ⊙ (U Vᵀ x + b) + x of low rank over the concatenated vectors, beside the MLP ("parallel").
+    """Cross layers x ← x0 ⊙ (U Vᵀ x + b) + x of low rank beside an MLP, both over x0 ("parallel").
 
-    U, V, b and the output's weights are kept by field, so that a field can be added.
+    x0 holds hashed columns and point-in-time numbers as they are and a vector of `field_width` of every other field: wide
+    embeddings would drown the rest. U, V, b and the output's weights are kept by field, so that a field can be added. The
+    last weights start at zero.
     """
 
     def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
         super().__init__()
-        width = model.field_width
-        vector_sizes = dict.fromkeys(sizes, width)
-        self.tower = Tower(sizes, model.hidden_widths, dropout=model.dropout)
-        self.vectors = FieldMaps(sizes, width)
-        self.narrow = nn.ModuleList(FieldMaps(vector_sizes, model.cross_rank) for _ in range(model.cross_layers))
-        self.widen = nn.ModuleList(
-            nn.ModuleDict({block_key(name): nn.Linear(model.cross_rank, width) for name in sizes})
-            for _ in range(model.cross_layers)
-        )
-        self.crossed = FieldLinear(vector_sizes, model.hidden_widths[-1])
-        self.outputs = Outputs(2 * model.hidden_widths[-1], labels)
+        mapped = {name: size for name, size in sizes.items() if not name.startswith(("id:", "cat:", "numbers"))}
+        self.vectors = FieldMaps(mapped, model.field_width)
+        sizes = sizes | dict.fromkeys(mapped, model.field_width)
+        self.mlp = Tower(sizes, model.hidden_widths, dropout=model.dropout)
+        self.cross_layers = nn.ModuleList(CrossLayer(sizes, model.cross_rank) for _ in range(model.cross_layers))
+        self.crossed = nn.ModuleDict({label_key(label): FieldLinear(sizes, 1) for label in labels})
+        self.outputs = Outputs(model.hidden_widths[-1], labels)
+        for name, weight in self.named_parameters():
+            if name.startswith(("outputs.", "crossed.")):
+                nn.init.zeros_(weight)
 
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
         """Fields (B, width of the field) each → logits (B, L)."""
-        first = self.vectors(fields)
-        crossed = first
-        for narrow, widen in zip(self.narrow, self.widen, strict=True):
-            low = sum(narrow(crossed).values())  # (B, cross_rank)
-            crossed = {name: first[name] * widen[block_key(name)](low) + x for name, x in crossed.items()}  # type: ignore[index]
-        return self.outputs(torch.cat([self.tower(fields), self.crossed(crossed)], 1))
+        fields = fields | self.vectors(fields)
+        crossed = fields
+        for layer in self.cross_layers:
+            crossed = layer(fields, crossed)
+        return self.outputs(self.mlp(fields)) + torch.cat([output(crossed) for output in self.crossed.values()], 1)
+
+
+class CrossLayer(nn.Module):
+    """One cross layer; V and U are maps of each field to and from a vector of `rank`."""
+
+    def __init__(self, sizes: dict[str, int], rank: int) -> None:
+        super().__init__()
+        self.narrow = FieldMaps(sizes, rank)
+        self.widen = nn.ModuleDict({block_key(name): nn.Linear(rank, size) for name, size in sizes.items()})
+
+    def forward(self, first: dict[str, torch.Tensor], crossed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        low = sum(self.narrow(crossed).values())  # (B, rank)
+        return {name: first[name] * self.widen[block_key(name)](low) + crossed[name] for name in self.narrow.names}
 
 
 class Tower(nn.Module):
@@ -101,9 +114,9 @@ class Tower(nn.Module):
     def __init__(self, sizes: dict[str, int], widths: Sequence[int], *, dropout: float) -> None:
         super().__init__()
         self.entry = FieldLinear(sizes, widths[0])
-        layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [nn.SiLU(), nn.Dropout(dropout)]
         for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(before, after), nn.SiLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -131,7 +144,7 @@ def label_key(label: str) -> str:
     return block_key(f"label:{label}")
 
 
-READS_FIELDS = ("head.tower.entry.", "numbers_tower.tower.entry.", "head.first_order.", "head.vectors.")
+READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.")
 """Names of the maps that read fields; a field added later is one more block in each of them, zero at first."""
 
 HEADS: dict[str, type[MlpHead] | type[DeepFmHead] | type[DcnV2Head]] = {

@@ -18,6 +18,8 @@ from bahe_tasks.core.point_in_time import NUMBERS
 
 _ID_COLUMNS = ("id:user", "id:item")
 _MAY_CHANGE = frozenset({"features", "cat_columns", "num_columns", "extra_labels", "dropout", "lora_dropout"})
+_ARCHITECTURE = 2
+"""Raised whenever the same spec and weights would mean another model."""
 _NEW_LINEAGE = "restore the setting, or start a new lineage with another registry.model_name (docs/model.md)"
 
 
@@ -47,6 +49,7 @@ class ModelSpec:
     numbers: tuple[str, ...] = ()
     trained_steps: int = 0
     trained_days: int = 0
+    architecture: int = _ARCHITECTURE
 
     @property
     def num_columns(self) -> tuple[str, ...]:
@@ -96,9 +99,10 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Read what `to_json` wrote, also what it wrote before there were point-in-time numbers: a model without them."""
+        """Read what `to_json` wrote. Raises `ModelMismatchError` for a model of an earlier version of the code."""
         document = _with_tuples(json.loads(text))
-        document["model"].setdefault("point_in_time_numbers", bool(document.get("numbers")))
+        if document.get("architecture", 1) != _ARCHITECTURE:
+            raise ModelMismatchError(f"the model was built by an earlier version of the code: {_NEW_LINEAGE}")
         document["model"] = ModelConfig(**_with_tuples(document["model"]))
         document["num_statistics"] = {name: NumStatistics(**s) for name, s in document["num_statistics"].items()}
         return cls(**document)

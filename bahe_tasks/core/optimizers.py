@@ -1,12 +1,17 @@
-"""Which parameters are trained, by what, and the optimisers' state by parameter name.
+"""Which parameters are trained, by what, the average of the head's weights, and the state of it all by parameter name.
 
-Unusual: hashed embeddings are trained by a sparse Adam that touches only the rows a batch holds. A dense AdamW would
-read and shrink every row of every table at each step, also those of ids that were not there.
+Unusual: what scores is an average of the head's weights over about the last `average_steps` steps; what is trained are
+the weights themselves, which are noisy after a few thousand rows. While a model is in training it holds the latter;
+`average` ends that. The deep layers move slowly and have no average.
+
+Hashed embeddings are trained by an optimiser that touches only the rows a batch holds. A dense AdamW would read and
+shrink every row of every table at each step, also those of ids that were not there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -14,13 +19,18 @@ from torch import nn
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.lora import is_adapter
+from bahe_tasks.core.row_wise_adagrad import RowWiseAdagrad
 
 OptimizerState = dict[str, torch.Tensor]
-"""PARAMETER/STATISTIC → tensor: Adam's moments and step counts."""
+"""PARAMETER/STATISTIC → tensor: AdamW's moments and step counts, a table's sums, and the weights `in_training` of a model
+that holds their average, or the `average` of one that is in training."""
+
+_FIRST_STEPS = 10
+"""The average of so few steps is over all of them."""
 
 
 class Optimizers:
-    """AdamW for dense weights in two groups, deep layers and the rest; a sparse Adam, without decay, for hashed rows."""
+    """AdamW for dense weights in two groups, deep layers and the rest; row-wise Adagrad for hashed embeddings."""
 
     def __init__(self, model: BaheCtrModel, training: TrainingConfig) -> None:
         tuning = model.spec.model.deep_tuning
@@ -40,10 +50,13 @@ class Optimizers:
             )
         ]
         if tables:
-            self._optimizers.append(torch.optim.SparseAdam(tables, lr=training.hashed_learning_rate))
+            self._optimizers.append(RowWiseAdagrad(tables, lr=training.hashed_learning_rate))
         self.dense, self.tables = [*deep, *rest], tables
+        self._deep = {id(p) for p in deep}
         self._names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self._groups = [(group, group["lr"]) for optimizer in self._optimizers for group in optimizer.param_groups]
+        self._average_steps = training.average_steps
+        self._averages = {p: p.detach().clone() for p in rest} if training.average_steps else {}
 
     def zero_grad(self) -> None:
         for optimizer in self._optimizers:
@@ -53,36 +66,72 @@ class Optimizers:
         """Scale the dense gradients to at most this norm; return what it was."""
         return nn.utils.clip_grad_norm_(self.dense, max_norm)
 
-    def step(self, learning_rate_share: float) -> None:
-        """Take one step with so much of the configured step sizes."""
+    def step(self, learning_rate_share: float, *, number: int) -> None:
+        """Take step `number`, counted from the lineage's first, 0, with so much of the configured step sizes."""
         for group, full in self._groups:
             group["lr"] = full * learning_rate_share
         for optimizer in self._optimizers:
             optimizer.step()
+        if self._averages:
+            share = max(1 / self._average_steps, _FIRST_STEPS / (number + 1 + _FIRST_STEPS))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self._averages.values()), [p.detach() for p in self._averages], share)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model hold the average for a while."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
 
     def state(self) -> OptimizerState:
-        """Return a copy of the state of every parameter that has taken a step."""
-        return {
+        """Return a copy of the state of every parameter that has taken a step, and of the averages."""
+        moments = {
             f"{self._names[parameter]}/{statistic}": torch.as_tensor(value).detach().clone().cpu()
             for optimizer in self._optimizers
             for parameter, statistics in optimizer.state.items()
             for statistic, value in statistics.items()
         }
+        return moments | {f"{self._names[p]}/average": a.clone().cpu() for p, a in self._averages.items()}
+
+    def end(self, *, with_deep_layers: bool) -> OptimizerState:
+        """Leave the model with the average, and return what the next day's training goes on from."""
+        self._swap()
+        left_out = set() if with_deep_layers else {self._names[p] for p in self._names if id(p) in self._deep}
+        state = {name: tensor for name, tensor in self.state().items() if name.rsplit("/", 1)[0] not in left_out}
+        return {
+            f"{name.removesuffix('/average')}/in_training" if name.endswith("/average") else name: tensor
+            for name, tensor in state.items()
+        }
 
     def load(self, state: OptimizerState) -> None:
-        """Go on from what `state` returned. A parameter it does not name starts anew; names not in force are left out."""
+        """Go on from what `state` or `end` returned. What it does not name starts anew; names not in force are left out."""
         for optimizer in self._optimizers:
             optimizer.state.clear()
         known = {self._names[p]: (o, p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
         for key, value in state.items():
             name, statistic = key.rsplit("/", 1)
-            if name in known:
-                optimizer, parameter = known[name]
-                optimizer.state[parameter][statistic] = _as_kept(optimizer, parameter, statistic, value)
+            if name not in known:
+                continue
+            optimizer, parameter = known[name]
+            if statistic == "average" and parameter in self._averages:
+                self._averages[parameter].copy_(value)
+            elif statistic == "in_training" and parameter in self._averages:
+                self._averages[parameter].copy_(parameter.detach())
+                parameter.data.copy_(value)
+            elif statistic not in ("average", "in_training"):
+                optimizer.state[parameter][statistic] = _as_kept(parameter, statistic, value)
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for parameter, average in self._averages.items():
+                trained = parameter.detach().clone()
+                parameter.copy_(average)
+                average.copy_(trained)
 
 
-def _as_kept(optimizer: torch.optim.Optimizer, parameter: torch.Tensor, statistic: str, value: torch.Tensor) -> Any:
-    """Return a statistic as the optimiser keeps it: step counts are numbers or live on the CPU, moments do not."""
-    if statistic == "step":
-        return int(value) if isinstance(optimizer, torch.optim.SparseAdam) else value.clone()
-    return value.to(parameter.device, copy=True)
+def _as_kept(parameter: torch.Tensor, statistic: str, value: torch.Tensor) -> torch.Tensor:
+    """Return a statistic as the optimiser keeps it: step counts live on the CPU, the others where the parameter is."""
+    return value.clone() if statistic == "step" else value.to(parameter.device, copy=True)

@@ -1,8 +1,8 @@
-"""The daily fine-tune: one loop over the training rows, in the order given, oldest first (paper, step 4 of the day).
+"""The daily fine-tune: one loop over the training rows, in an order drawn anew for each epoch (paper, step 4 of the day).
 
-Unusual: rows that share a user state are trained on together, at the place of the first of them, so that their user
-passes through the deep layers once. With histories as of each impression hardly any do, and the order is that of time.
-With histories as of the day's start a user's impressions of a day stand together.
+Unusual: rows that share a user state are trained on together, so that their user passes through the deep layers once.
+With histories as of each impression hardly any do; with histories as of the day's start a user's impressions of a day
+stand together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import ImpressionRows, by_user_state, row_columns
+from bahe_tasks.core.batches import ImpressionRows, passed_together, row_columns, shuffled
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.metrics import logloss
 from bahe_tasks.core.optimizers import Optimizers, OptimizerState
@@ -36,7 +36,7 @@ class NothingToRecomputeError(ValueError):
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """What happened, in order, and the optimisers' state at the end, empty unless it is to be kept."""
+    """What happened, in order, and what the next day's training goes on from (`Optimizers.end`)."""
 
     losses: tuple[float, ...]  # of each step, nats; with several labels their weighted sum
     gradient_norms: tuple[float, ...]  # of each step, before clipping, hashed embeddings left out
@@ -73,8 +73,8 @@ def train(
     """
     columns = row_columns(rows, model.spec)
     decides = early_stop_users(rows.user_ids, share=training.early_stop_share, seed=seed)
-    in_order = by_user_state(rows, model.features, columns)
-    trained_on, stop_on = in_order[~decides[in_order]], np.flatnonzero(decides)
+    states, stop_on = passed_together(rows, model.features, columns), np.flatnonzero(decides)
+    num_rows = len(rows) - len(stop_on)
     model.to(device)
     optimizers = Optimizers(model, training)
     optimizers.load(optimizer_state or {})
@@ -87,6 +87,8 @@ def train(
         while at.epoch < training.epochs and not _stopped(at.stop_losses, training.patience_epochs):
             model.train()
             model.deep.train(model.spec.model.deep_tuning != "frozen")  # what is frozen drops nothing out
+            in_order = shuffled(states, seed=(seed, at.epoch))
+            trained_on = in_order[~decides[in_order]]
             for start in range(at.next_row, len(trained_on), training.batch_size):
                 index = trained_on[start : start + training.batch_size]
                 loss, norm = step.take(index, number=len(at.losses))
@@ -101,26 +103,28 @@ def train(
                 ):
                     save_state(state_file, at, model, optimizers, best, device)
                 if progress is not None:
-                    progress(at.epoch * len(trained_on) + at.next_row, training.epochs * len(trained_on))
+                    progress(at.epoch * num_rows + at.next_row, training.epochs * num_rows)
             at.epoch, at.next_row = at.epoch + 1, 0
             if len(stop_on):
                 batch_size = training.scored_at_once
-                scores = score(
-                    model, rows, embeddings, index=stop_on, columns=columns, batch_size=batch_size, device=device
-                )
+                with optimizers.averaged():
+                    scores = score(
+                        model, rows, embeddings, index=stop_on, columns=columns, batch_size=batch_size, device=device
+                    )
                 at.stop_losses.append(ranks.shared(logloss(rows.labels[stop_on], scores), device))
                 if at.stop_losses.index(min(at.stop_losses)) == len(at.stop_losses) - 1:
                     best, at.best_steps = trained_state(model, optimizers), len(at.losses)
         if best:
             take_state(model, optimizers, best)
+    state = optimizers.end(with_deep_layers=training.keep_optimizer_state)
     model.eval()
     return TrainingCurve(
         losses=tuple(at.losses),
         gradient_norms=tuple(at.gradient_norms),
         stop_losses=tuple(at.stop_losses),
         steps_kept=at.best_steps if best else len(at.losses),
-        rows=len(trained_on),
-        optimizer_state=optimizers.state() if training.keep_optimizer_state else {},
+        rows=num_rows,
+        optimizer_state=state,
     )
 
 

@@ -79,7 +79,7 @@ class TrainingStep:
             )
         spec = self._model.spec
         share = learning_rate_share(self._training, step=spec.trained_steps + number, day=spec.trained_days)
-        self._optimizers.step(share)
+        self._optimizers.step(share, number=spec.trained_steps + number)
         return loss_and_norm[0], loss_and_norm[1]
 
     def _gradients(self, index: np.ndarray, number: int) -> torch.Tensor:

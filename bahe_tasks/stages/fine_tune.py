@@ -85,7 +85,6 @@ def fine_tune(
     seed = _seed_of_day(config.training.seed, day)
     warm = config.training.start_from == "parent"
     model, spec = model_to_train(rows, config, parent_model if warm else None, encoder_version=version, seed=seed)
-    keeps_state = config.training.keep_optimizer_state
     state_file = _states_dir(config) / f"{day}-{stage_fingerprint[:16]}.safetensors"
     if force:
         state_file.unlink(missing_ok=True)
@@ -95,13 +94,13 @@ def fine_tune(
         index.vectors,
         config,
         seed=seed,
-        optimizer_state=load_optimizer_state(parent_folder) if warm and keeps_state and parent_folder else None,
+        optimizer_state=load_optimizer_state(parent_folder) if warm and parent_folder else None,
         state_file=state_file,
         progress=progress,
     )
     with tempfile.TemporaryDirectory(prefix="bahe-model-") as folder:
         spec = spec.trained(steps=curve.steps_kept)
-        save_model(model, spec, Path(folder), optimizer_state=curve.optimizer_state or None)
+        save_model(model, spec, Path(folder), optimizer_state=curve.optimizer_state)
         run_id = log_fine_tune_run(
             registry,
             day=day,

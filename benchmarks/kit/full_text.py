@@ -22,10 +22,11 @@ from transformers import PreTrainedModel
 
 from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND, ImpressionRows, RowColumns
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.head_fields import ColumnFields, embedding_fields
+from bahe_tasks.core.expected_click import ExpectedClick, label_logits
+from bahe_tasks.core.head_fields import ColumnFields, embedding_fields, field_sizes
+from bahe_tasks.core.heads import HEADS
 from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.numbers_tower import click_logits, head_and_tower
 from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.sequence_inputs import age_buckets
 
@@ -183,7 +184,8 @@ class FullTextCtrModel(nn.Module):
         self.empty_history = nn.Parameter(0.02 * torch.randn(width))
         self.unknown_item = nn.Parameter(0.02 * torch.randn(width))
         self.columns = ColumnFields(spec)
-        self.head, self.numbers_tower = head_and_tower(self.spec, width=width)
+        self.head = HEADS[spec.model.head](field_sizes(self.spec, width=width), spec.labels, spec.model)
+        self.expected_click = ExpectedClick() if spec.numbers else None
 
     def user_embedding(self, histories: TokenSequences) -> torch.Tensor:
         """Histories of B users → (B, H)."""
@@ -198,7 +200,7 @@ class FullTextCtrModel(nn.Module):
         user = self.user_embedding(batch.histories)[batch.user_of]
         item = self.item_embedding(batch.titles)[batch.item_of]
         fields = embedding_fields(HISTORY, user, item) | self.columns(batch.cat, batch.num)
-        return click_logits(self.head, self.numbers_tower, fields)
+        return label_logits(self.head, self.expected_click, fields)
 
     def _read(self, sequences: TokenSequences, if_empty: torch.Tensor) -> torch.Tensor:
         """Read sequences of similar length together, as `core.batches` does; an empty one is the learned vector."""

@@ -96,7 +96,7 @@ def replay(
             training=config.training,
             seed=seed + number,
             device=device,
-            optimizer_state=state if parent and config.training.keep_optimizer_state else None,
+            optimizer_state=state if parent else None,
         )
         state, spec = curve.optimizer_state, spec.trained(steps=len(curve.losses))
         model.spec = spec

@@ -52,7 +52,7 @@ class Variant:
         self.optimizers.zero_grad()
         self.forward_backward()
         self.optimizers.clip(_TRAINING.max_gradient_norm)
-        self.optimizers.step(1.0)
+        self.optimizers.step(1.0, number=0)
 
     def forward_backward(self) -> None:
         binary_cross_entropy_with_logits(self.model(self.collate()), self.labels).backward()

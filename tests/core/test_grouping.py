@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import by_user_state, row_columns, user_states
+from bahe_tasks.core.batches import passed_together, row_columns, shuffled, user_states
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
@@ -91,14 +91,23 @@ def test_rows_of_one_user_state_are_trained_on_together(tiny_split, tiny_spec, s
     monkeypatch.setattr(module, "collate", lambda *a, **k: (seen.append(a[2].tolist()), collate(*a, **k))[1])
     model = new_model(tiny_spec, tiny_split().deep, seed=1)
     train(model, shared_rows, embeddings, training=TrainingConfig(batch_size=3), seed=1, device=CPU)
-    assert seen == [[0, 2, 5], [1, 4, 3], [7, 6]]
+    order = [row for batch in seen for row in batch]
+    assert sorted(order) == list(range(8))
+    states = row_columns(shared_rows, tiny_spec).user_states[order]
+    assert len(np.flatnonzero(np.diff(states))) + 1 == len(set(states.tolist()))
+    train(model, shared_rows, embeddings, training=TrainingConfig(batch_size=3), seed=2, device=CPU)
+    assert [row for batch in seen for row in batch][8:] != order
 
 
-def test_rows_without_a_history_are_trained_on_in_their_place(tiny_spec, make_rows):
+def test_rows_without_a_history_are_shuffled_one_by_one(tiny_spec, make_rows):
     rows = make_rows({"bills": [2, 0, 3, 0, 0], "visits": [0, 0, 1, 0, 0]}, seed=1)
     columns = row_columns(rows, tiny_spec)
     assert len(set(columns.user_states[[1, 3, 4]].tolist())) == 1
-    assert by_user_state(rows, tiny_spec.features, columns).tolist() == [0, 1, 2, 3, 4]
+    states = passed_together(rows, tiny_spec.features, columns)
+    assert len(set(states.tolist())) == 5
+    orders = {tuple(shuffled(states, seed=(seed,)).tolist()) for seed in range(20)}
+    assert len(orders) > 10
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
 
 
 def test_beside_the_item_every_impression_is_a_user_state(with_model, shared_rows):

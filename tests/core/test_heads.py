@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn.functional import silu
 
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.head_fields import ColumnFields, FieldLinear, FieldMaps, embedding_fields, field_sizes
@@ -28,12 +29,12 @@ def fields(tiny_model):
 
 @pytest.fixture
 def head_of(with_model):
-    """(name) → the head over the tiny spec's fields, for two labels, every weight filled."""
+    """(name, sizes of further fields) → the head over the tiny spec's fields, for two labels, every weight filled."""
 
-    def build(name):
+    def build(name, further=None):
         torch.manual_seed(2)
         spec = with_model(head=name)
-        head = HEADS[name](field_sizes(spec, width=32), LABELS, spec.model).eval()
+        head = HEADS[name](field_sizes(spec, width=32) | (further or {}), LABELS, spec.model).eval()
         for parameter in head.parameters():
             torch.nn.init.normal_(parameter, 0, 0.3)
         return head
@@ -50,11 +51,10 @@ def together(fields, names):
     return torch.cat([fields[name] for name in names], 1)
 
 
-def tower(head, fields):
-    entry = head.tower.entry
-    hidden = together(fields, entry.blocks.names) @ concatenated(entry.blocks).T + entry.bias
-    hidden = hidden.relu()
-    return (hidden @ head.tower.layers[2].weight.T + head.tower.layers[2].bias).relu()
+def mlp(tower, fields):
+    entry, last = tower.entry, tower.layers[2]
+    hidden = silu(together(fields, entry.blocks.names) @ concatenated(entry.blocks).T + entry.bias)
+    return silu(hidden @ last.weight.T + last.bias)
 
 
 def outputs(head, shared):
@@ -74,7 +74,7 @@ def test_fields_are_item_user_products_and_columns(fields, tiny_model, tiny_spec
 
 def test_mlp_equals_an_mlp_over_the_concatenation(head_of, fields):
     head = head_of("mlp")
-    torch.testing.assert_close(head(fields), outputs(head, tower(head, fields)))
+    torch.testing.assert_close(head(fields), outputs(head, mlp(head.tower, fields)))
 
 
 def test_deepfm_equals_first_order_plus_all_pairs_plus_mlp(head_of, fields):
@@ -83,7 +83,7 @@ def test_deepfm_equals_first_order_plus_all_pairs_plus_mlp(head_of, fields):
     vectors = [fields[name] @ head.vectors[name].weight.T for name in names]
     pairs = sum(vectors[i] * vectors[j] for i in range(len(names)) for j in range(i))
     first = together(fields, names) @ concatenated(head.first_order.blocks).T + head.first_order.bias
-    shared = torch.cat([tower(head, fields), first, pairs], 1)
+    shared = torch.cat([mlp(head.tower, fields), first, pairs], 1)
     torch.testing.assert_close(head(fields), outputs(head, shared), rtol=1e-4, atol=1e-4)
 
 
@@ -99,17 +99,22 @@ def test_a_new_deepfm_adds_its_parts_as_published(tiny_spec, with_model, fields)
     torch.testing.assert_close(head(fields)[:, 0], deep + head.first_order(fields)[:, 0] + pairwise)
 
 
-def test_dcn_v2_equals_cross_layers_over_the_concatenated_vectors(head_of, fields):
-    head = head_of("dcn_v2")
-    names = head.vectors.names
-    first = torch.cat([fields[name] @ head.vectors[name].weight.T for name in names], 1)
+def test_dcn_v2_equals_cross_layers_and_an_mlp_over_one_concatenation(head_of, fields):
+    fields["numbers"] = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    head = head_of("dcn_v2", {"numbers": 5})
+    names = head.mlp.entry.blocks.names
+    kept = {name: fields[name] for name in ("id:user", "id:item", "cat:genre", "numbers")}
+    assert set(names) == set(fields) == {*head.vectors.names, *kept}
+    vectors = {name: fields[name] @ head.vectors[name].weight.T for name in head.vectors.names} | kept
+    first = together(vectors, names)
     x = first
-    for narrow, widen in zip(head.narrow, head.widen, strict=True):
-        v, u = concatenated(narrow), torch.cat([widen[name].weight for name in names])
-        x = first * (x @ v.T @ u.T + torch.cat([widen[name].bias for name in names])) + x
-    crossed = x @ concatenated(head.crossed.blocks).T + head.crossed.bias
-    expected = outputs(head, torch.cat([tower(head, fields), crossed], 1))
-    torch.testing.assert_close(head(fields), expected, rtol=1e-4, atol=1e-3)
+    for layer in head.cross_layers:
+        widen = [layer.widen[name] for name in names]
+        v, u = concatenated(layer.narrow), torch.cat([part.weight for part in widen])
+        x = first * (x @ v.T @ u.T + torch.cat([part.bias for part in widen])) + x
+    crossed = [head.crossed[label_key(label)] for label in LABELS]
+    logits = torch.cat([x @ concatenated(part.blocks).T + part.bias for part in crossed], 1)
+    torch.testing.assert_close(head(fields), outputs(head, mlp(head.mlp, vectors)) + logits, rtol=1e-4, atol=1e-3)
 
 
 def test_an_absent_number_is_not_a_mean_number(tiny_spec):
@@ -134,7 +139,8 @@ def test_names_that_are_no_module_names_are_accepted(tiny_spec):
     spec = dataclasses.replace(tiny_spec, features=("items", "type"), cat_columns=("a.b", "a%2Eb", "keys"))
     for name in ("mlp", "deepfm", "dcn_v2"):
         head = HEADS[name](field_sizes(spec, width=32), ("label", "x.y"), spec.model)
-        assert len(head.tower.entry.blocks) == 1 + 2 + 2 + 2 + 3 + 1
+        entry = head.mlp.entry if name == "dcn_v2" else head.tower.entry
+        assert len(entry.blocks) == 1 + 2 + 2 + 2 + 3 + 1
 
 
 def test_gradients_of_hashed_embeddings_hold_only_the_rows_looked_up(tiny_model):

@@ -17,14 +17,13 @@ def test_a_spec_survives_json(tiny_spec):
     assert ModelSpec.from_json(tiny_spec.to_json()) == tiny_spec
 
 
-def test_a_model_of_the_time_before_numbers_stays_without_them_and_says_so(tiny_spec):
-    document = json.loads(dataclasses.replace(tiny_spec, numbers=()).to_json())
-    del document["numbers"], document["model"]["point_in_time_numbers"]
-    parent = ModelSpec.from_json(json.dumps(document))
-    without = dataclasses.replace(tiny_spec.model, point_in_time_numbers=False)
-    check_parent(parent, encoder_version="enc-a", model=without)
-    with pytest.raises(ModelMismatchError, match=r"model\.point_in_time_numbers.*new lineage"):
-        check_parent(parent, encoder_version="enc-a", model=dataclasses.replace(without, point_in_time_numbers=True))
+@pytest.mark.parametrize("architecture", [None, 1])
+def test_a_model_of_an_earlier_version_of_the_code_is_refused_by_name(tiny_spec, architecture):
+    document = json.loads(tiny_spec.to_json())
+    del document["architecture"]
+    document |= {"architecture": architecture} if architecture else {}
+    with pytest.raises(ModelMismatchError, match=r"earlier version of the code.*new lineage"):
+        ModelSpec.from_json(json.dumps(document))
 
 
 def test_growing_adds_names_sorted_and_keeps_the_parents_statistics(tiny_spec):

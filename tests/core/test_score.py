@@ -56,7 +56,7 @@ def test_zero_rows_have_zero_scores(tiny_model, tiny_rows, embeddings):
 
 def test_a_score_that_is_not_a_number_is_an_error(tiny_model, tiny_rows, embeddings):
     with torch.no_grad():
-        tiny_model.head.tower.entry.bias[0] = float("nan")
+        tiny_model.head.mlp.entry.bias[0] = float("nan")
     with pytest.raises(NonFiniteScoreError, match="9 of 9"):
         score(tiny_model, tiny_rows, embeddings, batch_size=9, device=CPU)
 

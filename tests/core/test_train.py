@@ -34,10 +34,12 @@ def test_same_seed_same_bits_and_another_seed_others(fresh, tiny_rows, embedding
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert curve_one.losses == curve_same.losses
     assert all(torch.equal(t, curve_same.optimizer_state[n]) for n, t in curve_one.optimizer_state.items())
-    assert not torch.equal(one["head.tower.entry.bias"], other["head.tower.entry.bias"])  # dropout
+    assert not torch.equal(one["head.mlp.entry.bias"], other["head.mlp.entry.bias"])  # dropout
 
 
-def test_the_first_losses_are_those_of_a_plain_loop(without_dropout, fresh, tiny_rows, tiny_spec, embeddings, batch_of):
+def test_the_first_losses_are_those_of_a_plain_loop(
+    without_dropout, fresh, tiny_rows, tiny_spec, embeddings, batch_of, in_given_order
+):
     """Dropout off, one group of weights moved by hand-written AdamW: torch's own, over every parameter but the tables."""
     spec = dataclasses.replace(
         tiny_spec, model=dataclasses.replace(tiny_spec.model, dropout=0.0, id_embeddings=False), cat_columns=()
@@ -69,7 +71,7 @@ def test_training_moves_every_part(fresh, tiny_rows, embeddings):
         "age_and_position.recency",
         "empty_history.",
         "unknown_item",
-        "head.tower.",
+        "head.mlp.",
         "columns.tables.",
         "head.outputs.",
     ):
@@ -99,7 +101,7 @@ def test_zero_rows_train_nothing(fresh, embeddings, make_rows):
 
 def test_a_loss_that_is_not_a_number_is_a_named_error(fresh, tiny_rows, embeddings):
     broken = embeddings.copy()
-    broken[tiny_rows.title_rows[0]] = np.nan
+    broken[tiny_rows.title_rows] = np.nan
     with pytest.raises(TrainingDivergedError, match="step 0"):
         train(fresh(), tiny_rows, broken, training=TRAINING, seed=1, device=CPU)
 
@@ -172,7 +174,7 @@ def test_frozen_deep_layers_do_not_move_and_the_rest_does(tiny_split, with_model
     train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(before[name], tensor)}
     assert not any(name.startswith("deep.") for name in moved)
-    assert {"age_and_position.recency.weight", "head.tower.entry.bias"} <= moved
+    assert {"age_and_position.recency.weight", "head.mlp.entry.bias"} <= moved
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
@@ -230,9 +232,9 @@ def test_decay_over_days_makes_smaller_steps(fresh, tiny_rows, embeddings):
     for days in (0, 3):
         model = fresh()
         model.spec = dataclasses.replace(model.spec, trained_days=days)
-        before = model.head.tower.entry.bias.detach().clone()
+        before = model.head.mlp.entry.bias.detach().clone()
         train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
-        moved.append((model.head.tower.entry.bias - before).abs().sum().item())
+        moved.append((model.head.mlp.entry.bias - before).abs().sum().item())
     assert moved[1] < moved[0] / 3
 
 

@@ -27,7 +27,7 @@ def fresh(tiny_split, tiny_spec):
 
 
 def test_a_warm_start_with_optimiser_state_equals_continued_training(
-    without_dropout, with_model, tiny_split, tiny_rows, embeddings
+    without_dropout, with_model, tiny_split, tiny_rows, embeddings, in_given_order
 ):
     training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5, decay_half_life_days=0)
     spec = with_model(dropout=0.0)
@@ -43,7 +43,7 @@ def test_a_warm_start_with_optimiser_state_equals_continued_training(
 
     continued, anew = warm_started(curve.optimizer_state), warm_started(None)
     assert all(torch.equal(tensor, continued[name]) for name, tensor in whole.state_dict().items())
-    assert not torch.equal(whole.state_dict()["head.tower.entry.bias"], anew["head.tower.entry.bias"])
+    assert not torch.equal(whole.state_dict()["head.mlp.entry.bias"], anew["head.mlp.entry.bias"])
 
 
 class KilledError(Exception):
@@ -129,10 +129,32 @@ def test_early_stop_keeps_the_best_epoch_and_never_trains_on_the_rows_that_decid
     assert logloss(tiny_rows.labels[stop_on], scores) == pytest.approx(min(curve.stop_losses), rel=1e-6)
     best_epoch = curve.stop_losses.index(min(curve.stop_losses))
     assert curve.steps_kept == (best_epoch + 1) * len(curve.losses) // len(curve.stop_losses)
-    assert int(curve.optimizer_state["head.tower.entry.bias/step"]) == curve.steps_kept
+    assert int(curve.optimizer_state["head.mlp.entry.bias/step"]) == curve.steps_kept
     stop_users = set(batch_of(tiny_rows, embeddings, tiny_spec, stop_on).cat[:, 0].tolist())
     assert not model.columns.tables["id:user"].weight[sorted(stop_users)].any()
 
 
 def test_one_user_alone_is_trained_on_not_waited_for():
     assert not early_stop_users(np.array(["u", "u"], object), share=0.99, seed=1).any()
+
+
+def test_the_model_that_scores_holds_the_average_of_the_heads_weights(fresh, tiny_rows, embeddings):
+    """The average written out: over all steps at first, then each step counts 1 / average_steps."""
+    training = dataclasses.replace(TRAINING, average_steps=2, batch_size=2, epochs=3, keep_optimizer_state=False)
+    name, model, weights = "head.mlp.entry.bias", fresh(), []
+    model.get_parameter(name).register_hook(lambda _: weights.append(model.get_parameter(name).detach().clone()))
+    curve = train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+    weights.append(curve.optimizer_state[f"{name}/in_training"])
+    average = weights[0]
+    for number, after in enumerate(weights[1:]):
+        share = max(1 / 2, 10 / (number + 11))
+        average = (1 - share) * average + share * after
+    torch.testing.assert_close(model.state_dict()[name], average)
+    assert not torch.equal(average, weights[-1])
+    assert not any(key.startswith("deep.") for key in curve.optimizer_state)
+
+
+def test_without_an_average_the_last_weights_score(fresh, tiny_rows, embeddings):
+    training = dataclasses.replace(TRAINING, average_steps=0)
+    curve = train(fresh(), tiny_rows, embeddings, training=training, seed=1, device=CPU)
+    assert not any(key.endswith(("/average", "/in_training")) for key in curve.optimizer_state)
