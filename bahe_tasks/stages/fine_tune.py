@@ -61,16 +61,16 @@ def fine_tune(
     if not (np.asarray(window.impressions["dt"], dtype="datetime64[D]") == np.datetime64(day)).any():
         return {"state": "no_impressions"}
     training_mask, day_mask = window.training(config.training.window_days), window.of_day()
-    mapped = map_window(window, window.used(config), config, encoder_version=version)
-
-    def rows_of(mask: np.ndarray) -> ImpressionRows:
-        return impression_rows(window, mask, mapped, sequences=config.sequences)
-
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
     parent_folder = local_model_folder(registry, parent.version) if parent else None
     parent_model = load_model(parent_folder, to_train=True) if parent_folder else None
     if parent_model:
         check_encoder(parent_model[1], encoder_version=version)  # before the day is scored by it
+    mapped = map_window(window, window.used(config), config, encoder_version=version)
+
+    def rows_of(mask: np.ndarray) -> ImpressionRows:
+        return impression_rows(window, mask, mapped, sequences=config.sequences)
+
     progressive = score_day(
         day,
         config,
