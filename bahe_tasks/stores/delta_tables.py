@@ -36,8 +36,7 @@ TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 36500 days"}
 
 _STREAMED: dict[str, Any] = {
     "batch_size": 8192,
-    "batch_readahead": 2,
-    "fragment_readahead": 1,
+    "use_threads": False,  # with threads it reads ahead, and holds hundreds of megabytes whatever the limits say
     # Else a whole row group of a column is held, which may be a whole file.
     "fragment_scan_options": ds.ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 22),
 }
