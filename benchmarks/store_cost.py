@@ -6,7 +6,7 @@ A real `behavior_embeddings` table of random vectors, H = 384 float16, is writte
 the window asks for nine in ten of its keys, in no order. *Ours* streams the table into a mapped index
 (`stages.embedding_index`). *dict* reads the table by delta-rs and keeps a numpy row for each key. *Parquet* reads the same
 rows from one parquet file by `pyarrow.parquet` and looks keys up in a pandas index. Each turns the window's keys into rows
-of a matrix (the dict: keys into vectors), then gathers random batches into float32 tensors as training does.
+of a matrix (the dict: keys into vectors), then gathers random batches of 16,384 rows into float32 tensors as training does.
 
 Each runs in a process of its own, so that peaks are its own: `peak_mb` is what it held at most that the system cannot
 take back, above its start with all loaded; `resident_mb` counts pages of mapped files too, which it can. Figures:
@@ -44,7 +44,7 @@ from benchmarks.kit.program import benchmark_arguments
 
 FIRST, DAYS = date(2024, 3, 1), 4
 WRITTEN_AT_ONCE = 100_000
-BATCH, SECONDS = 4096, 3.0
+BATCH, SECONDS = 16_384, 3.0
 TABLE = "behavior_embeddings"
 Gather = Callable[[np.ndarray], torch.Tensor]
 

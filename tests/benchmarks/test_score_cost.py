@@ -1,0 +1,39 @@
+"""What score_cost counts and compares, at a few pairs."""
+
+import numpy as np
+import pytest
+
+from bahe_tasks.core.score import score_pairs
+from benchmarks.score_cost import CPU, entry_operations, model_of, pairs_of, run
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_of(2)
+
+
+def test_both_ways_score_the_same_pairs(model):
+    together, apart = (
+        score_pairs(model, **pairs_of(64, 2, pairs_a_user=16, together=t, seed=1), device=CPU) for t in (True, False)
+    )
+    np.testing.assert_allclose(together, apart, rtol=1e-4)
+
+
+def test_operations_of_a_user_s_share_are_spread_over_its_pairs(model):
+    apart, one, many = (
+        entry_operations(model, pairs_a_user=n, together=together)
+        for n, together in ((9, False), (1, True), (100, True))
+    )
+    of_user = 2 * 2 * 2 * 384 * model.head.tower.entry.bias.numel()  # two features: user and product, multiply and add
+    assert one == apart
+    assert apart - many == pytest.approx(of_user * 0.99)
+
+
+def test_every_way_has_a_row_and_figures_are_of_six_features():
+    document = run(num_pairs=200, rounds=1, num_requests=20, batch_size=128)
+    assert [(row["features"], row["pairs_a_user"], row["together"]) for row in document.rows] == [
+        (n, *way) for n in (2, 6) for way in ((1, False), (100, True), (100, False))
+    ]
+    assert document.figures["pairs_per_s"] == document.rows[3]["pairs_per_s"]
+    assert document.figures["pairs_per_s_100_a_user"] == document.rows[4]["pairs_per_s"]
+    assert document.figures["p99_ms"] == document.rows[4]["p99_ms"] > 0
