@@ -13,6 +13,7 @@ all fields, does a pair and a second: where that is what the processor can do, n
 
 from __future__ import annotations
 
+from functools import cache
 from time import perf_counter, process_time
 
 import numpy as np
@@ -28,7 +29,7 @@ from benchmarks.kit.cost_model import Shape, cost_spec, random_llm
 from benchmarks.kit.document import Document
 from benchmarks.kit.program import benchmark_arguments
 
-WIDTH, CANDIDATES = 384, 100
+WIDTH, CANDIDATES, NUM_ITEMS = 384, 100, 20_000
 WAYS = ((1, False), (CANDIDATES, True), (CANDIDATES, False))  # pairs a user, and whether those are given as one user's
 CPU = torch.device("cpu")
 LLM = {
@@ -53,6 +54,12 @@ def model_of(num_features: int) -> BaheCtrModel:
     return new_model(spec, LlmSplit.of(llm, 1).deep, seed=0)
 
 
+@cache
+def item_table() -> np.ndarray:
+    """Return the embeddings of all items, (NUM_ITEMS, H) float32."""
+    return np.random.default_rng(0).standard_normal((NUM_ITEMS, WIDTH), np.float32)
+
+
 def pairs_of(num_pairs: int, num_features: int, *, pairs_a_user: int, together: bool = True, seed: int) -> Pairs:
     """Return the arguments of `score_pairs` for so many pairs with any of 20,000 items.
 
@@ -60,12 +67,11 @@ def pairs_of(num_pairs: int, num_features: int, *, pairs_a_user: int, together: 
     """
     rng = np.random.default_rng(seed)
     user = np.arange(num_pairs) // pairs_a_user
-    item = rng.integers(20_000, size=num_pairs)
+    item = rng.integers(NUM_ITEMS, size=num_pairs)
     of_user = rng.standard_normal((user[-1] + 1, num_features * WIDTH), np.float32)
-    of_item = rng.standard_normal((20_000, WIDTH), np.float32)
     return {
         "user_embedding": of_user if together else of_user[user],
-        "item_embedding": of_item,
+        "item_embedding": item_table(),
         "user_of": user if together else np.arange(num_pairs),
         "item_of": item,
         "user_ids": np.array([f"user-{u}" for u in user], object),
@@ -103,7 +109,8 @@ def entry_operations(model: BaheCtrModel, *, pairs_a_user: int, together: bool) 
     Together, weights that meet a user's embedding are gone through once for the user, and those of item and products
     are one matrix by then.
     """
-    weights = {name: block.weight.numel() for name, block in model.head.tower.entry.blocks.items()}
+    blocks = model.head.tower.entry.blocks
+    weights = {name: sum(p.numel() for p in block.parameters()) for name, block in blocks.items()}
     if not together:
         return 2.0 * sum(weights.values())
     of_user = sum(size for name, size in weights.items() if name.startswith(("user:", "product:")))
