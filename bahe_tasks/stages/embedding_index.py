@@ -6,7 +6,7 @@ search in a mapped file, and a gather of rows reads the pages they lie on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -63,9 +63,7 @@ def write_index(folder: Path, parts: Iterable[np.ndarray], config: Config, *, en
     width = embedding_width(config.encoder.checkpoint)
     vectors = map_array(folder / "vectors", "<f2", (count, width), mode="w+")
     stored = np.zeros(count, bool)
-    columns = ["behavior_key", "embedding"]
-    of_version = f"encoder_version = '{encoder_version}'"
-    for batch in read_batches(config.tables_dir, _TABLE, columns=columns, partitions=of_version) if count else ():
+    for batch in _batches(config, ["behavior_key", "embedding"], encoder_version) if count else ():
         rows = keys.rows_of(digests_of(batch["behavior_key"]))
         wanted = rows >= 0
         vectors[rows[wanted]] = _vectors(batch["embedding"], width)[wanted]
@@ -84,11 +82,15 @@ def map_index(folder: Path, count: int, config: Config) -> EmbeddingIndex:
 def are_stored(keys: DigestSet, config: Config, *, encoder_version: str) -> np.ndarray:
     """Return which of the keys (M,) have an embedding, bool."""
     stored = np.zeros(len(keys.digests), bool)
-    of_version = f"encoder_version = '{encoder_version}'"
-    for batch in read_batches(config.tables_dir, _TABLE, columns=["behavior_key"], partitions=of_version):
+    for batch in _batches(config, ["behavior_key"], encoder_version) if len(stored) else ():
         rows = keys.rows_of(digests_of(batch["behavior_key"]))
         stored[rows[rows >= 0]] = True
     return stored
+
+
+def _batches(config: Config, columns: list[str], encoder_version: str) -> Iterator[pa.RecordBatch]:
+    of_version = f"encoder_version = '{encoder_version}'"
+    return read_batches(config.tables_dir, _TABLE, columns=columns, partitions=of_version)
 
 
 def _vectors(blobs: pa.Array, width: int) -> np.ndarray:
