@@ -1,16 +1,23 @@
-"""Processes of this machine that do parts of one task: they end with their parent, and their errors keep their class."""
+"""Processes of this machine that do parts of one task: they end with their parent, and their errors keep their class.
+
+Unusual: arrays mapped from a file are handed to them by its name, so that all map the same file. Pickled as numpy does it,
+each would get a copy in its own memory.
+"""
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.multiprocessing as multiprocessing
 from torch.distributed import DistError
@@ -26,6 +33,7 @@ def run_processes(
 
     An error of one ends all and is raised here: that of the rank that failed by itself, not of one that missed it.
     """
+    ForkingPickler.register(np.memmap, _by_name)
     with tempfile.TemporaryDirectory(prefix="bahe-ranks-") as name:
         folder = Path(name)
         guard = (os.getpid(), torch.get_num_threads(), work, folder, arguments)
@@ -41,6 +49,13 @@ def run_processes(
         finally:
             for process in running.processes:
                 process.terminate()
+
+
+def _by_name(array: np.memmap) -> tuple[Any, ...]:
+    """Reduce an array that maps a file to what opens it again; a part of one as any array."""
+    if not isinstance(array.base, mmap.mmap):
+        return np.asarray(array).__reduce__()  # type: ignore[return-value]
+    return np.memmap, (array.filename, array.dtype, "r", array.offset, array.shape)
 
 
 def _guarded(

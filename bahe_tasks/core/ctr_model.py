@@ -29,6 +29,7 @@ from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import AttentionPool, pool
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
 from bahe_tasks.core.target_attention import TargetAttention
+from bahe_tasks.core.user_fields import Field, fields_by_user
 
 
 class ItemDependentUserError(TypeError):
@@ -86,14 +87,26 @@ class BaheCtrModel(nn.Module):
         return torch.where(items.known.unsqueeze(1), outputs, self.unknown_item)
 
     def click_logit(
-        self, user_embedding: torch.Tensor, item_embedding: torch.Tensor, cat: torch.Tensor, num: torch.Tensor
+        self,
+        user_embedding: torch.Tensor,
+        item_embedding: torch.Tensor,
+        cat: torch.Tensor,
+        num: torch.Tensor,
+        *,
+        counts: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(B, N·H), (B, H), hashed rows (B, C) int64, numbers (B, K) → logit of a click (B,).
 
-        Raises `ItemDependentUserError`.
+        With `counts` (U,) int64 pairs stand together by user, so many of each, and user embeddings are (U, N·H): then
+        the head does a user's share once. Raises `ItemDependentUserError`.
         """
         self._refuse_if_item_dependent()
-        fields = embedding_fields(self.features, user_embedding, item_embedding) | self.columns(cat, num)
+        embeddings: Mapping[str, Field] = (
+            embedding_fields(self.features, user_embedding, item_embedding)
+            if counts is None
+            else fields_by_user(self.features, user_embedding, counts, item_embedding)
+        )
+        fields = {**embeddings, **self.columns(cat, num)}
         return label_logits(self.head, self.expected_click, fields)[:, 0]
 
     def forward(self, batch: Batch) -> torch.Tensor:

@@ -5,11 +5,14 @@ The factor starts at 1 and is learned. A head that starts at 0 so predicts the s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
 from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS
+from bahe_tasks.core.user_fields import Field, spread
 
 
 class ExpectedClick(nn.Module):
@@ -27,9 +30,9 @@ class ExpectedClick(nn.Module):
         return self.factor * (numbers @ self.expected_of_numbers)
 
 
-def label_logits(head: nn.Module, expected: ExpectedClick | None, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+def label_logits(head: nn.Module, expected: ExpectedClick | None, fields: Mapping[str, Field]) -> torch.Tensor:
     """Fields (B, width of the field) each → (B, L): what the head says, for the click with what is expected of it."""
     logits: torch.Tensor = head(fields)
     if expected is None:
         return logits
-    return logits + pad(expected(fields["numbers"]).unsqueeze(1), (0, logits.shape[1] - 1))
+    return logits + pad(expected(spread(fields["numbers"])).unsqueeze(1), (0, logits.shape[1] - 1))

@@ -12,10 +12,13 @@ Hashed embeddings start at zero: an id never seen contributes nothing, as an abs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.user_fields import Field, mapped, summed_maps
 
 
 def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
@@ -80,8 +83,11 @@ class FieldLinear(nn.Module):
             nn.init.uniform_(block.weight, -bound, bound)  # type: ignore[arg-type]
         self.bias = nn.Parameter(torch.zeros(width_out))
 
-    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self.bias + sum(self.blocks(fields).values())
+    def forward(self, fields: Mapping[str, Field]) -> torch.Tensor:
+        if all(isinstance(fields[name], torch.Tensor) for name in self.blocks.names):
+            return self.bias + sum(self.blocks(fields).values())
+        weights = {name: self.blocks[block_key(name)].weight for name in self.blocks.names}
+        return self.bias + summed_maps(weights, fields)  # type: ignore[arg-type]
 
 
 class FieldMaps(nn.ModuleDict):
@@ -91,9 +97,9 @@ class FieldMaps(nn.ModuleDict):
         super().__init__({block_key(name): nn.Linear(size, width_out, bias=False) for name, size in sizes.items()})
         self.names = tuple(sizes)
 
-    def forward(self, fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, fields: Mapping[str, Field]) -> dict[str, torch.Tensor]:
         """(B, width of the field) each → (B, width_out) each."""
-        return {name: self[block_key(name)](fields[name]) for name in self.names}
+        return {name: mapped(self[block_key(name)].weight, fields[name]) for name in self.names}  # type: ignore[arg-type]
 
 
 def block_key(name: str) -> str:

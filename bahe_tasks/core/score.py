@@ -25,6 +25,9 @@ from bahe_tasks.core.batches import (
 )
 from bahe_tasks.core.ctr_model import BaheCtrModel
 
+_MIN_PAIRS_A_USER = 8
+"""From how many on, on average, a user's share of the head is worth being done apart (benchmarks.score_cost)."""
+
 
 class NonFiniteScoreError(ArithmeticError):
     """A model output that is not a number."""
@@ -97,6 +100,8 @@ def score_pairs(
     user_embedding: np.ndarray,
     item_embedding: np.ndarray,
     *,
+    user_of: np.ndarray | None = None,
+    item_of: np.ndarray | None = None,
     user_ids: np.ndarray,
     item_ids: np.ndarray,
     cat: dict[str, np.ndarray],
@@ -105,25 +110,37 @@ def score_pairs(
     batch_size: int = 4096,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the click probability of P pairs from cached embeddings (P, N·H) and (P, H): (P,) float64.
+    """Return the click probability of P pairs from cached embeddings (U, N·H) and (I, H): (P,) float64.
 
-    `user_ids`, `item_ids` and the columns in `cat` are (P,) object, None = absent; those in `num` (P,) float64, NaN = absent.
-    `sums` are (P, len(IMPRESSION_SUMS)) float64, NaN = absent; None: nothing is known of any pair.
+    `user_of` and `item_of` (P,) int64 are the rows of a pair in them; None: pair p has row p. Many candidates of a user
+    are scored together, for a fraction of the work. `user_ids`, `item_ids` and the columns in `cat` are (P,) object,
+    None = absent; those in `num` (P,) float64, NaN = absent. `sums` are (P, len(IMPRESSION_SUMS)) float64, NaN =
+    absent; None: nothing is known of any pair.
     """
     model.to(device).eval()
-    hashed = torch.from_numpy(hashed_columns(model.spec, user_ids=user_ids, item_ids=item_ids, cat=cat))
-    numbers = torch.from_numpy(numbers_read(model.spec, num, sums, num_rows=len(user_ids)))
-    logits = np.zeros(len(user_ids))
+    count = len(user_ids)
+    user_of = np.arange(count) if user_of is None else user_of
+    item_of = np.arange(count) if item_of is None else item_of
+    hashed = hashed_columns(model.spec, user_ids=user_ids, item_ids=item_ids, cat=cat)
+    numbers = numbers_read(model.spec, num, sums, num_rows=count)
+    by_user = np.argsort(user_of, kind="stable")
+    logits = np.zeros(count)
     with torch.inference_mode():
-        for index in _batches(len(user_ids), batch_size):
-            part = slice(index[0], index[-1] + 1)
-            inputs = (
-                torch.from_numpy(user_embedding[part]),
-                torch.from_numpy(item_embedding[part]),
+        for index in _batches(count, batch_size):
+            part = by_user[index]
+            users, counts = np.unique(user_of[part], return_counts=True)
+            together = len(part) >= _MIN_PAIRS_A_USER * len(users)
+            arrays = (
+                user_embedding[users if together else user_of[part]],
+                item_embedding[item_of[part]],
                 hashed[part],
                 numbers[part],
             )
-            logits[part] = model.click_logit(*(tensor.to(device) for tensor in inputs)).double().cpu().numpy()
+            logit = model.click_logit(
+                *(torch.from_numpy(array).to(device) for array in arrays),
+                counts=torch.from_numpy(counts).to(device) if together else None,
+            )
+            logits[part] = logit.double().cpu().numpy()
     return _probabilities(logits)
 
 

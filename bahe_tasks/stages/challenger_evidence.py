@@ -6,38 +6,35 @@ Neither model was trained on one of these rows: a held-out row is trained on gat
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 
-from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.intervals import calibration_interval, logloss_excess_interval, paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, logloss
 from bahe_tasks.core.score import NonFiniteScoreError
-from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
+from bahe_tasks.stages.impression_rows import impression_rows
+from bahe_tasks.stages.mapped_window import MappedWindow
 from bahe_tasks.stages.score_rows import score_rows
+from bahe_tasks.stages.window import Window
 from bahe_tasks.stores.gate_frames import ChallengerMetrics
 
 
 def challenger_metrics(
-    day: date, config: Config, challenger: BaheCtrModel, reference: BaheCtrModel | None
+    window: Window, mapped: MappedWindow, config: Config, challenger: BaheCtrModel, reference: BaheCtrModel | None
 ) -> ChallengerMetrics:
     """Return the metrics the challenger is judged by; those that do not exist (no rows, one class) are None.
 
     A model whose scores are not numbers gets no metrics but the count of its rows as non-finite.
     """
-    window = read_window(day, config)
-    mask = window.gate(config.gate.gate_days)
-    index = read_embeddings(config, window_keys(window, mask), encoder_version=encoder_version(config.encoder))
-    rows = impression_rows(window, mask, index, sequences=config.sequences)
+    rows = impression_rows(window, window.gate(config.gate.gate_days), mapped, sequences=config.sequences)
     labels = rows.labels.astype(np.float64)
     unjudged = ChallengerMetrics(
         rows=len(labels), positives=int(labels.sum()), has_reference=reference is not None, non_finite_scores=0
     )
     try:
-        scores = score_rows(challenger, rows, index.vectors, config)
+        scores = score_rows(challenger, rows, mapped.index.vectors, config)
     except NonFiniteScoreError:
         return replace(unjudged, non_finite_scores=len(labels))
     if not 0 < labels.sum() < len(labels):
@@ -61,7 +58,7 @@ def challenger_metrics(
     )
     if reference is None:
         return metrics
-    others = score_rows(reference, rows, index.vectors, config)
+    others = score_rows(reference, rows, mapped.index.vectors, config)
     difference = paired_auc_difference_interval(labels, scores, others, users, samples=samples, seed=seed, level=0.95)
     return replace(
         metrics,

@@ -30,10 +30,13 @@ from bahe_tasks.core.point_in_time import numbers_lacking
 from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.stages.days_in_force import training_fingerprint
-from bahe_tasks.stages.impression_rows import impression_rows, read_embeddings, read_window, window_keys
+from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.lineage import code_revision, table_versions
+from bahe_tasks.stages.mapped_window import map_window
 from bahe_tasks.stages.model_of_day import model_to_train
 from bahe_tasks.stages.progressive import score_day
+from bahe_tasks.stages.window import read_window
+from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
 from bahe_tasks.stores.model_registry import connect, local_model_folder, versions
 from bahe_tasks.stores.promotion_rules import parent_for
@@ -58,21 +61,29 @@ def fine_tune(
     if not (np.asarray(window.impressions["dt"], dtype="datetime64[D]") == np.datetime64(day)).any():
         return {"state": "no_impressions"}
     training_mask, day_mask = window.training(config.training.window_days), window.of_day()
-    index = read_embeddings(config, window_keys(window, training_mask | day_mask), encoder_version=version)
-
-    def rows_of(mask: np.ndarray) -> ImpressionRows:
-        return impression_rows(window, mask, index, sequences=config.sequences)
-
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
     parent_folder = local_model_folder(registry, parent.version) if parent else None
     parent_model = load_model(parent_folder, to_train=True) if parent_folder else None
     if parent_model:
         check_encoder(parent_model[1], encoder_version=version)  # before the day is scored by it
+    mapped = map_window(window, window.used(config), config, encoder_version=version)
+
+    def rows_of(mask: np.ndarray) -> ImpressionRows:
+        return impression_rows(window, mask, mapped, sequences=config.sequences)
+
     progressive = score_day(
-        day, config, rows_of(day_mask), index, parent, parent_model, input_fingerprint=stage_fingerprint, force=force
+        day,
+        config,
+        rows_of(day_mask),
+        mapped.index.vectors,
+        parent,
+        parent_model,
+        input_fingerprint=stage_fingerprint,
+        force=force,
     )
     if not training_mask.any():
         _clear_states(day, config)
+        forget_day(day, config)  # no gate will
         return {"state": "no_training_rows", **summary, **progressive}
     finished = None if force else find_finished_run(registry, day=day, input_fingerprint=stage_fingerprint)
     if finished:
@@ -91,7 +102,7 @@ def fine_tune(
     curve = _train(
         model,
         rows,
-        index.vectors,
+        mapped.index.vectors,
         config,
         seed=seed,
         optimizer_state=load_optimizer_state(parent_folder) if warm and parent_folder else None,

@@ -14,7 +14,6 @@ from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.stages.impression_rows import EmbeddingIndex
 from bahe_tasks.stages.prediction_metrics import metrics_of
 from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.arrow_types import arrow_schema
@@ -28,21 +27,24 @@ def score_day(
     day: date,
     config: Config,
     rows: ImpressionRows,
-    index: EmbeddingIndex,
+    vectors: np.ndarray,
     parent: ModelVersion | None,
     parent_model: tuple[BaheCtrModel, ModelSpec] | None,
     *,
     input_fingerprint: str,
     force: bool = False,
 ) -> dict[str, float]:
-    """Write the parent's predictions for the day's on-time impressions; return their metrics (none without a parent)."""
+    """Write the parent's predictions for the day's on-time impressions; return their metrics (none without a parent).
+
+    `vectors` are the embeddings the rows point to, (M, H) float16.
+    """
     tables_dir = config.tables_dir
     record = partition_records(tables_dir, _TABLE).get(str(day))
     if record is None or record.input_fingerprint != input_fingerprint or force:
         predictions = arrow_schema(_TABLE).empty_table()
         if parent is not None and parent_model is not None and len(rows.labels):
             model, _ = parent_model
-            probabilities = score_rows(model, rows, index.vectors, config)
+            probabilities = score_rows(model, rows, vectors, config)
             predictions = _predictions(day, rows, probabilities, parent.version)
         replace_partitions(
             tables_dir,

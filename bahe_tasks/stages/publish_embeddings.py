@@ -21,10 +21,11 @@ from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, user_embeddings
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stages.behavior_digests import digests_of
 from bahe_tasks.stages.days_in_force import refused_days
+from bahe_tasks.stages.embedding_index import read_embeddings
 from bahe_tasks.stages.encode_behaviors import encode_missing
 from bahe_tasks.stages.histories_as_of import active_ids, histories_as_of, newest_items
-from bahe_tasks.stages.impression_rows import read_embeddings
 from bahe_tasks.stages.state_as_of import active_state, state_days
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import partition_records, replace_partitions
@@ -53,9 +54,8 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     items = newest_items(active_items, day, config)
     history = histories_as_of(users, day, config)
     encode_missing(day, config, _texts(history.texts, items))
-    index = read_embeddings(
-        config, [history.texts["behavior_key"], items["title_key"]], encoder_version=spec.encoder_version
-    )
+    keys = map(digests_of, (history.texts["behavior_key"], items["title_key"]))
+    index = read_embeddings(day, config, keys, encoder_version=spec.encoder_version)
     batch_size, device = config.training.scored_at_once, pick_device(config.encoder.device)
     as_of = np.full(len(users), int(end_of(day).timestamp()) * 1_000_000, np.int64)
     of_users: np.ndarray = np.zeros((0, 0), np.float32)

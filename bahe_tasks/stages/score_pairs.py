@@ -93,13 +93,15 @@ def _score_published(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
 ) -> tuple[np.ndarray, int, int]:
     """Return the click probability of each pair (P,), and how many users and items are not published."""
-    users, new_users = _user_vectors(frame, model, champion, config)
-    items, known, titles, new_items = _item_vectors(frame, model, champion, config)
+    users, user_of, new_users = _user_vectors(frame, model, champion, config)
+    items, item_of, known, titles, new_items = _item_vectors(frame, model, champion, config)
     cat, num = pair_columns(frame, known)
     probabilities = score_pairs(
         model,
         users,
         items,
+        user_of=user_of,
+        item_of=item_of,
         user_ids=frame["user_id"].to_numpy(dtype=object),
         item_ids=frame["item_id"].to_numpy(dtype=object),
         cat=cat,
@@ -112,8 +114,8 @@ def _score_published(
 
 def _user_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, int]:
-    """Return the user embedding of each pair, (P, N·H) float32, and how many users are an empty history."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return user embeddings (U, N·H) float32, each pair's row in them (P,), and how many users are an empty history."""
     wanted = pd.Index(frame["user_id"].unique())
     table = _published("user_embeddings", "user_id", wanted, champion, config)
     device = pick_device(config.encoder.device)
@@ -122,13 +124,13 @@ def _user_vectors(
     )
     vectors = np.concatenate([_vectors(table, empty.shape[1]), empty])
     row = pd.Index(table["user_id"].to_pandas()).get_indexer(frame["user_id"])  # -1 is the empty history, the last row
-    return vectors[row], int(len(wanted) - table.num_rows)
+    return vectors, row % len(vectors), int(len(wanted) - table.num_rows)
 
 
 def _item_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, ItemColumns, dict[str, str], int]:
-    """Return the item embedding of each pair, (P, H) float32, the items' columns and titles, and how many are not published."""
+) -> tuple[np.ndarray, np.ndarray, ItemColumns, dict[str, str], int]:
+    """Return item embeddings (I, H) float32, each pair's row in them (P,), columns and titles, how many are not published."""
     wanted = pd.Index(frame["item_id"].unique())
     table = _published("item_embeddings", "item_id", wanted, champion, config)
     known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
@@ -146,7 +148,7 @@ def _item_vectors(
     row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
     published = newest_items(sorted(known), champion.day, config)
     titles |= dict(zip(published["item_id"].to_pylist(), published["title"].to_pylist(), strict=True))
-    return vectors[row], known | described, titles, len(absent)
+    return vectors, row, known | described, titles, len(absent)
 
 
 def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersion, config: Config) -> pa.Table:

@@ -9,18 +9,21 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.model_files import load_model
 from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stages.behavior_digests import digest_set, digests_of
 from bahe_tasks.stages.challenger_evidence import challenger_metrics
 from bahe_tasks.stages.days_in_force import window_fingerprints
+from bahe_tasks.stages.embedding_index import are_stored
 from bahe_tasks.stages.errors import GateRefused
 from bahe_tasks.stages.gate_record import record_results, recorded_outcomes, refusal
-from bahe_tasks.stages.impression_rows import read_window, window_keys
+from bahe_tasks.stages.mapped_window import MappedWindow, map_window
+from bahe_tasks.stages.window import read_window
+from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
 from bahe_tasks.stores.gate_frames import ChallengerMetrics, embedding_frames
@@ -53,6 +56,7 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
         outcomes = record_results(
             config, day, _STAGE, results, model_version=version, input_fingerprint=stage_fingerprint
         )
+    forget_day(day, config)  # nothing after this reads the window
     reasons = refusal(outcomes)
     errored = "errored" in outcomes.values()
     record_gate(registry, version, "errored" if errored else "refused" if reasons else "passed", reason=reasons)
@@ -67,12 +71,14 @@ def _judge(
     """Return the result of every expectation; the numbers they were judged by go to the challenger's MLflow run."""
     model = load_model(local_model_folder(registry, challenger.version))[0]
     parent = load_model(local_model_folder(registry, reference.version))[0] if reference else None
-    metrics = challenger_metrics(day, config, model, parent)
+    window = read_window(day, config)
+    mapped = map_window(window, window.used(config), config, encoder_version=encoder_version(config.encoder))
+    metrics = challenger_metrics(window, mapped, config, model, parent)
     for name, value in vars(metrics).items():
         if value is not None:
             registry.client.log_metric(challenger.run_id, f"gate_{name}", float(value))
     asked, without_evidence = challenger_suites(metrics, gate=config.gate)
-    frames = {**_embedding_frames(day, config), "challenger": metrics.frame()}
+    frames = {**_embedding_frames(day, config, mapped), "challenger": metrics.frame()}
     suites = {**embedding_suites(model.deep.width), **asked}
     results = validate(frames, suites, gx_dir=config.home / "gx", day=day, stage=_STAGE)
     return results + not_enough_evidence(without_evidence, observed=_evidence(metrics))
@@ -82,27 +88,18 @@ def _evidence(metrics: ChallengerMetrics) -> str:
     return f"{metrics.rows} held-out rows, {metrics.positives} of them clicks"
 
 
-def _embedding_frames(day: date, config: Config) -> dict[str, Any]:
+def _embedding_frames(day: date, config: Config, mapped: MappedWindow) -> dict[str, Any]:
     """Return the frames of the embeddings the day wrote, and of how many of the keys its windows need are missing."""
-    version, window = encoder_version(config.encoder), read_window(day, config)
-    used = window.gate(config.gate.gate_days) | window.training(config.training.window_days) | window.of_day()
+    version, in_window = encoder_version(config.encoder), mapped.index.keys
     new = read_table(config.tables_dir, "new_behaviors", columns=["behavior_key"], partitions=f"dt = '{day}'")
-    needed = set(new["behavior_key"].to_pylist())
-    for keys in window_keys(window, used):
-        needed |= set(keys.drop_null().to_pylist())
-    of_version = f"encoder_version = '{version}'"
-    stored = read_table(
-        config.tables_dir,
-        "behavior_embeddings",
-        columns=["behavior_key"],
-        partitions=of_version,
-        filters=pc.field("behavior_key").isin(pa.array(sorted(needed), pa.string())),
-    )
+    digests = digests_of(new["behavior_key"])
+    others = digest_set(digests[in_window.rows_of(digests) < 0])
+    stored = [are_stored(keys, config, encoder_version=version) for keys in (in_window, others)]
     written = read_table(
         config.tables_dir,
         "behavior_embeddings",
         columns=["behavior_key", "embedding"],
-        partitions=f"{of_version} AND dt = '{day}'",
+        partitions=f"encoder_version = '{version}' AND dt = '{day}'",
     )
-    missing = needed - set(stored["behavior_key"].to_pylist())
-    return embedding_frames(written, missing_keys=len(missing), needed_keys=len(needed))
+    missing = sum(int(np.count_nonzero(~of_keys)) for of_keys in stored)
+    return embedding_frames(written, missing_keys=missing, needed_keys=sum(map(len, stored)))

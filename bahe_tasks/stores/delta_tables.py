@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,12 @@ COMMIT_METADATA_KEY = "userMetadata"
 TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 36500 days"}
 """The commits are the record of what was written: they are never cleaned away."""
 
+_STREAMED: dict[str, Any] = {
+    "batch_size": 8192,
+    "use_threads": False,  # with threads it reads ahead, and holds hundreds of megabytes whatever the limits say
+    # Else a whole row group of a column is held, which may be a whole file.
+    "fragment_scan_options": ds.ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 22),
+}
 _COMMIT_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.2
 
@@ -87,6 +93,29 @@ def read_table(
     if dataset is None:
         return schema.empty_table().select(list(columns or schema.names))
     return dataset.to_table(columns=list(columns or schema.names), filter=filters)
+
+
+def read_batches(
+    tables_dir: Path | str,
+    name: str,
+    *,
+    columns: Sequence[str],
+    partitions: str | None = None,
+    version: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield what `read_table` would return, some thousand rows at a time: memory does not grow with the table.
+
+    Rows come in the same order every time the same version is read.
+    """
+    dataset = _dataset(tables_dir, name, partitions=partitions, version=version)
+    if dataset is not None:
+        yield from (batch for batch in dataset.to_batches(columns=list(columns), **_STREAMED) if batch.num_rows)
+
+
+def table_identity(tables_dir: Path | str, name: str) -> str:
+    """Return what changes with every commit, and when a table is deleted and made again; "" when there is none."""
+    table = _open(table_uri(tables_dir, name))
+    return "" if table is None else f"{table.metadata().id}/{table.version()}"
 
 
 def data_files(tables_dir: Path | str, name: str, *, partitions: str | None = None) -> list[str]:

@@ -19,6 +19,7 @@ from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.columns import NumStatistics
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.point_in_time import NUMBERS
 
 _SHOWN_AT = 400 * 86400 * 1_000_000
 
@@ -76,6 +77,7 @@ def cost_spec(
         num_shallow_layers=num_shallow_layers,
         llm_config=json.loads(llm.config.to_json_string()),
         model=model,
+        numbers=NUMBERS if model.point_in_time_numbers else (),
     )
 
 

@@ -16,9 +16,11 @@ class PeakMemory:
     """Context in which memory is watched; `grown_mb` is the peak above the start, in MB.
 
     On a CUDA device it is what torch has allocated there, exactly; else the resident memory of this process, sampled.
+    Without `count_files` pages of mapped files are left out, where /proc is: the system drops them when it needs room.
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None, *, count_files: bool = True) -> None:
+        self._count_files = count_files
         self._device = device if device is not None and device.type == "cuda" else None
 
     def __enter__(self) -> PeakMemory:
@@ -27,7 +29,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._start = self._peak = torch.cuda.memory_allocated(self._device)
             return self
-        self._start = self._peak = _resident_bytes()
+        self._start = self._peak = _resident_bytes(count_files=self._count_files)
         self._over = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
@@ -50,12 +52,13 @@ class PeakMemory:
 
     def _sample(self) -> None:
         while not self._over.wait(_SAMPLE_EVERY_S):
-            self._peak = max(self._peak, _resident_bytes())
+            self._peak = max(self._peak, _resident_bytes(count_files=self._count_files))
 
 
-def _resident_bytes() -> int:
+def _resident_bytes(*, count_files: bool) -> int:
     if _STATM.exists():
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        resident, of_files = map(int, _STATM.read_text().split()[1:3])
+        return (resident if count_files else resident - of_files) * os.sysconf("SC_PAGE_SIZE")
     import psutil
 
     return psutil.Process().memory_info().rss

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -25,6 +26,18 @@ def test_every_rank_runs_and_an_error_keeps_its_class_and_message(tmp_path):
     with pytest.raises(NamedError, match=r"^rank 1 says why$"):
         run_processes(fails_on_one, (str(tmp_path),), count=2)
     assert (tmp_path / "1").exists()
+
+
+def looks(rank, whole, part, folder):
+    found = f"{type(whole).__name__} {whole.filename} {whole.sum()} {part.sum()}"
+    (Path(folder) / f"{rank}.found").write_text(found)
+
+
+def test_an_array_mapped_from_a_file_is_mapped_again_and_a_part_of_one_is_copied(tmp_path):
+    np.arange(6, dtype=np.float32).tofile(tmp_path / "array")
+    mapped = np.memmap(tmp_path / "array", np.float32, mode="r")
+    run_processes(looks, (mapped, mapped[4:], str(tmp_path)), count=1)
+    assert (tmp_path / "0.found").read_text() == f"memmap {tmp_path / 'array'} 15.0 9.0"
 
 
 def waits(rank, folder):

@@ -43,6 +43,27 @@ def rows(tiny_rows):
     return dataclasses.replace(tiny_rows, histories=histories, extra_labels={"paid": np.float32([1, 0, np.nan] * 3)})
 
 
+def test_embeddings_and_histories_mapped_from_files_train_the_same_bits(fresh, rows, embeddings, tmp_path):
+    def mapped(array, name):
+        array.tofile(tmp_path / name)
+        return np.memmap(tmp_path / name, array.dtype, mode="r", shape=array.shape)
+
+    in_files = {
+        name: dataclasses.replace(
+            history,
+            behavior_rows=mapped(history.behavior_rows, f"{name}-rows"),
+            occurred_at=mapped(history.occurred_at, f"{name}-times"),
+        )
+        for name, history in rows.histories.items()
+    }
+    in_memory, from_files = fresh(), fresh()
+    train(in_memory, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    rows = dataclasses.replace(rows, histories=in_files)
+    train(from_files, rows, mapped(embeddings, "vectors"), training=TRAINING, seed=1, device=CPU)
+    for name, tensor in in_memory.state_dict().items():
+        assert torch.equal(from_files.state_dict()[name], tensor), name
+
+
 def test_two_processes_give_the_model_of_one(fresh, rows, embeddings):
     one, two = fresh(), fresh()
     alone = train(one, rows, embeddings, training=TRAINING, seed=1, device=CPU)

@@ -14,8 +14,8 @@ from bahe_tasks.engines.inline import run_day
 from bahe_tasks.landing import LandingNotFoundError
 from bahe_tasks.stages.errors import NothingLandedError
 from bahe_tasks.stages.gate_record import record_key
-from bahe_tasks.stages.impression_rows import is_held_out
 from bahe_tasks.stages.read_status import read_status
+from bahe_tasks.stages.window import is_held_out
 from bahe_tasks.stores.delta_tables import partition_records, read_table
 from bahe_tasks.stores.model_registry import champion, connect, versions
 

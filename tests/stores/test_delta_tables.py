@@ -18,8 +18,10 @@ from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import (
     RowsRefusedError,
     partition_records,
+    read_batches,
     read_table,
     replace_partitions,
+    table_identity,
     table_uri,
     table_version,
 )
@@ -138,6 +140,29 @@ def test_partitions_and_filters_narrow_what_is_read(tmp_path):
     assert users_in(tmp_path, partitions=f"dt >= '{D1}' AND dt < '{D3}'") == ["u1", "u2"]
     assert users_in(tmp_path, filters=pc.field("dt") > D2) == ["u3"]
     assert users_in(tmp_path, partitions=f"dt <= '{D2}'", filters=pc.field("user_id") == "u2") == ["u2"]
+
+
+def test_batches_are_the_table_and_hold_a_part_of_it_each(tmp_path):
+    users = [str(n) for n in range(20_000)]
+    write_events(tmp_path, D1, users)
+    write_events(tmp_path, D2, ["another day"])
+    batches = list(read_batches(tmp_path, "behavior_events", columns=["user_id", "dt"], partitions=f"dt = '{D1}'"))
+    assert pa.Table.from_batches(batches)["user_id"].to_pylist() == users
+    assert len(batches) > 1
+    assert list(read_batches(tmp_path, "impressions", columns=["label"])) == []
+
+
+def test_a_commit_and_a_table_made_anew_have_another_identity(tmp_path):
+    seen = [table_identity(tmp_path, "behavior_events")]
+    for _ in range(2):
+        write_events(tmp_path, D1, ["u1"])
+        seen += [table_identity(tmp_path, "behavior_events")] * 2
+        shutil.rmtree(table_uri(tmp_path, "behavior_events"))
+    write_events(tmp_path, D1, ["u1"])
+    write_events(tmp_path, D1, ["u1"])
+    seen += [table_identity(tmp_path, "behavior_events")] * 2
+    assert seen[0] == ""
+    assert len(set(seen)) == 4
 
 
 def test_the_newest_commit_naming_a_partition_tells_its_state(tmp_path):

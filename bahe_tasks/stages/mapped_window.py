@@ -1,0 +1,121 @@
+"""What a window's impressions read beside themselves: their users' sequences and the embeddings, in mapped memory.
+
+Both tables are streamed, the sequences twice: once for the distinct behaviors, and again when each has its row. The files
+lie under HOME/work until the day is done, so that fine_tune and the gate read each table once between them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import feather
+
+from bahe_tasks.config import Config
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stages.behavior_digests import digests_of
+from bahe_tasks.stages.embedding_index import EmbeddingIndex, map_index, write_index
+from bahe_tasks.stages.window import Window
+from bahe_tasks.stages.work_folders import kept_folder
+from bahe_tasks.stores.delta_tables import read_batches, table_identity
+from bahe_tasks.stores.mapped_arrays import map_array
+
+_TABLES = ("impressions", "user_sequences", "behavior_embeddings")
+_EVENTS = {"behavior_rows": "<i8", "occurred_at": "<i8", "values": "<f4"}
+_STARTS = pa.schema([("dt", pa.date32()), ("user_id", pa.string()), ("feature", pa.string()), ("start", pa.int64())])
+
+
+@dataclass(frozen=True)
+class MappedSequences:
+    """Sequences one after another, E behaviors: `starts` has where each begins, as (dt, user_id, feature, start)."""
+
+    starts: pa.Table
+    behavior_rows: np.ndarray  # (E,) int64, row in the embedding matrix
+    occurred_at: np.ndarray  # (E,) int64, microseconds since 1970 UTC
+    values: np.ndarray  # (E,) float32, NaN = absent
+
+
+@dataclass(frozen=True)
+class MappedWindow:
+    """The embeddings and the sequences of some impressions of a window."""
+
+    index: EmbeddingIndex
+    sequences: MappedSequences
+
+
+def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_version: str) -> MappedWindow:
+    """Return what the masked impressions read, from the day's files; they are written where they are not there yet.
+
+    Raises `MissingEmbeddingError`.
+    """
+    name = fingerprint(
+        tables={name: table_identity(config.tables_dir, name) for name in _TABLES},
+        partitions=window.partitions,
+        rows=hashlib.sha256(np.packbits(mask).tobytes()).hexdigest(),
+        encoder_version=encoder_version,
+    )
+
+    def write(folder: Path) -> None:
+        impressions = window.impressions.filter(pa.array(mask))
+        users = days_and_users(impressions).unique()
+
+        def digests() -> Iterator[np.ndarray]:
+            yield digests_of(impressions["title_key"])
+            for batch in _sequences(window, users, config, ["behavior_keys"]):
+                yield digests_of(pc.list_flatten(batch["behavior_keys"]))
+
+        count = write_index(folder, digests(), config, encoder_version=encoder_version)
+        events = _write_sequences(folder, window, users, map_index(folder, count, config), config)
+        (folder / "counts").write_text(json.dumps({"behaviors": count, "events": events}), encoding="utf-8")
+
+    def read(folder: Path) -> MappedWindow:
+        counts = json.loads((folder / "counts").read_text(encoding="utf-8"))
+        events = {name: map_array(folder / name, dtype, (counts["events"],)) for name, dtype in _EVENTS.items()}
+        starts = feather.read_table(folder / "starts", memory_map=False)
+        return MappedWindow(map_index(folder, counts["behaviors"], config), MappedSequences(starts, **events))
+
+    return kept_folder(window.day, name[:16], config, write=write, read=read)
+
+
+def days_and_users(table: pa.Table | pa.RecordBatch) -> pd.MultiIndex:
+    """Return the pair (dt, user_id) of each row."""
+    return pd.MultiIndex.from_arrays([table["dt"].to_pandas(), table["user_id"].to_pandas()])
+
+
+def micros(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return times as microseconds since 1970 UTC, int64."""
+    return np.asarray(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), dtype=np.int64)
+
+
+def _sequences(window: Window, users: pd.MultiIndex, config: Config, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the sequences of these users on their days, in the table's order."""
+    columns = ["dt", "user_id", *columns]
+    for batch in read_batches(config.tables_dir, "user_sequences", columns=columns, partitions=window.partitions):
+        yield batch.filter(pa.array(users.get_indexer(days_and_users(batch)) >= 0))
+
+
+def _write_sequences(folder: Path, window: Window, users: pd.MultiIndex, index: EmbeddingIndex, config: Config) -> int:
+    """Write the sequences with the rows of their behaviors; return how many behaviors there are."""
+    events, starts = 0, [_STARTS.empty_table()]
+    columns = ["feature", "behavior_keys", "occurred_at", "values"]
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in _EVENTS}
+        for batch in _sequences(window, users, config, columns):
+            lengths = np.asarray(pc.list_value_length(batch["behavior_keys"]), np.int64)
+            start = pa.array(events + np.cumsum(lengths) - lengths)
+            starts.append(pa.table([batch["dt"], batch["user_id"], batch["feature"], start], schema=_STARTS))
+            index.rows_of(pc.list_flatten(batch["behavior_keys"])).tofile(files["behavior_rows"])
+            micros(pc.list_flatten(batch["occurred_at"])).tofile(files["occurred_at"])
+            values = pc.list_flatten(batch["values"]).to_pandas()
+            values.to_numpy(np.float32).tofile(files["values"])
+            events += int(lengths.sum())
+    feather.write_feather(pa.concat_tables(starts), str(folder / "starts"), compression="uncompressed")
+    return events
