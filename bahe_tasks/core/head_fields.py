@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.user_fields import Field, mapped, summed_maps
@@ -89,6 +90,10 @@ class FieldLinear(nn.Module):
         weights = {name: self.blocks[block_key(name)].weight for name in self.blocks.names}
         return self.bias + summed_maps(weights, fields)  # type: ignore[arg-type]
 
+    def of_concatenation(self, fields: torch.Tensor) -> torch.Tensor:
+        """(B, all widths), the fields one after the other → (B, width_out)."""
+        return linear(fields, self.blocks.of_concatenation(), self.bias)
+
 
 class FieldMaps(nn.ModuleDict):
     """A linear map without bias for each field."""
@@ -100,6 +105,10 @@ class FieldMaps(nn.ModuleDict):
     def forward(self, fields: Mapping[str, Field]) -> dict[str, torch.Tensor]:
         """(B, width of the field) each → (B, width_out) each."""
         return {name: mapped(self[block_key(name)].weight, fields[name]) for name in self.names}  # type: ignore[arg-type]
+
+    def of_concatenation(self) -> torch.Tensor:
+        """Return the weight of the one map of the concatenation that the maps add up to, (width_out, all widths)."""
+        return torch.cat([self[block_key(name)].weight for name in self.names], 1)  # type: ignore[misc]
 
 
 def block_key(name: str) -> str:

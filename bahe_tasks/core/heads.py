@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.head_fields import FieldLinear, FieldMaps, block_key
@@ -78,6 +79,7 @@ class DcnV2Head(nn.Module):
         mapped = {name: size for name, size in sizes.items() if not name.startswith(("id:", "cat:", "numbers"))}
         self.vectors = FieldMaps(mapped, model.field_width)
         sizes = sizes | dict.fromkeys(mapped, model.field_width)
+        self.names = tuple(sizes)
         self.mlp = Tower(sizes, model.hidden_widths, dropout=model.dropout)
         self.cross_layers = nn.ModuleList(CrossLayer(sizes, model.cross_rank) for _ in range(model.cross_layers))
         self.crossed = nn.ModuleDict({label_key(label): FieldLinear(sizes, 1) for label in labels})
@@ -89,23 +91,25 @@ class DcnV2Head(nn.Module):
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
         """Fields (B, width of the field) each → logits (B, L)."""
         fields = fields | self.vectors(fields)
-        crossed = fields
+        crossed = first = torch.cat([fields[name] for name in self.names], 1)  # x0
         for layer in self.cross_layers:
-            crossed = layer(fields, crossed)
-        return self.outputs(self.mlp(fields)) + torch.cat([output(crossed) for output in self.crossed.values()], 1)
+            crossed = layer(first, crossed)
+        of_crossed = [output.of_concatenation(crossed) for output in self.crossed.values()]  # type: ignore[operator]
+        return self.outputs(self.mlp.of_concatenation(first)) + torch.cat(of_crossed, 1)
 
 
 class CrossLayer(nn.Module):
-    """One cross layer; V and U are maps of each field to and from a vector of `rank`."""
+    """One cross layer: (B, all widths) of x0 and of x → of the next x. V is a map from each field, U and b one to each."""
 
     def __init__(self, sizes: dict[str, int], rank: int) -> None:
         super().__init__()
         self.narrow = FieldMaps(sizes, rank)
         self.widen = nn.ModuleDict({block_key(name): nn.Linear(rank, size) for name, size in sizes.items()})
 
-    def forward(self, first: dict[str, torch.Tensor], crossed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        low = sum(self.narrow(crossed).values())  # (B, rank)
-        return {name: first[name] * self.widen[block_key(name)](low) + crossed[name] for name in self.narrow.names}
+    def forward(self, first: torch.Tensor, crossed: torch.Tensor) -> torch.Tensor:
+        low = linear(crossed, self.narrow.of_concatenation())  # (B, rank)
+        weight, bias = (torch.cat([getattr(part, name) for part in self.widen.values()]) for name in ("weight", "bias"))
+        return first * linear(low, weight, bias) + crossed
 
 
 class Tower(nn.Module):
@@ -121,6 +125,9 @@ class Tower(nn.Module):
 
     def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
         return self.layers(self.entry(fields))
+
+    def of_concatenation(self, fields: torch.Tensor) -> torch.Tensor:
+        return self.layers(self.entry.of_concatenation(fields))
 
 
 class Outputs(nn.ModuleDict):

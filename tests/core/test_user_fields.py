@@ -83,8 +83,6 @@ def test_gradients_are_those_of_each_pair_apart(tiny_split, with_model, fill, pa
     counts = torch.tensor(COUNTS)
     weights = [block.weight for block in model.head.tower.entry.blocks.values()]
     together = torch.autograd.grad(model.click_logit(users, item, cat, num, counts=counts).sum(), weights)
-    apart = torch.autograd.grad(
-        model.click_logit(users.repeat_interleave(counts, 0), item, cat, num).sum(), weights
-    )
+    apart = torch.autograd.grad(model.click_logit(users.repeat_interleave(counts, 0), item, cat, num).sum(), weights)
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
