@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -34,12 +35,8 @@ COMMIT_METADATA_KEY = "userMetadata"
 TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 36500 days"}
 """The commits are the record of what was written: they are never cleaned away."""
 
-_STREAMED: dict[str, Any] = {
-    "batch_size": 8192,
-    "use_threads": False,  # with threads it reads ahead, and holds hundreds of megabytes whatever the limits say
-    # Else a whole row group of a column is held, which may be a whole file.
-    "fragment_scan_options": ds.ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 22),
-}
+_ROWS_AT_ONCE = 8192
+_STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # else a whole row group is held
 _COMMIT_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.2
 
@@ -105,11 +102,24 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield what `read_table` would return, some thousand rows at a time: memory does not grow with the table.
 
-    Rows come in the same order every time the same version is read.
+    Rows come in the same order every time the same version is read. Unusual: files are read one by one, since a scan of
+    pyarrow's data sets holds several whole files, whatever its settings say.
     """
+    schema = pa.schema([arrow_schema(name).field(column) for column in columns])
     dataset = _dataset(tables_dir, name, partitions=partitions, version=version)
-    if dataset is not None:
-        yield from (batch for batch in dataset.to_batches(columns=list(columns), **_STREAMED) if batch.num_rows)
+    for fragment in dataset.get_fragments() if dataset is not None else ():
+        of_partition = ds.get_partition_keys(fragment.partition_expression)
+        with dataset.filesystem.open_input_file(fragment.path) as source:  # type: ignore[union-attr]
+            file = pq.ParquetFile(source, **_STREAMED)
+            read = [column for column in columns if column in file.schema_arrow.names]
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=read, use_threads=False):
+                arrays = [
+                    batch[field.name].cast(field.type)
+                    if field.name in read
+                    else pa.repeat(pa.scalar(of_partition.get(field.name), field.type), batch.num_rows)
+                    for field in schema
+                ]
+                yield pa.record_batch(arrays, schema=schema)
 
 
 def table_identity(tables_dir: Path | str, name: str) -> str:
