@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.canonical_text import canonical_text
 from spark_jobs.judge_time import time_problem
-from spark_jobs.landed_rows import LandedRows, judge_each
+from spark_jobs.landed_rows import Canonical, LandedRows, judge_each
 from spark_jobs.parse_fields import identifier
 
 EVENT_CONTENT = ("dt", "user_id", "feature", "occurred_at", "text", "item_id", "value")
@@ -20,16 +19,16 @@ _KNOWN = ("user_id", "feature", "occurred_at", "text", "item_id", "value")
 
 def judge_events(landed: Sequence[LandedRows], *, late_days: int) -> DataFrame:
     """Return EVENT_CONTENT, with `reason` (null for a good row), `source_file`, `raw` of refused rows, `unknown`."""
-    return judge_each(landed, lambda rows: _judge(rows, late_days))
+    return judge_each(landed, lambda rows, canonical: _judge(rows, canonical, late_days), text="text")
 
 
-def _judge(landed: LandedRows, late_days: int) -> DataFrame:
+def _judge(landed: LandedRows, canonical: Canonical, late_days: int) -> DataFrame:
     fields = landed.fields
     typed = {
         "user_id": identifier(fields.text("user_id")),
         "feature": identifier(fields.text("feature")),
         "occurred_at": fields.instant("occurred_at"),
-        "text": canonical_text(fields.text("text")),
+        "text": canonical(fields.text("text")),
         "item_id": identifier(fields.text("item_id")),
         "value": fields.number("value"),
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.judge_time import time_problem
-from spark_jobs.landed_rows import LandedRows, judge_each
+from spark_jobs.landed_rows import LandedRows
 from spark_jobs.parse_fields import has_null, identifier, whole, without
 
 IMPRESSION_CONTENT = ("user_id", "item_id", "shown_at", "label", "label_known_at", "labels", "cat", "num")
@@ -20,7 +21,7 @@ _SECONDS_TO_MICROSECONDS = 1_000_000
 
 def judge_impressions(landed: Sequence[LandedRows], *, late_days: int) -> DataFrame:
     """Return dt, impression_id, IMPRESSION_CONTENT, `reason` (null for a good row), `source_file`, `raw`, `unknown`."""
-    return judge_each(landed, lambda rows: _judge(rows, late_days))
+    return functools.reduce(DataFrame.union, [_judge(rows, late_days) for rows in landed])
 
 
 def _judge(landed: LandedRows, late_days: int) -> DataFrame:

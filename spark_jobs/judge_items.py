@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.canonical_text import canonical_text
 from spark_jobs.judge_time import time_problem
-from spark_jobs.landed_rows import LandedRows, judge_each
+from spark_jobs.landed_rows import Canonical, LandedRows, judge_each
 from spark_jobs.parse_fields import has_null, identifier
 
 ITEM_CONTENT = ("dt", "item_id", "updated_at", "title", "cat", "num")
@@ -20,15 +19,15 @@ _KNOWN = ("item_id", "title", "updated_at")
 
 def judge_items(landed: Sequence[LandedRows], *, late_days: int) -> DataFrame:
     """Return ITEM_CONTENT, with `reason` (null for a good row), `source_file`, `raw` of refused rows, `unknown`."""
-    return judge_each(landed, lambda rows: _judge(rows, late_days))
+    return judge_each(landed, lambda rows, canonical: _judge(rows, canonical, late_days), text="title")
 
 
-def _judge(landed: LandedRows, late_days: int) -> DataFrame:
+def _judge(landed: LandedRows, canonical: Canonical, late_days: int) -> DataFrame:
     fields = landed.fields
     typed = {
         "item_id": identifier(fields.text("item_id")),
         "updated_at": fields.instant("updated_at"),
-        "title": canonical_text(fields.text("title")),
+        "title": canonical(fields.text("title")),
         "cat": fields.texts("cat_"),
         "num": fields.numbers("num_"),
     }

@@ -11,12 +11,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import parse_fields as parse
+from spark_jobs.canonical_text import canonical_text, is_plain, odd_text, plain_text
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class LandedRows:
     rows: DataFrame
     fields: MapFields | ColumnFields
     raw: Column
+    may_be_read_twice: bool = False
+    """Reading some of its rows costs little beside judging them."""
 
     def judged(self, typed: dict[str, Column], *, reason: Column, unknown: Column, keep_raw: bool = False) -> DataFrame:
         """Return dt, the typed columns, `reason` (over them and problem), source_file, raw of refused rows, unknown.
@@ -130,9 +133,27 @@ class LandedRows:
         return with_reason.select("dt", *typed, "reason", "source_file", raw.alias("raw"), "unknown")
 
 
-def judge_each(landed: Sequence[LandedRows], judge: Callable[[LandedRows], DataFrame]) -> DataFrame:
-    """Return the judged rows of all files."""
-    return functools.reduce(DataFrame.union, [judge(rows) for rows in landed])
+Canonical = Callable[[Column], Column]
+
+
+def judge_each(
+    landed: Sequence[LandedRows], judge: Callable[[LandedRows, Canonical], DataFrame], *, text: str
+) -> DataFrame:
+    """Return the judged rows of all files. `judge` is given rows and how the field `text` of them gets canonical.
+
+    Where rows may be read twice, only those with an odd text pass through Python.
+    """
+    judged = []
+    for rows in landed:
+        if rows.may_be_read_twice:
+            plain = is_plain(rows.fields.text(text))
+            judged += [
+                judge(replace(rows, rows=rows.rows.where(plain)), plain_text),
+                judge(replace(rows, rows=rows.rows.where(~plain)), odd_text),
+            ]
+        else:
+            judged.append(judge(rows, canonical_text))
+    return functools.reduce(DataFrame.union, judged)
 
 
 def _instant(column: FileColumn) -> Column:

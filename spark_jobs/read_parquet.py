@@ -69,6 +69,7 @@ def _as_landed(rows: DataFrame) -> LandedRows:
         landed.withColumn("problem", F.when(~is_valid, "invalid_utf8")),
         ColumnFields(columns, is_read=F.col("problem").isNull()),
         _raw({name: column.text for name, column in columns.items()}),
+        may_be_read_twice=True,
     )
 
 
