@@ -34,6 +34,7 @@ KNOWN_OF_TEN = 9
 _COPY_SHARE, _TWO_SPACES_SHARE = 0.01, 0.02
 _EVENTS_A_TEXT, _EVENTS_A_USER, _EVENTS_AN_IMPRESSION = 4, 20, 10
 _ROWS_A_FILE = 1_000_000
+_ROWS_A_GROUP = 100_000  # as DuckDB writes; each engine shares a file out by them
 _STORE_FILES = 20
 _FEATURES = pa.array(["searches", "bills", "visits"])
 _DAY_US = 86_400_000_000
@@ -178,4 +179,4 @@ def _parts(count: int) -> Iterator[int]:
 def _write(landing: Path, source: str, part: int, rows: pa.Table) -> None:
     folder = landing / source / f"dt={DAY}"
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows, folder / f"part-{part:05d}.parquet")
+    pq.write_table(rows, folder / f"part-{part:05d}.parquet", row_group_size=_ROWS_A_GROUP)
