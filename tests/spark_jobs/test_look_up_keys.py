@@ -40,6 +40,14 @@ def test_rows_of_the_keys_that_are_asked_for(spark, tmp_path):
 
 
 @pytest.mark.usefixtures("way")
+def test_keys_are_found_in_files_before_and_after_one_that_has_none_of_them(spark, tmp_path):
+    for part in "abcde":
+        append_rows(tmp_path, "atomic_behaviors", pa.table({"behavior_key": [part], "text": [part]}), partitions={})
+    found = look_up_keys(spark, asked(spark, "a", "c", "e"), tables_dir=tmp_path, name="atomic_behaviors")
+    assert sorted(row["behavior_key"] for row in found.collect()) == ["a", "c", "e"]
+
+
+@pytest.mark.usefixtures("way")
 def test_rows_of_some_partitions(spark, tmp_path):
     for day in (date(2024, 1, 1), date(2024, 1, 2)):
         rows = {"encoder_version": ["e"], "dt": [day], "behavior_key": [f"k{day.day}"], "embedding": [b"\0\0"]}
