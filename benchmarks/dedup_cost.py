@@ -38,7 +38,7 @@ from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.session import FOR_MANY_DAYS, spark_session, stop_spark_session
 
 CORES = 2
-WARM_UP_EVENTS = 2_000
+WARM_UP_EVENTS = 500
 SPARK, WHOLE_JOB = "spark", "whole job"
 
 
@@ -182,13 +182,13 @@ def main(
     driver_memory: Annotated[str, typer.Option(help="Memory of Spark's JVM, and limit of DuckDB's.")] = "6g",
     shuffle_partitions: Annotated[int, typer.Option(min=1, help="Partitions of a Spark shuffle.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    small: Annotated[bool, typer.Option(help="Days of 1,000 and 4,000 events, a store of 10,000 keys, once.")] = False,
+    small: Annotated[bool, typer.Option(help="A day of 2,000 events, a store of 10,000 keys, once.")] = False,
 ) -> None:
     """Time the dedup of a landed day by Spark, DuckDB and Polars."""
     with tempfile.TemporaryDirectory(prefix="bahe-dedup-cost-") as temporary:
         document = run(
             Path(temporary),
-            events=[1_000, 4_000] if small else events or [20_000, 100_000],
+            events=[2_000] if small else events or [20_000, 100_000],
             store_keys=[0, 10_000] if small else store_keys or [0, 200_000],
             repetitions=1 if small else repetitions,
             whole_job=whole_job,

@@ -167,12 +167,12 @@ def main(
     driver_memory: Annotated[str, typer.Option(help="Memory of Spark's JVM.")] = "6g",
     shuffle_partitions: Annotated[int, typer.Option(min=1, help="Partitions of a Spark shuffle.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    small: Annotated[bool, typer.Option(help="Days of 2,000 and 10,000 events.")] = False,
+    small: Annotated[bool, typer.Option(help="Days of 500 and 2,000 events.")] = False,
 ) -> None:
     """Run the data path over synthetic days of growing size."""
     spark = SparkConfig(driver_memory=driver_memory, shuffle_partitions=shuffle_partitions, jvm_options=FOR_MANY_DAYS)
     with tempfile.TemporaryDirectory(prefix="bahe-log-scale-") as scratch:
-        document = run(Path(scratch), events=[2_000, 10_000] if small else events or [10_000, 100_000], spark=spark)
+        document = run(Path(scratch), events=[500, 2_000] if small else events or [10_000, 100_000], spark=spark)
         stop_spark_session()
     document.show(as_json=as_json)
 
