@@ -22,11 +22,12 @@ from spark_jobs.count_rows import SourceRows, count_rows, observe_landed
 from spark_jobs.counted_rows import counted_rows
 from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's interface
 from spark_jobs.delta_partitions import in_days, read_delta
-from spark_jobs.gather_behaviors import gather_behaviors, landed_texts, needed_keys
+from spark_jobs.gather_behaviors import gather_behaviors, landed_texts, window_keys
 from spark_jobs.judge_events import judge_events
 from spark_jobs.judge_impressions import judge_impressions, with_label_date
 from spark_jobs.judge_items import judge_items
 from spark_jobs.look_up_items import look_up_items
+from spark_jobs.look_up_keys import look_up_keys
 from spark_jobs.read_landing import read_landing
 from spark_jobs.running_sums import running_sums
 from spark_jobs.session import interpreted
@@ -50,7 +51,7 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
 
 
 def _dedup(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
-    settled = side_by_side(*[partial(_settle, spark, plan, source) for source in SOURCES])
+    settled = side_by_side(*[partial(settle, spark, plan, source) for source in SOURCES])
     sources = dict(zip(SOURCES, settled, strict=True))
     counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
     tables = _derive(spark, plan, {source: sources[source].settled for source in SOURCES})
@@ -60,7 +61,8 @@ def _dedup(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     return stage_counts
 
 
-def _settle(spark: SparkSession, plan: DedupPlan, source: str) -> SourceRows:
+def settle(spark: SparkSession, plan: DedupPlan, source: str) -> SourceRows:
+    """Return where each landed row of a source goes: `kept` is its table's rows with their copies."""
     landed = read_landing(spark, f"{plan.landing_dir.rstrip('/')}/{source}", days=plan.days_of(source))
     if source == "impressions":
         judged, observed = observe_landed(judge_impressions(landed, late_days=plan.landing.late_days))
@@ -83,8 +85,7 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
         build_sequences(events, today, sequences=plan.sequences).withColumn("dt", F.lit(plan.day)).localCheckpoint()
     )
     impressions = sequence_ends(look_up_items(today, items), sequences, settings=plan.sequences).localCheckpoint()
-    needed = needed_keys(
-        events=fresh["behavior_events"].where(F.col("dt") == F.lit(plan.day)),
+    needed = window_keys(
         sequences=_readable(
             spark, plan, "user_sequences", sequences.select("dt", "behavior_keys"), first=plan.needed_from
         ),
@@ -92,7 +93,7 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
             spark, plan, "impressions", impressions.select("dt", "title_key"), first=plan.needed_from
         ),
     )
-    texts = landed_texts(events=fresh["behavior_events"], items=fresh["items"])
+    texts = landed_texts(plan, events=fresh["behavior_events"], items=fresh["items"])
     counted = counted_rows(
         plan,
         today=impressions,
@@ -106,7 +107,8 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
         ),
     )
     behaviors, sums = side_by_side(
-        lambda: _gather(spark, plan, needed, texts).localCheckpoint(), lambda: running_sums(spark, plan, counted)
+        lambda: gather_behaviors(spark, plan, texts=texts, needed=needed).localCheckpoint(),
+        lambda: running_sums(spark, plan, counted),
     )
     return DayTables(
         settled=settled,
@@ -114,18 +116,6 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
         impressions=impressions.join(sums.of_impressions, "impression_id", "left"),
         behaviors=behaviors,
         running_sums=sums.state,
-    )
-
-
-def _gather(spark: SparkSession, plan: DedupPlan, needed: DataFrame, texts: DataFrame) -> DataFrame:
-    by_other_days = f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'"
-    return gather_behaviors(
-        needed,
-        texts,
-        dictionary=read_delta(spark, plan.tables_dir, "atomic_behaviors"),
-        embeddings=read_delta(spark, plan.tables_dir, "behavior_embeddings", partitions=by_other_days),
-        encoder_version=plan.encoder_version,
-        day=plan.day,
     )
 
 
@@ -138,9 +128,13 @@ def _impressions_still_to_count(spark: SparkSession, plan: DedupPlan) -> DataFra
     earlier = read_delta(spark, plan.tables_dir, "impressions", partitions=wanted)
     if plan.state_before is not None:
         earlier = earlier.where(f"label_date > '{plan.state_before}'")
-    titles = read_delta(spark, plan.tables_dir, "atomic_behaviors").select(
-        F.col("behavior_key").alias("title_key"), F.col("text").alias("title")
-    )
+    titles = look_up_keys(
+        spark,
+        earlier.select(F.col("title_key").alias("behavior_key")),
+        tables_dir=plan.tables_dir,
+        name="atomic_behaviors",
+        columns=("behavior_key", "text"),
+    ).toDF("title_key", "title")
     return earlier.join(titles, "title_key", "left")
 
 

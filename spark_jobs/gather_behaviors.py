@@ -2,64 +2,76 @@
 
 New are needed keys with no embedding under this encoder_version (PAPER.md, steps 1 and 4).
 
-Unusual: embeddings that this very day wrote do not count as there, so a second run reports the same numbers. One frame
-answers all three questions, so that the dictionary and the embedding table are read once.
+Unusual: embeddings that this very day wrote do not count as there, so a second run reports the same numbers. A text gets
+its key once, however many rows have it.
 """
 
 from __future__ import annotations
 
-import functools
-from datetime import date
-
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-
-def needed_keys(*, events: DataFrame, sequences: DataFrame, impressions: DataFrame) -> DataFrame:
-    """Return behavior_key, with repetitions, of the day's events and of the sequences and titles of the windows."""
-    keys = [
-        events.select("behavior_key"),
-        sequences.select(F.explode("behavior_keys").alias("behavior_key")),
-        impressions.select(F.col("title_key").alias("behavior_key")).where("behavior_key IS NOT NULL"),
-    ]
-    return functools.reduce(DataFrame.union, keys)
+from spark_jobs.canonical_text import behavior_key
+from spark_jobs.dedup_plan import DedupPlan
+from spark_jobs.look_up_keys import look_up_keys
 
 
-def landed_texts(*, events: DataFrame, items: DataFrame) -> DataFrame:
-    """Return (behavior_key, text), with repetitions, of every text that landed."""
-    titles = items.select(F.col("title_key").alias("behavior_key"), F.col("title").alias("text"))
-    return events.select("behavior_key", "text").union(titles)
+def landed_texts(plan: DedupPlan, *, events: DataFrame, items: DataFrame) -> DataFrame:
+    """Return behavior_key, text, is_needed of every text that landed, once; needed are those of the day's events."""
+    of_events = events.select("text", (F.col("dt") == F.lit(plan.day)).alias("is_needed"))
+    titles = items.select(F.col("title").alias("text"), F.lit(False).alias("is_needed"))
+    texts = of_events.union(titles).groupBy("text").agg(F.max("is_needed").alias("is_needed"))
+    return texts.select(behavior_key(F.col("text")).alias("behavior_key"), "text", "is_needed")
 
 
-def gather_behaviors(
-    needed: DataFrame,
-    texts: DataFrame,
-    *,
-    dictionary: DataFrame,
-    embeddings: DataFrame,
-    encoder_version: str,
-    day: date,
-) -> DataFrame:
-    """Return each behavior_key of `needed` and `texts` once, with text, is_needed, is_new and in_dictionary."""
-    met = needed.distinct().select(
-        "behavior_key", F.lit(None).cast("string").alias("text"), F.lit(True).alias("needed")
-    )
-    landed = texts.distinct().select("behavior_key", "text", F.lit(False).alias("needed"))
-    keys = (
-        met.union(landed)
+def window_keys(*, sequences: DataFrame, impressions: DataFrame) -> DataFrame:
+    """Return behavior_key, with repetitions, of the sequences and titles of the windows."""
+    of_sequences = sequences.select(F.explode("behavior_keys").alias("behavior_key"))
+    return of_sequences.union(impressions.select("title_key").where("title_key IS NOT NULL"))
+
+
+def gather_behaviors(spark: SparkSession, plan: DedupPlan, *, texts: DataFrame, needed: DataFrame) -> DataFrame:
+    """Return each behavior_key of `needed` and `texts` once, with text, is_needed, is_new and in_dictionary.
+
+    `texts`: `landed_texts`; `needed`: further keys that are needed, with repetitions.
+    """
+    others = needed.distinct().select("behavior_key", F.lit(None).cast("string").alias("text"), F.lit(True))
+    met = (
+        texts.union(others)
         .groupBy("behavior_key")
-        .agg(F.max("text").alias("landed_text"), F.max("needed").alias("is_needed"))
+        .agg(F.max("text").alias("text"), F.max("is_needed").alias("is_needed"))
+        .localCheckpoint()
     )
-    embedded = (
-        embeddings.where((F.col("encoder_version") == encoder_version) & (F.col("dt") != F.lit(day)))
-        .select("behavior_key", F.lit(True).alias("embedded"))
-        .distinct()
+    by_other_days = f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'"
+    known = look_up_keys(spark, met, tables_dir=plan.tables_dir, name="atomic_behaviors")
+    embedded = look_up_keys(
+        spark,
+        met.where("is_needed"),
+        tables_dir=plan.tables_dir,
+        name="behavior_embeddings",
+        partitions=by_other_days,
     )
-    joined = keys.join(dictionary, "behavior_key", "left").join(embedded, "behavior_key", "left")
-    return joined.select(
-        "behavior_key",
-        F.coalesce("text", "landed_text").alias("text"),
-        "is_needed",
-        (F.col("is_needed") & F.col("embedded").isNull()).alias("is_new"),
-        F.col("text").isNotNull().alias("in_dictionary"),
+    flagged = (
+        met.join(known.select("behavior_key", F.lit(True).alias("known")), "behavior_key", "left")
+        .join(embedded.distinct().select("behavior_key", F.lit(True).alias("embedded")), "behavior_key", "left")
+        .select(
+            "behavior_key",
+            "text",
+            "is_needed",
+            (F.col("is_needed") & F.col("embedded").isNull()).alias("is_new"),
+            F.col("known").isNotNull().alias("in_dictionary"),
+        )
+        .localCheckpoint()
     )
+    return _with_known_texts(spark, plan, flagged)
+
+
+def _with_known_texts(spark: SparkSession, plan: DedupPlan, behaviors: DataFrame) -> DataFrame:
+    """Fill in the texts of new behaviors that did not land: those of a history met for the first time by an encoder."""
+    without = behaviors.where("is_new AND text IS NULL")
+    known = look_up_keys(
+        spark, without, tables_dir=plan.tables_dir, name="atomic_behaviors", columns=("behavior_key", "text")
+    )
+    of_known = known.withColumnRenamed("text", "known_text")
+    joined = behaviors.join(of_known, "behavior_key", "left").withColumn("text", F.coalesce("text", "known_text"))
+    return joined.select(*behaviors.columns)

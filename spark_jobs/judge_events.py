@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.canonical_text import canonical_text
 from spark_jobs.judge_time import time_problem
-from spark_jobs.parse_fields import field, identifier, instant, number, present, unknown_names
+from spark_jobs.landed_rows import Canonical, LandedRows, judge_each
+from spark_jobs.parse_fields import identifier
 
 EVENT_CONTENT = ("dt", "user_id", "feature", "occurred_at", "text", "item_id", "value")
 """Two events equal in these are the same event; the text stands for its behavior_key."""
@@ -15,29 +17,26 @@ EVENT_CONTENT = ("dt", "user_id", "feature", "occurred_at", "text", "item_id", "
 _KNOWN = ("user_id", "feature", "occurred_at", "text", "item_id", "value")
 
 
-def judge_events(landed: DataFrame, *, late_days: int) -> DataFrame:
-    """Return EVENT_CONTENT, with `reason` (null for a good row), `source_file`, `raw`, `unknown`."""
-    fields = F.col("present")
-    rows = landed.withColumn("present", present(F.col("fields"))).select(
-        "dt",
-        identifier(fields, "user_id").alias("user_id"),
-        identifier(fields, "feature").alias("feature"),
-        instant(field(fields, "occurred_at")).alias("occurred_at"),
-        canonical_text(field(fields, "text")).alias("text"),
-        identifier(fields, "item_id").alias("item_id"),
-        field(fields, "value").alias("value_text"),
-        number(field(fields, "value")).alias("value"),
-        "problem",
-        "source_file",
-        "raw",
-        unknown_names(F.col("fields"), known=_KNOWN, prefixes=()).alias("unknown"),
-    )
+def judge_events(landed: Sequence[LandedRows], *, late_days: int) -> DataFrame:
+    """Return EVENT_CONTENT, with `reason` (null for a good row), `source_file`, `raw` of refused rows, `unknown`."""
+    return judge_each(landed, lambda rows, canonical: _judge(rows, canonical, late_days), text="text")
+
+
+def _judge(landed: LandedRows, canonical: Canonical, late_days: int) -> DataFrame:
+    fields = landed.fields
+    typed = {
+        "user_id": identifier(fields.text("user_id")),
+        "feature": identifier(fields.text("feature")),
+        "occurred_at": fields.instant("occurred_at"),
+        "text": canonical(fields.text("text")),
+        "item_id": identifier(fields.text("item_id")),
+        "value": fields.number("value"),
+    }
     reason = F.coalesce(
-        "problem",
         F.when(F.col("user_id").isNull(), "missing_id"),
         F.when(F.col("feature").isNull(), "missing_feature"),
         time_problem(F.col("occurred_at"), late_days=late_days),
-        F.when(F.col("value_text").isNotNull() & F.col("value").isNull(), "unreadable_number"),
+        F.when(fields.text("value").isNotNull() & F.col("value").isNull(), "unreadable_number"),
         F.when(F.coalesce("text", F.lit("")) == "", "empty_text"),
     )
-    return rows.withColumn("reason", reason).select(*EVENT_CONTENT, "reason", "source_file", "raw", "unknown")
+    return landed.judged(typed, reason=reason, unknown=fields.unknown(known=_KNOWN, prefixes=()))

@@ -15,26 +15,28 @@ def present(fields: Column) -> Column:
     return F.map_filter(fields, lambda _, value: value.isNotNull() & (value != ""))
 
 
-def field(fields: Column, name: str) -> Column:
-    """Return one field as text, null where it is absent."""
-    return F.try_element_at(fields, F.lit(name))
-
-
-def identifier(fields: Column, name: str) -> Column:
+def identifier(text: Column) -> Column:
     """Return an id, null where it is absent or blank."""
-    text = field(fields, name)
     return F.when(F.trim(text) != "", text)
 
 
 def number(text: Column) -> Column:
     """Return a finite double, null for anything else (words, NaN, infinities, hexadecimal)."""
-    value = F.when(F.trim(text).rlike(_NUMBER), F.trim(text)).try_cast("double")
+    return finite(F.when(F.trim(text).rlike(_NUMBER), F.trim(text)).try_cast("double"))
+
+
+def finite(value: Column) -> Column:
+    """Return a double, null for NaN and infinities."""
     return F.when(F.abs(value) < float("inf"), value)
 
 
 def whole_number(text: Column) -> Column:
     """Return an int, null for anything else; 1.0 is 1."""
-    value = number(text)
+    return whole(number(text))
+
+
+def whole(value: Column) -> Column:
+    """Return a double as an int, null where it is none."""
     return F.when(value == F.floor(value), value).try_cast("int")
 
 
@@ -66,9 +68,3 @@ def without(values: Column, *names: str) -> Column:
 def in_key_order(values: Column) -> Column:
     """Return a map as an array of its entries sorted by key, which, unlike a map, can be compared."""
     return F.array_sort(F.map_entries(values))
-
-
-def unknown_names(fields: Column, *, known: tuple[str, ...], prefixes: tuple[str, ...]) -> Column:
-    """Return the names of fields that the landing contract does not know, sorted."""
-    pattern = "|".join(["|".join(known), *[f"{prefix}.+" for prefix in prefixes]])
-    return F.array_sort(F.filter(F.map_keys(fields), lambda name: ~name.rlike(f"^({pattern})$")))

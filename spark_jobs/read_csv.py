@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import csv
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from spark_jobs.landed_file import file_name, landed_day
+from spark_jobs.landed_rows import ColumnFields, FileColumn, LandedRows
 
 _CORRUPT = "corrupt"
 
 
-def read_csv(spark: SparkSession, files: list[str]) -> list[DataFrame]:
-    """Return one frame of LANDED_COLUMNS for each distinct header of the files. Empty lines are not rows.
+def read_csv(spark: SparkSession, files: list[str]) -> list[LandedRows]:
+    """Return the rows for each distinct header of the files. Empty lines are not rows.
 
     problem: invalid_utf8, or malformed_csv for a row with more or fewer values than the header has names.
     """
@@ -31,7 +32,7 @@ def read_csv(spark: SparkSession, files: list[str]) -> list[DataFrame]:
     return [_read_with_header(spark, header, group) for header, group in by_header.items()]
 
 
-def _read_with_header(spark: SparkSession, header: tuple[str, ...], files: list[str]) -> DataFrame:
+def _read_with_header(spark: SparkSession, header: tuple[str, ...], files: list[str]) -> LandedRows:
     positions = [f"c{i}" for i in range(len(header))]
     schema = StructType([StructField(name, StringType()) for name in [*positions, _CORRUPT]])
     rows = spark.read.csv(
@@ -43,21 +44,16 @@ def _read_with_header(spark: SparkSession, header: tuple[str, ...], files: list[
         encoding="ISO-8859-1",
         columnNameOfCorruptRecord=_CORRUPT,
     )
-    first_of_name = {name: i for i, name in reversed(list(enumerate(header)))}
-    values = F.map_from_arrays(
-        F.array(*[F.lit(name) for name in first_of_name]),
-        F.array(*[_as_utf8(F.col(f"c{i}")) for i in first_of_name.values()]),
-    )
+    first_of_name = {name: f"c{i}" for i, name in reversed(list(enumerate(header)))}
     raw = _as_utf8(F.coalesce(F.col(_CORRUPT), F.to_csv(F.struct(*positions), {"escape": '"'})))
-    decoded = rows.select(landed_day(), file_name(), raw.alias("raw"), values.alias("values"), F.col(_CORRUPT))
-    problem = F.when(~F.is_valid_utf8("raw"), "invalid_utf8").when(F.col(_CORRUPT).isNotNull(), "malformed_csv")
-    return decoded.withColumn("problem", problem).select(
-        "dt",
-        "source_file",
-        F.make_valid_utf8("raw").alias("raw"),
-        "problem",
-        F.when(F.col("problem").isNull(), F.col("values")).alias("fields"),
+    decoded = rows.select(
+        landed_day(), file_name(), raw.alias("raw"), F.col(_CORRUPT), *[_as_utf8(F.col(c)).alias(c) for c in positions]
     )
+    problem = F.when(~F.is_valid_utf8("raw"), "invalid_utf8").when(F.col(_CORRUPT).isNotNull(), "malformed_csv")
+    fields = ColumnFields(
+        {name: FileColumn(F.col(place)) for name, place in first_of_name.items()}, is_read=F.col("problem").isNull()
+    )
+    return LandedRows(decoded.withColumn("problem", problem), fields, F.make_valid_utf8("raw"))
 
 
 def _as_utf8(latin: Column) -> Column:

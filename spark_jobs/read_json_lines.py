@@ -6,16 +6,17 @@ the first value and would take `{"a": 1} rubbish` for a good row.
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.landed_file import file_name, landed_day
+from spark_jobs.landed_rows import LandedRows, MapFields
 
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-def read_json_lines(spark: SparkSession, files: list[str]) -> list[DataFrame]:
-    """Return the frame of LANDED_COLUMNS of the files. Blank lines are not rows.
+def read_json_lines(spark: SparkSession, files: list[str]) -> list[LandedRows]:
+    """Return the rows of the files. Blank lines are not rows.
 
     problem: invalid_utf8, or malformed_json for a line that is not one whole json object.
     """
@@ -34,12 +35,7 @@ def read_json_lines(spark: SparkSession, files: list[str]) -> list[DataFrame]:
     fields = F.get("objects", F.lit(0))
     repeated = F.size(F.array_distinct(F.map_keys(fields))) < F.size(fields)
     unique = F.when(repeated, F.map_from_entries(F.map_entries(fields))).otherwise(fields)
-    return [
-        parsed.withColumn("problem", problem).select(
-            "dt",
-            "source_file",
-            F.make_valid_utf8("line").alias("raw"),
-            "problem",
-            F.when(F.col("problem").isNull(), unique).alias("fields"),
-        )
-    ]
+    rows = parsed.withColumn("problem", problem).select(
+        "dt", "source_file", "line", "problem", F.when(F.col("problem").isNull(), unique).alias("fields")
+    )
+    return [LandedRows(rows, MapFields(F.col("fields")), F.make_valid_utf8("line"))]

@@ -1,41 +1,39 @@
-"""The landed rows of one source, whatever format their files have, as one uniform frame.
+"""The landed rows of one source, whatever format their files have.
 
-Each row becomes (dt, source_file, raw, problem, fields): `fields` holds every column as text, `problem` says why a row
-could not be read at all. Nothing is judged here; the landing contract is applied by judge_*.py.
+Nothing is judged here; the landing contract is applied by judge_*.py.
 
 Unusual: `dt` comes from the folder, never from the row.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection
 from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
+from spark_jobs.landed_rows import LandedRows, MapFields
 from spark_jobs.read_csv import read_csv
 from spark_jobs.read_json_lines import read_json_lines
 from spark_jobs.read_parquet import read_parquet
 
-LANDED_COLUMNS = "dt date, source_file string, raw string, problem string, fields map<string,string>"
+_NO_ROWS = "dt date, source_file string, raw string, problem string, fields map<string,string>"
 _READERS = {".jsonl": read_json_lines, ".csv": read_csv, ".parquet": read_parquet}
 
 
-def read_landing(spark: SparkSession, folder: str, *, days: Collection[date]) -> DataFrame:
-    """Return the rows in `folder`/dt=DAY/*.{jsonl,csv,parquet} for the given days, with the columns above.
+def read_landing(spark: SparkSession, folder: str, *, days: Collection[date]) -> list[LandedRows]:
+    """Return the rows in `folder`/dt=DAY/*.{jsonl,csv,parquet} for the given days, files that are alike together.
 
     A day without a folder has no rows. Hidden files and other formats are passed over.
     """
     files = [file for day in sorted(days) for file in _files_in(spark, f"{folder}/dt={day}")]
-    frames = []
+    landed: list[LandedRows] = []
     for suffix, read in _READERS.items():
         chosen = [file for file in files if file.endswith(suffix)]
         if chosen:
-            frames += read(spark, chosen)
-    if not frames:
-        return spark.createDataFrame([], LANDED_COLUMNS)
-    return functools.reduce(DataFrame.union, frames)
+            landed += read(spark, chosen)
+    return landed or [LandedRows(spark.createDataFrame([], _NO_ROWS), MapFields(F.col("fields")), F.col("raw"))]
 
 
 def _files_in(spark: SparkSession, folder: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows of parquet files, every column as the text the contract would have it in.
+"""Rows of parquet files. Texts, times and numbers are read by their type; what has another one by its text.
 
 Unusual: times in nanoseconds, which pandas writes, arrive as whole numbers; in the columns that hold times, numbers
 too great to be seconds are taken for them. Files with different schemas are read
@@ -7,22 +7,39 @@ apart: Spark would take one file's schema for all of them.
 
 from __future__ import annotations
 
+import functools
+from operator import or_
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, LongType, MapType, StructType, VariantType
+from pyspark.sql.types import (
+    ArrayType,
+    ByteType,
+    DataType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    MapType,
+    ShortType,
+    StructType,
+    TimestampType,
+    VariantType,
+)
 
 from spark_jobs.landed_file import file_name, landed_day
+from spark_jobs.landed_rows import ColumnFields, FileColumn, LandedRows
 
 _TIMES = ("occurred_at", "shown_at", "updated_at", "label_known_at")
 _LEAST_NANOSECONDS = 10**15
+_EXACT_IN_A_DOUBLE = (ByteType, ShortType, IntegerType, DoubleType)
 
 
-def read_parquet(spark: SparkSession, files: list[str]) -> list[DataFrame]:
-    """Return one frame of LANDED_COLUMNS for each distinct schema of the files. problem: invalid_utf8."""
+def read_parquet(spark: SparkSession, files: list[str]) -> list[LandedRows]:
+    """Return the rows for each distinct schema of the files. problem: invalid_utf8."""
     by_schema: dict[str, list[str]] = {}
     for file in files:
         by_schema.setdefault(_schema(spark, file), []).append(file)
-    return [_as_fields(spark.read.parquet(*group)) for group in by_schema.values()]
+    return [_as_landed(spark.read.parquet(*group)) for group in by_schema.values()]
 
 
 def _schema(spark: SparkSession, file: str) -> str:
@@ -37,27 +54,40 @@ def _schema(spark: SparkSession, file: str) -> str:
         reader.close()
 
 
-def _as_fields(rows: DataFrame) -> DataFrame:
-    names = [field.name for field in rows.schema.fields]
-    texts = [_as_text(F.col(f"`{field.name}`"), field.name, field.dataType) for field in rows.schema.fields]
-    landed = rows.select(landed_day(), file_name(), F.array(*texts).alias("texts"))
-    fields = F.map_from_arrays(F.array(*[F.lit(name) for name in names]), F.col("texts"))
-    valid = F.forall("texts", lambda text: F.coalesce(F.is_valid_utf8(text), F.lit(True)))
-    return landed.select(
-        "dt",
-        "source_file",
-        F.to_json(
-            F.map_from_arrays(F.array(*[F.lit(n) for n in names]), F.transform("texts", F.make_valid_utf8))
-        ).alias("raw"),
-        F.when(~valid, "invalid_utf8").alias("problem"),
-        F.when(valid, fields).alias("fields"),
+def _as_landed(rows: DataFrame) -> LandedRows:
+    kinds = {field.name: field.dataType for field in rows.schema.fields}
+    places = {name: f"c{i}" for i, name in enumerate(kinds)}
+    columns = {name: _column(F.col(place), name, kinds[name]) for name, place in places.items()}
+    # What was made of a number or a time is valid; a text, and a text inside a list, need not be.
+    texts = [column.text for column in columns.values() if column.instant is None and column.number is None]
+    invalid = [~F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts]
+    is_valid = ~functools.reduce(or_, invalid, F.lit(False))
+    landed = rows.select(
+        landed_day(), file_name(), *[F.col(f"`{name}`").alias(place) for name, place in places.items()]
+    )
+    return LandedRows(
+        landed.withColumn("problem", F.when(~is_valid, "invalid_utf8")),
+        ColumnFields(columns, is_read=F.col("problem").isNull()),
+        _raw({name: column.text for name, column in columns.items()}),
+        may_be_read_twice=True,
     )
 
 
-def _as_text(column: Column, name: str, kind: DataType) -> Column:
+def _raw(texts: dict[str, Column]) -> Column:
+    """The row as one json object of texts."""
+    valid = F.array(*[F.make_valid_utf8(text) for text in texts.values()])
+    return F.to_json(F.map_from_arrays(F.array(*[F.lit(name) for name in texts]), valid))
+
+
+def _column(column: Column, name: str, kind: DataType) -> FileColumn:
+    text = column.cast("string")
     if isinstance(kind, ArrayType | MapType | StructType | VariantType):
-        return F.to_json(column)
-    if name in _TIMES and isinstance(kind, LongType):
+        return FileColumn(F.to_json(column))
+    if isinstance(kind, LongType) and name in _TIMES:
         nanoseconds = (column / F.lit(10**9).cast("decimal(10,0)")).cast("string")
-        return F.when(F.abs(column) >= _LEAST_NANOSECONDS, nanoseconds).otherwise(column.cast("string"))
-    return column.cast("string")
+        return FileColumn(F.when(F.abs(column) >= _LEAST_NANOSECONDS, nanoseconds).otherwise(text))
+    if isinstance(kind, TimestampType) and name in _TIMES:
+        return FileColumn(text, instant=column)
+    if isinstance(kind, _EXACT_IN_A_DOUBLE) and name not in _TIMES:
+        return FileColumn(text, number=column.cast("double"))
+    return FileColumn(text)

@@ -138,7 +138,8 @@ def test_broken_json_lines(spark, landing):
     landing.raw("behavior_events", DAY, "a.jsonl", content)
     rows = judged(spark, landing, "behavior_events").collect()
     assert len(rows) == len(lines) + 1  # blank lines are not rows
-    assert {r["raw"]: r["reason"] for r in rows if r["reason"] != "invalid_utf8"} == lines
+    refused = {line: reason for line, reason in lines.items() if reason}
+    assert {r["raw"]: r["reason"] for r in rows if r["reason"] not in (None, "invalid_utf8")} == refused
     assert [r["raw"] for r in rows if r["reason"] == "invalid_utf8"] == ['{"user_id":"\ufffd\ufffd"}']
     assert {r["user_id"] for r in rows if r["reason"] is None} == {"u", "7"}  # the last of a repeated key counts
 
@@ -231,3 +232,39 @@ def test_a_row_that_vanishes_on_the_way_stops_the_run(spark, landing):
     fewer = rows.settled._replace(kept=rows.settled.kept.where("item_id = 'i'"))
     with pytest.raises(RowsLostError, match="2 landed rows were read but 1"):
         count_rows({"items": rows._replace(settled=fewer)}, days={"items": [DAY]})
+
+
+@pytest.mark.spark
+def test_parquet_columns_of_their_own_types_are_judged_as_their_text_would_be(spark, landing):
+    noon = datetime(2024, 3, 10, 12, tzinfo=UTC)
+    cases = [
+        ({}, None),
+        ({"value": float("nan")}, "unreadable_number"),
+        ({"value": float("-inf")}, "unreadable_number"),
+        ({"value": None}, None),
+        ({"user_id": "  "}, "missing_id"),
+        ({"occurred_at": datetime(2024, 3, 11, tzinfo=UTC)}, "time_after_day"),
+        ({"occurred_at": datetime(2024, 3, 6, 23, tzinfo=UTC)}, "too_late"),
+        ({"occurred_at": None}, "unreadable_time"),
+        ({"text": "e\u0301 \t t"}, None),
+        ({"text": " t   t "}, None),
+        ({"text": ""}, "empty_text"),
+    ]
+    good = {"user_id": "u", "feature": "f", "occurred_at": noon, "text": "t", "value": 2.5, "extra": 1}
+    columns = {name: [({**good, **change})[name] for change, _ in cases] for name in good}
+    text = pa.array([*columns["text"], "?"]).cast(pa.binary())
+    broken = pa.array([b"\xff" if value == b"?" else value for value in text.to_pylist()], pa.binary())
+    table = pa.table({name: [*values, values[0]] for name, values in columns.items()})
+    # As text, but not valid: what a careless writer makes.
+    as_text = pa.StringArray.from_buffers(len(broken), *broken.buffers()[1:], broken.buffers()[0])
+    table = table.set_column(table.column_names.index("text"), "text", as_text)
+    landing.raw("behavior_events", DAY, "a.parquet", b"")
+    pq.write_table(table, landing.folder / "behavior_events" / f"dt={DAY}" / "a.parquet")
+    rows = judged(spark, landing, "behavior_events").collect()
+    assert Counter(row["reason"] for row in rows) == Counter([reason for _, reason in cases] + ["invalid_utf8"])
+    assert {row["text"] for row in rows if row["reason"] is None} == {"t", "é t", "t t"}
+    assert {row["value"] for row in rows if row["reason"] is None} == {2.5, None}
+    assert {tuple(row["unknown"] or ()) for row in rows} == {("extra",), ()}
+    refused = [row for row in rows if row["reason"] == "time_after_day"]
+    assert '"occurred_at":"2024-03-11 00:00:00"' in refused[0]["raw"]
+    assert all(row["raw"] is None for row in rows if row["reason"] is None)

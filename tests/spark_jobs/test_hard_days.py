@@ -1,0 +1,79 @@
+"""Days that are hard on the job: one user with a large part of the events, a title of 1 MB, one row, many tiny files."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from bahe_tasks.behavior_key import behavior_key
+from bahe_tasks.config import SequencesConfig
+from bahe_tasks.stores.delta_tables import read_table
+from spark_jobs.dedup_behaviors import dedup_behaviors
+
+DAY = date(2024, 3, 10)
+pytestmark = pytest.mark.spark
+
+
+def event(user: str, second: int, text: str) -> dict:
+    return {
+        "user_id": user,
+        "feature": "bills",
+        "occurred_at": f"{DAY}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z",
+        "text": text,
+    }
+
+
+def impression(number: int, user: str, item: str = "i") -> dict:
+    return {
+        "impression_id": f"x{number}",
+        "user_id": user,
+        "item_id": item,
+        "shown_at": f"{DAY}T23:00:00Z",
+        "label": number % 2,
+    }
+
+
+def rows_of(tables_dir, name):
+    return read_table(tables_dir, name).to_pylist()
+
+
+def test_a_user_with_a_twentieth_of_all_events_has_the_newest_of_them_as_history(spark, landing, plan_of, tmp_path):
+    events = [event(f"u{n % 190}", n, f"text {n}") for n in range(3800)]
+    landing.rows("behavior_events", DAY, [*events, *[event("heavy", n, f"text {n}") for n in range(200)]])
+    landing.rows("impressions", DAY, [impression(1, "heavy"), impression(2, "u0")])
+    sequences = SequencesConfig(max_behaviors_per_sequence=10, max_events_per_sequence=20)
+    counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY, sequences=sequences, is_small=False))
+    assert counts["behavior_events"]["rows"] == 4000
+    found = {row["user_id"]: row["behavior_keys"] for row in rows_of(tmp_path, "user_sequences")}
+    assert found["heavy"] == [behavior_key(f"text {n}") for n in range(190, 200)]
+    assert len(found["u0"]) == 10
+
+
+def test_a_title_of_a_megabyte_is_a_behavior_like_any_other(spark, landing, plan_of, tmp_path):
+    title = "long " * 200_000
+    item = {"item_id": "i", "title": title, "updated_at": f"{DAY}T01:00:00Z"}
+    landing.rows("items", DAY, [item, {**item, "item_id": "odd", "title": "e\u0301" + title}], form="parquet")
+    landing.rows("impressions", DAY, [impression(1, "u"), impression(2, "u", item="odd")])
+    counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY))
+    assert counts["new_behaviors"] == 2
+    keys = {row["item_id"]: row["title_key"] for row in rows_of(tmp_path, "impressions")}
+    assert keys == {"i": behavior_key(title), "odd": behavior_key("e\u0301" + title)}
+    assert {len(row["text"]) for row in rows_of(tmp_path, "new_behaviors")} == {999_999, 1_000_000}
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+def test_a_day_of_one_event_is_a_day(spark, landing, plan_of, tmp_path, is_small):
+    landing.rows("behavior_events", DAY, [event("u", 1, "alone")], form="parquet")
+    counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY, is_small=is_small))
+    assert (counts["behavior_events"]["rows"], counts["new_behaviors"], counts["sequences"]) == (1, 1, 0)
+    assert [row["text"] for row in rows_of(tmp_path, "atomic_behaviors")] == ["alone"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_hundreds_of_tiny_files_are_one_day(spark, landing, plan_of, tmp_path, form):
+    for n in range(300):
+        landing.rows("behavior_events", DAY, [event("u", n, f"text {n % 7}")], form=form, name=f"part-{n}")
+    counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY))
+    assert counts["behavior_events"]["landed"] == counts["behavior_events"]["rows"] == 300
+    assert counts["new_behaviors"] == 7
