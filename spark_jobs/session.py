@@ -39,6 +39,8 @@ _SETTINGS = {
     "spark.databricks.delta.snapshotPartitions": "2",
     # The files of a year of days are looked at by the driver: a job for it costs more on one machine.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "500",
+    # Else a job for it has a task a file.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     # PySpark would look up the calling line for every column expression: half of all its calls into the JVM.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.ui.enabled": "false",
