@@ -35,11 +35,10 @@ from transformers.utils import logging
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config, TrainingConfig
-from bahe_tasks.core.ctr_model import BaheCtrModel
 from benchmarks.kit.document import Document
 from benchmarks.kit.paired_seeds import mean_auc, mean_auc_difference
 from benchmarks.kit.program import benchmark_arguments
-from benchmarks.kit.replay import Predictions, replay
+from benchmarks.kit.replay import Predictions, Trained, replay
 from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
 from benchmarks.kit.update_policies import NO_UPDATE, WARM_START, WEEKLY, UpdatePolicy, refit
 
@@ -71,7 +70,7 @@ def replay_policy(
     embeddings: np.ndarray,
     config: Config,
     *,
-    base: BaheCtrModel,
+    base: Trained,
     num_base_days: int,
     seed: int,
 ) -> Predictions:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from time import process_time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,13 @@ from bahe_tasks.stages.model_of_day import model_to_train
 
 ModelOfDay = Callable[..., tuple[BaheCtrModel, ModelSpec]]
 """Takes the arguments of `stages.model_of_day.model_to_train`."""
+
+
+class Trained(NamedTuple):
+    """A model and what the next day's training goes on from."""
+
+    model: BaheCtrModel
+    optimizer_state: OptimizerState
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,10 @@ def replay(
     config: Config,
     *,
     seed: int,
-    start: BaheCtrModel | None = None,
+    start: Trained | None = None,
     rows_after: Callable[[date], ImpressionRows | None] | None = None,
     model_of_day: ModelOfDay = model_to_train,
-) -> tuple[Predictions, BaheCtrModel]:
+) -> tuple[Predictions, Trained]:
     """Replay the days; returns the predictions and the last model.
 
     Without `start`, the model of the days before (it is trained on, give a copy), the first day is trained on alone.
@@ -70,9 +78,8 @@ def replay(
     Raises `ValueError` where no day is scored.
     """
     device = pick_device(config.encoder.device)
-    model = start
-    spec = start.spec if start is not None else None
-    state: OptimizerState | None = None
+    model, state = start if start is not None else (None, {})
+    spec = model.spec if model is not None else None
     parts: list[tuple[date, ImpressionRows, np.ndarray]] = []
     updates: list[Update] = []
     score_cpu_s = 0.0
@@ -110,4 +117,4 @@ def replay(
         days=np.concatenate([np.full(len(rows), np.datetime64(day)) for day, rows, _ in parts]),
         updates=tuple(updates),
         score_cpu_s=score_cpu_s,
-    ), model
+    ), Trained(model, state)

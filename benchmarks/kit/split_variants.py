@@ -104,8 +104,8 @@ def replay_variant(variant: SplitVariant, study: StudyLog, config: Config, *, se
     else:
         model_of_day = _reading_whole_text(texts)
     encode_cpu_s = process_time() - began if variant.kind in ("bahe", "token_vectors") else 0.0
-    predictions, model = replay(study.days, embeddings, config, seed=seed, model_of_day=model_of_day)
-    return VariantRun(predictions, encode_cpu_s, model)
+    predictions, trained = replay(study.days, embeddings, config, seed=seed, model_of_day=model_of_day)
+    return VariantRun(predictions, encode_cpu_s, trained.model)
 
 
 def _only_on_the_first_day(first: ModelOfDay) -> ModelOfDay:

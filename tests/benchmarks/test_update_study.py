@@ -56,13 +56,13 @@ def test_a_policy_trains_on_exactly_the_rows_it_says(policy, trained_on, study, 
 
 
 def test_every_policy_leaves_the_base_as_it_is_and_no_update_scores_with_its_bits(study, embeddings, tiny_config, base):
-    before = {name: weight.clone() for name, weight in base.state_dict().items()}
-    nothing, model = replay(study.days[2:], embeddings, tiny_config, seed=1, start=base, rows_after=lambda _day: None)
+    before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
+    nothing, left = replay(study.days[2:], embeddings, tiny_config, seed=1, start=base, rows_after=lambda _day: None)
     asked = {"base": base, "num_base_days": 2, "seed": 1}
     by_policy = replay_policy(NO_UPDATE, study, embeddings, tiny_config, **asked)
     replay_policy(WARM_START, study, embeddings, tiny_config, **asked)
-    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
-    assert all(torch.equal(weight, before[name]) for name, weight in base.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in left.model.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in base.model.state_dict().items())
     assert np.array_equal(nothing.scores, by_policy.scores)
     assert not nothing.updates
 

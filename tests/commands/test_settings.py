@@ -11,9 +11,9 @@ def test_config_show_prints_every_setting_in_force(tmp_path):
     (tmp_path / "bahe.yaml").write_text("model: {head: din}\ntraining: {label_weights: {paid: 0.5}}\n")
     printed = CliRunner().invoke(app, ["config", "show", "--home", str(tmp_path)])
     assert printed.exit_code == 0
-    assert "head: din  # default: mlp" in printed.stdout
+    assert "head: din  # default: dcn_v2" in printed.stdout
     assert yaml.safe_load(printed.stdout)["training"]["label_weights"] == {"paid": 0.5}
     document = json.loads(CliRunner().invoke(app, ["config", "show", "--json", "--home", str(tmp_path)]).stdout)
     assert list(document["settings"]) == list(SECTIONS)
     assert document["settings"]["model"]["head"] == "din"
-    assert document["settings"]["model"]["hidden_widths"] == [256, 64]
+    assert document["settings"]["model"]["hidden_widths"] == [128, 64]
