@@ -139,7 +139,7 @@ def test_one_user_alone_is_trained_on_not_waited_for():
 
 
 def test_the_model_that_scores_holds_the_average_of_the_heads_weights(fresh, tiny_rows, embeddings):
-    """The average written out: over all steps at first, then each step counts 1 / average_steps."""
+    """The average written out: over the last tenth of the steps at first, then each step counts 1 / average_steps."""
     training = dataclasses.replace(TRAINING, average_steps=2, batch_size=2, epochs=3, keep_optimizer_state=False)
     name, model, weights = "head.mlp.entry.bias", fresh(), []
     model.get_parameter(name).register_hook(lambda _: weights.append(model.get_parameter(name).detach().clone()))

@@ -23,7 +23,7 @@ def pairs():
     item_of = rng.integers(30, size=len(user_of))
     return {
         "user_embedding": rng.standard_normal((len(COUNTS), 64), np.float32),
-        "item_embedding": rng.standard_normal((30, 32), np.float32),
+        "item_embedding": 2 * rng.standard_normal((30, 32), np.float32),
         "user_of": user_of,
         "item_of": item_of,
         "user_ids": np.array([f"u{u}" for u in user_of], object),
@@ -46,7 +46,7 @@ def one_by_one(pairs):
 def test_users_with_many_pairs_score_as_each_pair_apart(tiny_split, with_model, fill, pairs, head, batch_size):
     model = fill(new_model(with_model(head=head), tiny_split().deep, seed=3))
     expected = score_pairs(model, **one_by_one(pairs), device=CPU)
-    assert expected.std() > 0.005
+    assert expected.std() > 0.01
     found = score_pairs(model, **pairs, batch_size=batch_size, device=CPU)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
