@@ -2,20 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
 from bahe_tasks.core.point_in_time import NUMBERS
 from bahe_tasks.core.score import score_pairs
 from benchmarks.score_cost import CPU, head_operations, model_of, pairs_of, run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """On a busy machine a second thread loses much by waiting for the first."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

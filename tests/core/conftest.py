@@ -28,12 +28,8 @@ DAY_US = 86400 * 1_000_000
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tiny tensors gain nothing from a second thread, and on a busy machine lose much by waiting for it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _on_one_thread(one_thread):
+    """All tests of core."""
 
 
 @pytest.fixture
