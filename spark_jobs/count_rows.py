@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
@@ -38,29 +40,83 @@ def observe_landed(judged: DataFrame) -> tuple[DataFrame, Observation]:
     return judged.observe(landed, F.count("*").alias("rows"), F.collect_set(names).alias("unknown")), landed
 
 
-def count_rows(
-    sources: Mapping[str, SourceRows], *, days: Mapping[str, Collection[date]]
-) -> dict[str, dict[date, dict[str, Any]]]:
-    """Return for each source and each of its days: landed, rows, duplicates, quarantined, reasons, unknown_columns.
+class FewRows(NamedTuple):
+    """One source of few rows, in the driver."""
 
-    A day without rows has zeros. Raises `RowsLostError` unless landed = rows + duplicates + quarantined.
+    kept: pa.Table
+    quarantined: pa.Table
+    seen: dict[str, Any]
+    """What was observed while they were read."""
+
+
+Counts = dict[str, dict[date, dict[str, Any]]]
+"""source → day → landed, rows, duplicates, quarantined, reasons, unknown_columns; a day without rows has zeros."""
+
+
+def count_rows(sources: Mapping[str, SourceRows], *, days: Mapping[str, Collection[date]]) -> Counts:
+    """Return the counts of each source and each of its days.
+
+    Raises `RowsLostError` unless landed = rows + duplicates + quarantined.
     """
     tallies = [tally.withColumn("source", F.lit(name)) for name, rows in sources.items() for tally in _tallies(rows)]
     counted = functools.reduce(DataFrame.union, tallies).groupBy("source", "dt", "reason")
-    counts = {name: {day: _nothing() for day in sorted(days[name])} for name in sources}
-    for row in counted.agg(*[F.sum(c).alias(c) for c in _SUMS]).sort("reason").collect():
+    found = [row.asDict() for row in counted.agg(*[F.sum(c).alias(c) for c in _SUMS]).sort("reason").collect()]
+    return _counts(found, {source: _observed(rows.landed) for source, rows in sources.items()}, days)
+
+
+def count_few_rows(sources: Mapping[str, FewRows], *, days: Mapping[str, Collection[date]]) -> Counts:
+    """Return what `count_rows` returns. Raises `RowsLostError`."""
+    found = []
+    for source, (kept, quarantined, _) in sources.items():
+        of_kept = kept.group_by("dt").aggregate([("copies", "sum"), ([], "count_all")])
+        for dt, copies, rows in zip(*(of_kept[c].to_pylist() for c in ("dt", "copies_sum", "count_all")), strict=True):
+            found.append(
+                {
+                    "source": source,
+                    "dt": dt,
+                    "reason": None,
+                    "rows": rows,
+                    "duplicates": copies - rows,
+                    "quarantined": 0,
+                }
+            )
+        refused = quarantined.group_by(["dt", "reason"]).aggregate([([], "count_all")]).to_pylist()
+        found += [
+            {"source": source, "dt": row["dt"], "reason": row["reason"], "rows": 0, "duplicates": 0}
+            | {"quarantined": row["count_all"]}
+            for row in refused
+        ]
+    found.sort(key=lambda row: row["reason"] or "")
+    return _counts(found, {source: rows.seen for source, rows in sources.items()}, days)
+
+
+def few_rows(rows: SourceRows) -> FewRows:
+    """Fetch a source into the driver."""
+    kept = rows.settled.kept.toArrow()
+    seen = _observed(rows.landed)
+    # Where all that was read is in the table, nothing is left to be in quarantine: the query is spared.
+    all_kept = seen["rows"] == (pc.sum(kept["copies"]).as_py() or 0)
+    nothing = pa.schema([("dt", pa.date32()), *((name, pa.string()) for name in ("reason", "source_file", "raw"))])
+    return FewRows(kept, nothing.empty_table() if all_kept else rows.settled.quarantined.toArrow().cast(nothing), seen)
+
+
+def _counts(
+    tallies: list[dict[str, Any]], seen: Mapping[str, dict[str, Any]], days: Mapping[str, Collection[date]]
+) -> Counts:
+    """`tallies`: source, dt, reason and the numbers of _SUMS; `seen`: what was observed of each source."""
+    counts = {source: {day: _nothing() for day in sorted(days[source])} for source in seen}
+    for row in tallies:
         entry = counts[row["source"]][row["dt"]]
         for name in _SUMS:
             entry[name] += row[name]
             entry["landed"] += row[name]
         if row["reason"]:
             entry["reasons"][row["reason"]] = row["quarantined"]
-    for source, rows in sources.items():
-        seen = _observed(rows.landed)
-        for found in seen["unknown"]:
+    for source, observed in seen.items():
+        for found in observed["unknown"]:
             entry = counts[source][found["dt"]]
             entry["unknown_columns"] = sorted({*entry["unknown_columns"], *found["unknown"]})
-        _check(source, landed=seen["rows"], accounted=sum(entry["landed"] for entry in counts[source].values()))
+        _check(source, landed=observed["rows"], accounted=sum(entry["landed"] for entry in counts[source].values()))
     return counts
 
 

@@ -6,6 +6,7 @@ They are numbers on the driver, never windows: one key for all of a log would be
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -52,7 +53,15 @@ class DayScalars:
 
 def day_scalars(counted: DataFrame, before: DataFrame, *, day: date) -> DayScalars:
     """Return the scalars of a day. `counted`: its rows; `before`: the state of its keys before it."""
-    found = _collect(counted, before)
+    return scalars_of(_collect(counted, before), day=day)
+
+
+def scalars_of(found: Sequence[Any], *, day: date) -> DayScalars:
+    """Return the scalars of a day from rows with key, feature, updated and sums.
+
+    With a key they are the state of the scopes all and feature; with a feature what its facts add: number, sum and sum of
+    squares of the values before the day, then of all; with neither what the labels add to the base rate.
+    """
     known = {row["key"]: row for row in found if row["feature"] is None and row["key"] is not None}
     facts, clicks = _faded_base(known.get(_ALL), day)
     base_rate = (clicks + BASE_PRIOR[0]) / (facts + BASE_PRIOR[1])

@@ -5,23 +5,28 @@ atomic behaviors are new. Each step is a file beside this one.
 
 Unusual: everything is computed before anything is written, and intermediate rows are kept by local checkpoints, not in
 Spark's cache: a commit to a table makes Spark throw away and recompute every cached frame that has read from it.
+Of a day of few rows Spark settles the landed rows, and the driver does the rest (`spark_jobs.few_rows`).
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.build_sequences import build_sequences, sequence_ends
-from spark_jobs.count_rows import SourceRows, count_rows, observe_landed
+from spark_jobs.count_rows import FewRows, SourceRows, count_few_rows, count_rows, few_rows, observe_landed
 from spark_jobs.counted_rows import counted_rows
 from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's interface
 from spark_jobs.delta_partitions import in_days, read_delta
+from spark_jobs.few_rows.derive import derive
 from spark_jobs.gather_behaviors import gather_behaviors, landed_texts, window_keys
 from spark_jobs.judge_events import judge_events
 from spark_jobs.judge_impressions import judge_impressions, with_label_date
@@ -33,7 +38,7 @@ from spark_jobs.running_sums import running_sums
 from spark_jobs.session import interpreted
 from spark_jobs.settle_rows import Settled, settle_events, settle_impressions, settle_items
 from spark_jobs.side_by_side import side_by_side
-from spark_jobs.write_day import DayTables, write_day
+from spark_jobs.write_day import DayTables, DerivedCounts, write_day
 
 
 class TextMissingError(RuntimeError):
@@ -51,14 +56,24 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
 
 
 def _dedup(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
-    settled = side_by_side(*[partial(settle, spark, plan, source) for source in SOURCES])
+    settled = side_by_side(*[partial(_settle, spark, plan, source) for source in SOURCES])
     sources = dict(zip(SOURCES, settled, strict=True))
-    counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
-    tables = _derive(spark, plan, {source: sources[source].settled for source in SOURCES})
+    days = {source: plan.days_of(source) for source in SOURCES}
+    if plan.is_small:
+        counts = count_few_rows(sources, days=days)
+        tables, derived = derive(plan, {source: rows.kept for source, rows in sources.items()}, _quarantine(sources))
+    else:
+        counts = count_rows(sources, days=days)
+        tables, derived = _derive(spark, plan, {source: sources[source].settled for source in SOURCES})
     day_counts = {source: counts[source][plan.day] for source in SOURCES}
-    stage_counts = day_counts["impressions"] | day_counts | _count_derived(tables, plan.day)
+    stage_counts = day_counts["impressions"] | day_counts | _derived_counts(derived, plan.day)
     write_day(tables, plan=plan, source_counts=counts, stage_counts=stage_counts)
     return stage_counts
+
+
+def _settle(spark: SparkSession, plan: DedupPlan, source: str) -> Any:
+    settled = settle(spark, plan, source)
+    return few_rows(settled) if plan.is_small else settled
 
 
 def settle(spark: SparkSession, plan: DedupPlan, source: str) -> SourceRows:
@@ -74,7 +89,7 @@ def settle(spark: SparkSession, plan: DedupPlan, source: str) -> SourceRows:
     return SourceRows(settle_events(judged), observed)
 
 
-def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -> DayTables:
+def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -> tuple[DayTables, DerivedCounts]:
     """Build every table of the day out of the rows just settled and the partitions of earlier days."""
     fresh = {source: rows.kept.drop("copies") for source, rows in settled.items()}
     today = with_label_date(fresh["impressions"], label_delay_s=plan.landing.label_delay_s)
@@ -110,13 +125,17 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
         lambda: gather_behaviors(spark, plan, texts=texts, needed=needed).localCheckpoint(),
         lambda: running_sums(spark, plan, counted),
     )
-    return DayTables(
-        settled=settled,
-        sequences=sequences,
-        impressions=impressions.join(sums.of_impressions, "impression_id", "left"),
-        behaviors=behaviors,
-        running_sums=sums.state,
-    )
+    new = behaviors.where("is_new").withColumn("encoder_version", F.lit(plan.encoder_version))
+    quarantined = [rows.quarantined.withColumn("source_table", F.lit(source)) for source, rows in settled.items()]
+    return {
+        **{source: settled[source].kept for source in ("behavior_events", "items")},
+        "quarantine": functools.reduce(DataFrame.union, quarantined),
+        "user_sequences": sequences,
+        "impressions": impressions.join(sums.of_impressions, "impression_id", "left"),
+        "atomic_behaviors": behaviors.where("NOT in_dictionary"),
+        "new_behaviors": new.withColumn("dt", F.lit(plan.day)),
+        "running_sums": sums.state,
+    }, _count_derived(behaviors, sequences)
 
 
 def _impressions_still_to_count(spark: SparkSession, plan: DedupPlan) -> DataFrame:
@@ -147,23 +166,36 @@ def _readable(spark: SparkSession, plan: DedupPlan, name: str, fresh: DataFrame,
     return earlier.select(*fresh.columns).union(fresh.where(wanted + refused))
 
 
-def _count_derived(tables: DayTables, day: date) -> dict[str, Any]:
-    behaviors = tables.behaviors.select(
+def _quarantine(sources: Mapping[str, FewRows]) -> pa.Table:
+    rows = [
+        of.quarantined.append_column("source_table", pa.repeat(pa.scalar(source), len(of.quarantined)))
+        for source, of in sources.items()
+    ]
+    return pa.concat_tables(rows)
+
+
+def _count_derived(behaviors: DataFrame, sequences: DataFrame) -> DerivedCounts:
+    of_behaviors = behaviors.select(
         F.count_if("is_needed").alias("needed"),
         F.count_if("is_new").alias("new"),
         F.count_if(F.col("is_new") & F.col("text").isNull()).alias("without_text"),
     )
-    sequences = tables.sequences.select(F.count("*").alias("sequences"), F.sum("capped").alias("capped"))
-    row = behaviors.crossJoin(sequences).collect()[0]
-    if row["without_text"]:
+    of_sequences = sequences.select(
+        F.count("*").alias("sequences"), F.coalesce(F.sum("capped"), F.lit(0)).alias("capped")
+    )
+    return DerivedCounts(**of_behaviors.crossJoin(of_sequences).collect()[0].asDict())
+
+
+def _derived_counts(counts: DerivedCounts, day: date) -> dict[str, Any]:
+    if counts.without_text:
         raise TextMissingError(
-            f"{row['without_text']} behaviors needed on {day} have no text in atomic_behaviors; was that table removed? "
+            f"{counts.without_text} behaviors needed on {day} have no text in atomic_behaviors; was that table removed? "
             "Delete the whole tables folder and backfill it from the landing"
         )
     return {
-        "needed_behaviors": row["needed"],
-        "new_behaviors": row["new"],
-        "reuse_rate": 1 - row["new"] / row["needed"] if row["needed"] else 1.0,
-        "sequences": row["sequences"],
-        "capped_behaviors": row["capped"] or 0,
+        "needed_behaviors": counts.needed,
+        "new_behaviors": counts.new,
+        "reuse_rate": 1 - counts.new / counts.needed if counts.needed else 1.0,
+        "sequences": counts.sequences,
+        "capped_behaviors": counts.capped,
     }

@@ -4,8 +4,8 @@ Every commit carries one JSON document, {"partitions": {key: {"input_fingerprint
 names a partition tells its state. Tables are plain (reader 1, writer 2), so that delta-rs reads and writes them too.
 
 Unusual: delta-rs reads the log, and Spark the data files it names. Spark's own reading of a small log takes three jobs
-a table, about a second, which was half of a small day. For the same reason few rows are written by delta-rs, from the
-driver; many are written by Spark. A table comes to be with its first write, which carries its properties.
+a table, about a second. For the same reason rows that are in the driver, an Arrow table, are written by delta-rs; those
+of a frame are written by Spark. A table comes to be with its first write, which carries its properties.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -24,8 +24,8 @@ from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores import delta_tables
 from bahe_tasks.stores.delta_tables import COMMIT_METADATA_KEY, TABLE_PROPERTIES, data_files, table_uri
 
-FEW_ROWS = 10_000
-"""As many may pass through the driver: a sequence of 500 events is about 50 kB."""
+Rows: TypeAlias = DataFrame | pa.Table
+"""Rows to write, wherever they are."""
 
 
 def read_delta(spark: SparkSession, tables_dir: str | Path, name: str, *, partitions: str | None = None) -> DataFrame:
@@ -42,56 +42,32 @@ def read_delta(spark: SparkSession, tables_dir: str | Path, name: str, *, partit
 
 
 def overwrite_partitions(
-    rows: DataFrame,
+    rows: Rows,
     *,
     tables_dir: str | Path,
     name: str,
     where: str,
     partitions: Mapping[str, Mapping[str, Any]],
-    may_be_few: bool = False,
 ) -> None:
-    """Replace the rows of the table that satisfy `where`, a predicate over partition columns, in one commit.
-
-    `may_be_few`: the rows are worth a look whether they are few, which computes some of them.
-    """
-    rows = _fitted(rows, name)
-    few = _few(rows) if may_be_few else None
-    if few is not None:
-        delta_tables.replace_partitions(tables_dir, name, few, predicate=where, partitions=partitions)
+    """Replace the rows of the table that satisfy `where`, a predicate over partition columns, in one commit."""
+    if isinstance(rows, pa.Table):
+        delta_tables.replace_partitions(tables_dir, name, rows, predicate=where, partitions=partitions)
     else:
         _write(rows, tables_dir, name, partitions, mode="overwrite", replaceWhere=where)
 
 
-def append_rows(
-    rows: DataFrame,
-    *,
-    tables_dir: str | Path,
-    name: str,
-    partitions: Mapping[str, Mapping[str, Any]],
-    may_be_few: bool = False,
-) -> None:
-    """Add rows that are known not to be in the table, in one commit."""
-    rows = _fitted(rows, name)
-    few = _few(rows) if may_be_few else None
-    if few is not None:
-        delta_tables.append_rows(tables_dir, name, few, partitions=partitions)
-    else:
+def append_rows(rows: Rows, *, tables_dir: str | Path, name: str, partitions: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add rows that are known not to be in the table, in one commit; no commit where there are none."""
+    if isinstance(rows, pa.Table):
+        if rows.num_rows:
+            delta_tables.append_rows(tables_dir, name, rows, partitions=partitions)
+    elif not rows.isEmpty():
         _write(rows, tables_dir, name, partitions, mode="append")
 
 
 def in_days(days: Collection[date]) -> str:
     """Return the predicate that `dt` is one of the days."""
     return f"dt IN ({', '.join(repr(str(day)) for day in sorted(days))})"
-
-
-def _fitted(rows: DataFrame, name: str) -> DataFrame:
-    return rows.select(*[F.col(column).cast(kind).alias(column) for column, kind in TABLES[name].columns])
-
-
-def _few(rows: DataFrame) -> pa.Table | None:
-    """Return the rows if they are few."""
-    found = rows.limit(FEW_ROWS + 1).toArrow()
-    return found if found.num_rows <= FEW_ROWS else None
 
 
 def _write(
@@ -104,6 +80,7 @@ def _write(
     **options: str,
 ) -> None:
     columns = TABLES[name].partition_columns
+    rows = rows.select(*[F.col(column).cast(kind).alias(column) for column, kind in TABLES[name].columns])
     # Files of even size, and one a partition where it is small.
     ready = rows.hint("rebalance", *[F.col(column) for column in columns])
     document = json.dumps({"partitions": partitions}, sort_keys=True)

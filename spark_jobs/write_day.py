@@ -10,29 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from functools import partial
 from typing import Any, NamedTuple
-
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stores.delta_tables import data_files
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.delta_partitions import append_rows, in_days, overwrite_partitions
-from spark_jobs.settle_rows import Settled
+from spark_jobs.delta_partitions import Rows, append_rows, in_days, overwrite_partitions
 from spark_jobs.side_by_side import side_by_side
 
+DayTables = Mapping[str, Rows]
+"""Everything a run is about to write, by table. Of the sources the rows of all partitions that are taken in; of
+atomic_behaviors the texts that it lacks."""
 
-class DayTables(NamedTuple):
-    """Everything a run is about to write."""
 
-    settled: Mapping[str, Settled]
-    """Per source, the rows of all partitions that are taken in."""
-    sequences: DataFrame
-    impressions: DataFrame
-    behaviors: DataFrame
-    """behavior_key, text, is_new and in_dictionary."""
-    running_sums: DataFrame
+class DerivedCounts(NamedTuple):
+    """What is counted of the derived tables."""
+
+    needed: int
+    new: int
+    without_text: int  # of the new
+    sequences: int
+    capped: int
 
 
 def write_day(
@@ -49,19 +48,12 @@ def write_day(
         return {day: {"input_fingerprint": plan.input_fingerprint, "counts": dict(counts)}}
 
     def write_texts() -> None:
-        texts = tables.behaviors.where("NOT in_dictionary")
-        if not texts.isEmpty():
-            append_rows(
-                texts,
-                tables_dir=plan.tables_dir,
-                name="atomic_behaviors",
-                partitions=record({}),
-                may_be_few=plan.is_small,
-            )
+        name = "atomic_behaviors"
+        append_rows(tables[name], tables_dir=plan.tables_dir, name=name, partitions=record({}))
 
     def write_source(source: str) -> None:
         overwrite_partitions(
-            tables.settled[source].kept,
+            tables[source],
             tables_dir=plan.tables_dir,
             name=source,
             where=in_days(plan.days_of(source)),
@@ -69,37 +61,25 @@ def write_day(
                 str(dt): {"input_fingerprint": plan.ingest.get(source, {}).get(dt, ""), "counts": counts}
                 for dt, counts in source_counts[source].items()
             },
-            may_be_few=plan.is_small,
         )
 
-    def write_derived(name: str, rows: DataFrame, counts: Mapping[str, Any]) -> None:
+    def write_derived(name: str, counts: Mapping[str, Any]) -> None:
         overwrite_partitions(
-            rows,
-            tables_dir=plan.tables_dir,
-            name=name,
-            where=in_days([plan.day]),
-            partitions=record(counts),
-            may_be_few=plan.is_small,
+            tables[name], tables_dir=plan.tables_dir, name=name, where=in_days([plan.day]), partitions=record(counts)
         )
 
-    new = tables.behaviors.where("is_new").withColumns(
-        {"dt": F.lit(plan.day), "encoder_version": F.lit(plan.encoder_version)}
-    )
-    counted = {name: {name: stage_counts[name]} for name in ("sequences", "new_behaviors")}
-    side_by_side(write_texts, lambda: _write_quarantine(tables, plan, source_counts))
+    side_by_side(write_texts, partial(_write_quarantine, tables["quarantine"], plan, source_counts))
     side_by_side(
-        lambda: write_source("items"),
-        lambda: write_source("behavior_events"),
-        lambda: write_derived("user_sequences", tables.sequences, counted["sequences"]),
-        lambda: write_derived("new_behaviors", new, counted["new_behaviors"]),
-        lambda: write_derived("running_sums", tables.running_sums, {}),
+        partial(write_source, "items"),
+        partial(write_source, "behavior_events"),
+        partial(write_derived, "user_sequences", {"sequences": stage_counts["sequences"]}),
+        partial(write_derived, "new_behaviors", {"new_behaviors": stage_counts["new_behaviors"]}),
+        partial(write_derived, "running_sums", {}),
     )
-    write_derived("impressions", tables.impressions, stage_counts)
+    write_derived("impressions", stage_counts)
 
 
-def _write_quarantine(
-    tables: DayTables, plan: DedupPlan, source_counts: Mapping[str, Mapping[date, dict[str, Any]]]
-) -> None:
+def _write_quarantine(rows: Rows, plan: DedupPlan, source_counts: Mapping[str, Mapping[date, dict[str, Any]]]) -> None:
     """Replace the quarantine of every partition taken in; no commit where there was and is none."""
     where = " OR ".join(f"(source_table = '{source}' AND {in_days(plan.days_of(source))})" for source in SOURCES)
     quarantined: dict[str, dict[str, int]] = {}
@@ -109,14 +89,12 @@ def _write_quarantine(
     nothing_new = not any(sum(by_source.values()) for by_source in quarantined.values())
     if nothing_new and not data_files(plan.tables_dir, "quarantine", partitions=where):
         return
-    frames = [tables.settled[source].quarantined.withColumn("source_table", F.lit(source)) for source in SOURCES]
     overwrite_partitions(
-        frames[0].union(frames[1]).union(frames[2]),
+        rows,
         tables_dir=plan.tables_dir,
         name="quarantine",
         where=where,
         partitions={
             dt: {"input_fingerprint": plan.input_fingerprint, "counts": counts} for dt, counts in quarantined.items()
         },
-        may_be_few=plan.is_small,
     )

@@ -14,7 +14,6 @@ from bahe_tasks.running_sums import (
     HALF_LIVES_DAYS,
     IMPRESSION_SUMS,
     MIN_RATE,
-    PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
     prior_facts,
@@ -58,44 +57,6 @@ def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
         "behavior events with a value": "user_value_n_infd",
     }
     return tuple(words for words, name in counts.items() if not (np.nan_to_num(_column(sums, name)) > 0).any())
-
-
-def token_means(
-    scope: str, row_of: np.ndarray, sums: np.ndarray, gap_s: np.ndarray, age_s: np.ndarray, *, base_rate: np.ndarray
-) -> np.ndarray:
-    """Return the part of IMPRESSION_SUMS that belongs to `scope`, token or pair, (R, columns) float64.
-
-    E tokens belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as of the impression, `gap_s` and
-    `age_s` (E,) are NaN for a token never met; `base_rate` is (R,).
-    """
-    half_lives = len(HALF_LIVES_DAYS[scope])
-    of = {name: sums[:, s * half_lives : (s + 1) * half_lives] for s, name in enumerate(STATISTICS[scope])}
-    variance = (base_rate * (1 - base_rate))[row_of, None]
-    shift = of["label_e"] / (of["label_n"] * variance + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
-    value = of["value_e"] / (of["value_n"] + PRIOR_VALUES[scope])
-    logs = [np.log1p(of["label_n"][:, 0]), np.log1p(gap_s), np.log1p(age_s)]
-    means = _means(np.concatenate([shift, value, np.stack(logs, 1)], 1), row_of, num_rows=len(base_rate))
-    extremes = [
-        _extremes(column[:, 0], row_of, take, num_rows=len(base_rate))
-        for column in (shift, value)
-        for take in (np.fmax, np.fmin)
-    ]
-    return np.concatenate([means[:, : 2 * half_lives], np.stack(extremes, 1), means[:, 2 * half_lives :]], 1)
-
-
-def _means(columns: np.ndarray, row_of: np.ndarray, *, num_rows: int) -> np.ndarray:
-    """Return the mean of each row's present numbers, (R, C); NaN where it has none."""
-    total, count = np.zeros((2, num_rows, columns.shape[1]))
-    np.add.at(total, row_of, np.nan_to_num(columns))
-    np.add.at(count, row_of, ~np.isnan(columns))
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-
-
-def _extremes(column: np.ndarray, row_of: np.ndarray, take: np.ufunc, *, num_rows: int) -> np.ndarray:
-    """Return the largest (fmax) or smallest (fmin) number of each row, (R,); NaN where it has none."""
-    found = np.full(num_rows, np.nan)
-    take.at(found, row_of, column)
-    return found
 
 
 def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:

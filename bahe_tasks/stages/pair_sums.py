@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bahe_tasks.config import Config
-from bahe_tasks.core.point_in_time import token_means
+from bahe_tasks.key_sums import token_means
 from bahe_tasks.running_sums import state_key, title_tokens
 from bahe_tasks.stages.state_as_of import StateAsOf
 from bahe_tasks.stores.delta_tables import partition_records, read_table

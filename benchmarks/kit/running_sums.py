@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bahe_tasks.core.point_in_time import token_means
+from bahe_tasks.key_sums import token_means
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,

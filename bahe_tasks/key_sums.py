@@ -1,0 +1,177 @@
+"""Fading sums of keys (`bahe_tasks.running_sums`) over one day, with numpy: the one place where they are added up.
+
+Facts add to the sums of their keys, questions ask what those were strictly before them. A fact of time t is scaled by
+2^(t / half-life), so that sums fade by one factor when they are read. Times are microseconds since the start of the day.
+
+Unusual: sums of a key are added in order of time and apart from those of other keys, so their bits do not depend on
+which keys are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from bahe_tasks.running_sums import (
+    HALF_LIVES_DAYS,
+    MIN_RATE,
+    PRIOR_LOG_ODDS_VARIANCE,
+    PRIOR_VALUES,
+    STATISTICS,
+    state_width,
+)
+
+DAY_US = 86_400_000_000
+_LONG_RUN = 256
+
+
+class KeyState(NamedTuple):
+    """Sums and sightings of K keys."""
+
+    sums: np.ndarray  # (K, state_width) float64
+    first_us: np.ndarray  # (K,) float64, when first shown, NaN = never
+    last_us: np.ndarray  # (K,) float64, when last shown, NaN = never
+
+
+class Timed(NamedTuple):
+    """E things that happen to keys."""
+
+    key: np.ndarray  # (E,) int64, the place of the key among the K
+    time_us: np.ndarray  # (E,) int64
+
+
+def half_lives_us(scope: str) -> np.ndarray:
+    """Return the half-life of each sum of a scope, (state_width,) float64 microseconds."""
+    return np.tile(np.array(HALF_LIVES_DAYS[scope]) * DAY_US, len(STATISTICS[scope]))
+
+
+def faded(sums: np.ndarray, scope: str, elapsed_us: np.ndarray) -> np.ndarray:
+    """Return sums (K, state_width) as they are `elapsed_us` (K,) later."""
+    return sums * np.exp2(-np.asarray(elapsed_us, float)[:, None] / half_lives_us(scope))
+
+
+def statistics_of(scope: str, facts: Mapping[str, np.ndarray], base_rate: float) -> np.ndarray:
+    """Return what each of F facts adds to a key of a scope, (F, statistics) float64.
+
+    `facts`, (F,) each: label (NaN: not a label), is_event, score (of an event's value, NaN: none), and what was expected of
+    its user and item at the start of the day: user_rate, item_rate, user_value, item_value.
+    """
+    label, score = facts["label"], facts["score"]
+    both = np.clip(facts["user_rate"] + facts["item_rate"] - base_rate, MIN_RATE, 1 - MIN_RATE)
+    of_user = scope == "user"
+    columns = {
+        "label_n": ~np.isnan(label),
+        "label_s": label,
+        "label_e": label - (facts["item_rate"] if of_user else both),
+        "event_n": facts["is_event"],
+        "value_n": ~np.isnan(score),
+        "value_s": score,
+        "value_e": score - facts["item_value"] - (0.0 if of_user else facts["user_value"]),
+    }
+    return np.stack([np.nan_to_num(np.asarray(columns[name], float)) for name in STATISTICS[scope]], 1)
+
+
+def key_sums(
+    scope: str, before: KeyState, facts: Timed, statistics: np.ndarray, seen: Timed, asked: Timed
+) -> tuple[KeyState, KeyState]:
+    """Return what the keys of Q questions were strictly before them, (Q, …), and the K keys at the end of the day.
+
+    `before` is the state at the start of the day; `statistics` (F, statistics) belong to `facts`; `seen` are the times
+    at which keys were shown.
+    """
+    half_lives = half_lives_us(scope)
+    order = np.lexsort((facts.time_us, facts.key))
+    fact = Timed(facts.key[order], facts.time_us[order])
+    added = np.repeat(statistics[order], len(HALF_LIVES_DAYS[scope]), axis=1)
+    added *= np.exp2(fact.time_us[:, None] / half_lives)
+    starts = np.searchsorted(fact.key, np.arange(len(before.sums) + 1))
+    totals = np.concatenate([np.zeros((1, state_width(scope))), _running(added, fact.key)])
+
+    def up_to(stop: np.ndarray, key: np.ndarray) -> np.ndarray:
+        return before.sums[key] + totals[np.where(stop > starts[key], stop, 0)]
+
+    every = np.arange(len(before.sums))
+    sums = up_to(_number_before(fact, asked), asked.key) * np.exp2(-asked.time_us[:, None] / half_lives)
+    closing = up_to(starts[1:], every) * np.exp2(-DAY_US / half_lives)
+    order = np.lexsort((seen.time_us, seen.key))
+    shown = Timed(seen.key[order], seen.time_us[order])
+    shown_from = np.searchsorted(shown.key, np.arange(len(before.sums) + 1))
+
+    def sightings(stop: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        times, any_today = np.append(shown.time_us, 0).astype(float), stop > shown_from[key]
+        first = np.where(any_today, times[np.minimum(shown_from[key], len(times) - 1)], np.nan)
+        last = np.where(any_today, times[stop - 1], np.nan)
+        return np.fmin(before.first_us[key], first), np.fmax(before.last_us[key], last)
+
+    return (
+        KeyState(sums, *sightings(_number_before(shown, asked), asked.key)),
+        KeyState(closing, *sightings(shown_from[1:], every)),
+    )
+
+
+def token_means(
+    scope: str, row_of: np.ndarray, sums: np.ndarray, gap_s: np.ndarray, age_s: np.ndarray, *, base_rate: np.ndarray
+) -> np.ndarray:
+    """Return the part of IMPRESSION_SUMS that belongs to `scope`, token or pair, (R, columns) float64.
+
+    E tokens belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as of the impression, `gap_s` and
+    `age_s` (E,) are NaN for a token never met; `base_rate` is (R,).
+    """
+    half_lives = len(HALF_LIVES_DAYS[scope])
+    of = {name: sums[:, s * half_lives : (s + 1) * half_lives] for s, name in enumerate(STATISTICS[scope])}
+    variance = (base_rate * (1 - base_rate))[row_of, None]
+    shift = of["label_e"] / (of["label_n"] * variance + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
+    value = of["value_e"] / (of["value_n"] + PRIOR_VALUES[scope])
+    logs = [np.log1p(of["label_n"][:, 0]), np.log1p(gap_s), np.log1p(age_s)]
+    means = _means(np.concatenate([shift, value, np.stack(logs, 1)], 1), row_of, num_rows=len(base_rate))
+    extremes = [
+        _extremes(column[:, 0], row_of, take, num_rows=len(base_rate))
+        for column in (shift, value)
+        for take in (np.fmax, np.fmin)
+    ]
+    return np.concatenate([means[:, : 2 * half_lives], np.stack(extremes, 1), means[:, 2 * half_lives :]], 1)
+
+
+def _number_before(events: Timed, asked: Timed) -> np.ndarray:
+    """Return how many of the events, sorted by key and time, stand before each question: (Q,), itself left out."""
+    keys, times = (np.concatenate([a, b]) for a, b in zip(events, asked, strict=True))
+    is_event = np.arange(len(keys)) < len(events.key)
+    order = np.lexsort((is_event, times, keys))  # at one time questions come first
+    found = np.empty(len(keys), np.int64)
+    found[order] = np.cumsum(is_event[order])
+    return found[len(events.key) :]
+
+
+def _running(values: np.ndarray, sorted_key: np.ndarray) -> np.ndarray:
+    """Return the running sums of `values` (F, C) within each run of equal keys, in place."""
+    begins = (
+        np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]]) if len(sorted_key) else np.zeros(0, np.int64)
+    )
+    lengths = np.diff(np.append(begins, len(sorted_key)))
+    for begin, length in zip(begins[lengths > _LONG_RUN], lengths[lengths > _LONG_RUN], strict=True):
+        np.cumsum(values[begin : begin + length], axis=0, out=values[begin : begin + length])
+    short = lengths <= _LONG_RUN
+    begins, lengths = begins[short], lengths[short]
+    by_length = np.argsort(-lengths, kind="stable")
+    begins, lengths = begins[by_length], lengths[by_length]
+    for place in range(1, int(lengths.max(initial=0))):
+        at = begins[: np.searchsorted(-lengths, -place)] + place  # runs that are longer than `place`
+        values[at] += values[at - 1]
+    return values
+
+
+def _means(columns: np.ndarray, row_of: np.ndarray, *, num_rows: int) -> np.ndarray:
+    """Return the mean of each row's present numbers, (R, C); NaN where it has none."""
+    total, count = np.zeros((2, num_rows, columns.shape[1]))
+    np.add.at(total, row_of, np.nan_to_num(columns))
+    np.add.at(count, row_of, ~np.isnan(columns))
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _extremes(column: np.ndarray, row_of: np.ndarray, take: np.ufunc, *, num_rows: int) -> np.ndarray:
+    """Return the largest (fmax) or smallest (fmin) number of each row, (R,); NaN where it has none."""
+    found = np.full(num_rows, np.nan)
+    take.at(found, row_of, column)
+    return found

@@ -1,0 +1,86 @@
+"""Arrow columns as numpy arrays, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Column: TypeAlias = pa.ChunkedArray | pa.Array
+
+
+def whole(column: Column) -> pa.Array:
+    """Return a column as one array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def micros(times: Column, *, absent: int = 0) -> np.ndarray:
+    """Return timestamps as microseconds since 1970, int64; null is `absent`."""
+    return np.asarray(pc.fill_null(times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), absent))
+
+
+def day_numbers(days: Column) -> np.ndarray:
+    """Return dates as days since 1970, int64; none may be null."""
+    return np.asarray(days.cast(pa.date32()).cast(pa.int32()), np.int64)
+
+
+def day_number(day: date) -> int:
+    """Return a date as days since 1970."""
+    return (day - date(1970, 1, 1)).days
+
+
+def present(column: Column) -> np.ndarray:
+    """Return where a column is not null."""
+    return np.asarray(pc.is_valid(whole(column)))
+
+
+def floats(numbers: Column) -> np.ndarray:
+    """Return numbers as float64, null as NaN."""
+    return np.asarray(pc.fill_null(numbers.cast(pa.float64()), np.nan))
+
+
+def numbered(texts: Column) -> tuple[np.ndarray, list[str]]:
+    """Return for each text its place among the distinct ones in sorted order, -1 for null, and those."""
+    encoded = pc.dictionary_encode(whole(texts).cast(pa.string()))
+    distinct = encoded.dictionary.to_pylist()
+    order = sorted(range(len(distinct)), key=distinct.__getitem__)
+    rank = np.empty(len(distinct) + 1, np.int64)
+    rank[order], rank[-1] = np.arange(len(distinct)), -1
+    return rank[np.asarray(pc.fill_null(encoded.indices, len(distinct)), np.int64)], [distinct[n] for n in order]
+
+
+def lists(values: pa.Array, lengths: np.ndarray) -> pa.ListArray:
+    """Return consecutive values as lists of the given lengths."""
+    return pa.ListArray.from_arrays(pa.array(_offsets(lengths)), values)
+
+
+def maps(keys: pa.Array, values: pa.Array, lengths: np.ndarray) -> pa.MapArray:
+    """Return consecutive entries as maps of the given sizes."""
+    return pa.MapArray.from_arrays(pa.array(_offsets(lengths)), keys, values)
+
+
+def nullable(numbers: np.ndarray) -> pa.Array:
+    """Return numbers as doubles, NaN as null."""
+    return pa.array(numbers, pa.float64(), mask=np.isnan(numbers))
+
+
+def repeated(value: Any, kind: pa.DataType, count: int) -> pa.Array:
+    """Return a column of one value."""
+    return pa.repeat(pa.scalar(value, kind), count)
+
+
+def runs(*sorted_columns: np.ndarray) -> np.ndarray:
+    """Return where rows differ from the row before in any of the columns: the first row of each run, (R,) bool."""
+    begins = np.zeros(len(sorted_columns[0]), bool)
+    begins[:1] = True
+    for column in sorted_columns:
+        begins[1:] |= column[1:] != column[:-1]
+    return begins
+
+
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
