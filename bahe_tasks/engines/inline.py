@@ -73,6 +73,13 @@ def run_day(
     return outcome("done")
 
 
+def for_days(count: int, config: Config) -> Config:
+    """Return the configuration with the JVM that suits so many days in one process, unless it names one."""
+    if count < _MANY_DAYS or config.spark.jvm_options:
+        return config
+    return replace(config, spark=replace(config.spark, jvm_options=FOR_MANY_DAYS))
+
+
 def run_backfill(
     first: date,
     last: date,
@@ -83,8 +90,7 @@ def run_backfill(
     progress: Progress | None = None,
 ) -> Iterator[DayOutcome]:
     """Run the days oldest first, both ends included, and go on after a day that was refused or failed."""
-    if (last - first).days + 1 >= _MANY_DAYS and not config.spark.jvm_options:
-        config = replace(config, spark=replace(config.spark, jvm_options=FOR_MANY_DAYS))
+    config = for_days((last - first).days + 1, config)
     for day in days_between(first, last):
         try:
             yield run_day(day, config, force=force, accept_reason=accept_reason, progress=progress)
