@@ -4,8 +4,10 @@ from datetime import date
 
 import pyarrow as pa
 
+from bahe_tasks.stages.gate_record import record_results
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import replace_partitions
+from bahe_tasks.stores.expectations import ExpectationResult
 
 
 def write_rows(config, table, rows, *, partition="dt"):
@@ -22,6 +24,12 @@ def write_rows(config, table, rows, *, partition="dt"):
         predicate=f"{partition} = '{key}'",
         partitions={str(key): {"input_fingerprint": "f", "counts": {}}},
     )
+
+
+def refuse(config, day: date) -> None:
+    """Record that the day's inputs were refused."""
+    failed = ExpectationResult("rows", "failed", observed="0", required="some")
+    record_results(config, day, "validate_inputs", [failed], model_version=None, input_fingerprint="f")
 
 
 def impression(day: date, number: int, user: str, item: str, **ends: int) -> dict:

@@ -16,6 +16,11 @@ from transformers import PreTrainedModel
 
 from bahe_tasks.core.llm_parts import LlmParts, Trace, UnsplittableArchitectureError, find_parts, is_vectors
 
+_Architecture = tuple[str, str]
+"""Class and configuration, which decide both of what is remembered of it."""
+_parts: dict[_Architecture, LlmParts] = {}
+_scales: dict[_Architecture, float] = {}
+
 
 class LayerCountError(ValueError):
     """More shallow layers were asked for than the LLM has layers."""
@@ -43,11 +48,13 @@ def cut(llm: PreTrainedModel, num_shallow_layers: int) -> tuple[PreTrainedModel,
             f"encoder.num_shallow_layers is {num_shallow_layers}, but {type(llm).__name__} has {total} layers: "
             f"set it between 0 and {total}"
         )
-    parts = find_parts(llm)
+    architecture = type(llm).__name__, llm.config.to_json_string()
+    parts = _parts.get(architecture) or find_parts(llm)
     before = {path: llm.get_submodule(path) for path in parts.before}
     for path in (*parts.before, *parts.unused):
         llm.set_submodule(path, AddsNothing())
-    scale = _input_scale(llm, parts)
+    scale = _scales[architecture] if architecture in _scales else _input_scale(llm, parts)
+    _parts[architecture], _scales[architecture] = parts, scale
     layers = llm.get_submodule(parts.layers)
     llm.set_submodule(parts.layers, nn.ModuleList())
     shallow = copy.deepcopy(llm)  # what is left by now is small: final norm, rotary frequencies

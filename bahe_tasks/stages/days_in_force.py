@@ -10,18 +10,13 @@ from datetime import date, timedelta
 
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
-from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stages.gate_record import is_refused, recorded_days
+from bahe_tasks.stores.delta_tables import partition_records
 
 
 def refused_days(config: Config) -> frozenset[date]:
     """Return the days whose inputs were refused and not accepted by hand."""
-    results = read_table(
-        config.tables_dir, "gate_results", columns=["dt", "outcome"], partitions="stage = 'validate_inputs'"
-    )
-    outcomes: dict[date, set[str]] = {}
-    for row in results.to_pylist():
-        outcomes.setdefault(row["dt"], set()).add(row["outcome"])
-    return frozenset(day for day, seen in outcomes.items() if seen & {"failed", "errored"} and "accepted" not in seen)
+    return frozenset(day for day, outcomes in recorded_days(config, "validate_inputs").items() if is_refused(outcomes))
 
 
 def readable_partitions(first: date, last: date, config: Config) -> str:

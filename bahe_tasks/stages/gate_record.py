@@ -41,6 +41,13 @@ def recorded_outcomes(config: Config, day: date, stage: Stage, input_fingerprint
     return record.counts if record is not None and record.input_fingerprint == input_fingerprint else None
 
 
+def recorded_days(config: Config, stage: Stage) -> dict[date, dict[str, str]]:
+    """Return expectation → outcome of each day that the stage has judged, as the commits say."""
+    records = partition_records(config.tables_dir, "gate_results")
+    keys = {key: key.partition("/") for key in records}
+    return {date.fromisoformat(day): records[key].counts for key, (day, _, of) in keys.items() if of == stage}
+
+
 def record_key(day: date | str, stage: Stage) -> str:
     """Return the key under which a commit of gate_results names the day and stage."""
     return f"{day}/{stage}"

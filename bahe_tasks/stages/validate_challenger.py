@@ -26,6 +26,7 @@ from bahe_tasks.stages.window import read_window
 from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
+from bahe_tasks.stores.fine_tune_runs import log_metrics
 from bahe_tasks.stores.gate_frames import ChallengerMetrics, embedding_frames
 from bahe_tasks.stores.gate_results import not_enough_evidence
 from bahe_tasks.stores.gate_suites import challenger_suites, embedding_suites
@@ -74,9 +75,8 @@ def _judge(
     window = read_window(day, config)
     mapped = map_window(window, window.used(config), config, encoder_version=encoder_version(config.encoder))
     metrics = challenger_metrics(window, mapped, config, model, parent)
-    for name, value in vars(metrics).items():
-        if value is not None:
-            registry.client.log_metric(challenger.run_id, f"gate_{name}", float(value))
+    judged_by = {f"gate_{name}": float(value) for name, value in vars(metrics).items() if value is not None}
+    log_metrics(registry, challenger.run_id, judged_by)
     asked, without_evidence = challenger_suites(metrics, gate=config.gate)
     frames = {**_embedding_frames(day, config, mapped), "challenger": metrics.frame()}
     suites = {**embedding_suites(model.deep.width), **asked}

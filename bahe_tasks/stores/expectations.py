@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -62,18 +63,23 @@ def validate(
     day: date,
     stage: Literal["validate_inputs", "validate_challenger"],
 ) -> list[ExpectationResult]:
-    """Run each suite over the frame of its name; return a result per expectation, in their order, and write Data Docs.
+    """Run each suite over the frame of its name; return a result per expectation, in their order, and keep the results.
 
-    A suite without a frame, or one Great Expectations gives no answer to, comes back as errored.
+    Data Docs are written when the gate of the model ends, or when something stops. A suite without a frame, or one Great
+    Expectations gives no answer to, comes back as errored.
     """
     import great_expectations as gx
     from great_expectations.core.run_identifier import RunIdentifier
 
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     run = RunIdentifier(run_name=f"{day}-{stage}", run_time=start_of(day))
-    context = _context(_month_dir(gx_dir, day).resolve())
-    for stale in _kept(context, f"{day}-{stage}"):  # an earlier run of the day may have had other suites
-        context.validation_results_store.remove_key(stale)
+    folder = _month_dir(gx_dir, day).resolve()
+    context = _context(folder)
+    for stale in _kept(context):  # an earlier run of the day may have had other suites
+        if stale.run_id.run_name == run.run_name:
+            context.validation_results_store.remove_key(stale)
+    for pages in _pages(folder).get(str(run.run_name), ()):
+        shutil.rmtree(pages)
     source = context.data_sources.add_pandas("day")
     found: list[ExpectationResult] = []
     for name, expectations in suites.items():
@@ -93,7 +99,9 @@ def validate(
             _result(name, expectation, answers.get(expectation.id), frame=frames[name])
             for expectation in suite.expectations
         ]
-    context.build_data_docs(resource_identifiers=_kept(context, f"{day}-{stage}"))
+    if stage == "validate_challenger" or stops(found):
+        shown = _pages(folder)
+        context.build_data_docs(resource_identifiers=[k for k in _kept(context) if k.run_id.run_name not in shown])
     return found
 
 
@@ -152,10 +160,17 @@ def _observed(result: Any) -> str:
     return text + (": " + ", ".join(str(value) for value in examples[:_SHOWN_VALUES]) if examples else "")
 
 
-def _kept(context: EphemeralDataContext, run_name: str) -> list[ValidationResultIdentifier]:
-    """Return the keys of the stored results of one run."""
-    keys = cast("list[ValidationResultIdentifier]", context.validation_results_store.list_keys())
-    return [key for key in keys if key.run_id.run_name == run_name]
+def _kept(context: EphemeralDataContext) -> list[ValidationResultIdentifier]:
+    """Return the keys of the stored results of the month."""
+    return cast("list[ValidationResultIdentifier]", context.validation_results_store.list_keys())
+
+
+def _pages(folder: Path) -> dict[str, set[Path]]:
+    """Return the folders of the pages of each run of the month, by its name: …/SUITE/RUN/TIME/BATCH.html."""
+    found: dict[str, set[Path]] = {}
+    for page in (folder / "data_docs" / "validations").rglob("*.html"):
+        found.setdefault(page.parent.parent.name, set()).add(page.parent.parent)
+    return found
 
 
 def _month_dir(gx_dir: Path, day: date) -> Path:

@@ -91,6 +91,14 @@ def log_fine_tune_run(
     return run_id
 
 
+def log_metrics(registry: Registry, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Add metrics to a run, finished or not."""
+    from mlflow.entities import Metric
+
+    time_ms = registry.client.get_run(run_id).info.start_time
+    registry.client.log_batch(run_id, metrics=[Metric(name, value, time_ms, 0) for name, value in metrics.items()])
+
+
 def _log_numbers(
     registry: Registry,
     run_id: str,

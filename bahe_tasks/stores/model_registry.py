@@ -99,10 +99,17 @@ def versions(registry: Registry) -> list[ModelVersion]:
 
 def version_of(registry: Registry, version: int) -> ModelVersion:
     """Return one version. Raises `VersionNotFoundError`."""
-    found = next((v for v in versions(registry) if v.version == version), None)
-    if found is None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = registry.client.get_model_version(registry.model_name, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        found = None
+    if found is None or not found.tags.get("input_fingerprint"):
         raise VersionNotFoundError(f"{registry.model_name} has no version {version} in {registry.tracking_uri}")
-    return found
+    return _read(found)
 
 
 def champion(registry: Registry) -> ModelVersion | None:

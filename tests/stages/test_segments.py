@@ -4,7 +4,7 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
-from predicted_days import impression, prediction, write_rows
+from predicted_days import impression, prediction, refuse, write_rows
 
 from bahe_tasks.config import Config, SequencesConfig
 from bahe_tasks.stages.segments import UNKNOWN, segments_of, value_names
@@ -75,8 +75,7 @@ def test_one_impression_id_on_two_days_is_two_impressions(config):
 
 def test_a_refused_day_is_not_counted(config):
     write_rows(config, "impressions", [impression(D1, 0, "ann", "i")])
-    result = {"dt": D1, "stage": "validate_inputs", "expectation": "rows", "outcome": "failed"}
-    write_rows(config, "gate_results", [result])
+    refuse(config, D1)
     found = segments_of(predictions(prediction(D2, 0, "ann", "i", 0, 0.5)), config)
     assert (found["user_impressions"][0], found["history_length"][0]) == ("0", UNKNOWN)
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from handmade_sums_log import FIRST, random_log
-from predicted_days import write_rows
+from predicted_days import refuse
 from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
 
 from bahe_tasks.config import Config, LandingConfig, NumbersConfig, SparkConfig
@@ -65,8 +65,7 @@ class Home:
         return sorted(map(str, read_table(self.config.tables_dir, table).to_pylist()))
 
     def refuse(self, day: int) -> None:
-        row = {"dt": day_of(day), "stage": "validate_inputs", "expectation": "rows", "outcome": "failed"}
-        write_rows(self.config, "gate_results", [row])
+        refuse(self.config, day_of(day))
 
 
 def instant(time_us: int) -> str:

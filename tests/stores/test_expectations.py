@@ -83,6 +83,23 @@ def test_data_docs_list_the_days_of_the_month_and_show_what_failed(gxe, tmp_path
     assert "label" in page.read_text(encoding="utf-8")
 
 
+def test_pages_of_inputs_that_passed_come_with_those_of_the_model(gxe, tmp_path):
+    def names():
+        return {page.parent.parent.name for page in (tmp_path / "2013-09" / "data_docs").rglob("day-*.html")}
+
+    asked = {"impressions": [gxe.ExpectColumnValuesToNotBeNull(column="user_id")]}
+    run(asked, tmp_path)
+    assert names() == set()
+    validate({"impressions": FRAME}, asked, gx_dir=tmp_path, day=NEXT, stage="validate_challenger")
+    assert names() == {"2013-09-24-validate_inputs", "2013-09-25-validate_challenger"}
+    run(asked, tmp_path)
+    assert names() == {"2013-09-25-validate_challenger"}
+    validate({"impressions": FRAME}, asked, gx_dir=tmp_path, day=DAY, stage="validate_challenger")
+    assert names() == {f"2013-09-24-{stage}" for stage in ("validate_inputs", "validate_challenger")} | {
+        "2013-09-25-validate_challenger"
+    }
+
+
 def test_a_stage_run_again_replaces_what_it_left(gxe, tmp_path):
     run({"impressions": [gxe.ExpectColumnValuesToNotBeNull(column="user_id")]}, tmp_path)
     items = {"items": pd.DataFrame({"item_id": ["i"]})}
