@@ -3,8 +3,8 @@
 Facts add to the sums of their keys, questions ask what those were strictly before them. A fact of time t is scaled by
 2^(t / half-life), so that sums fade by one factor when they are read. Times are microseconds since the start of the day.
 
-Unusual: sums of a key are added in order of time and apart from those of other keys, so their bits do not depend on
-which keys are computed together.
+Unusual: sums of a key are added in order of time, facts of one time in that of what they add, and apart from those of
+other keys. So their bits depend neither on which keys are computed together nor on the order of rows.
 """
 
 from __future__ import annotations
@@ -81,33 +81,33 @@ def key_sums(
     `before` is the state at the start of the day; `statistics` (F, statistics) belong to `facts`; `seen` are the times
     at which keys were shown.
     """
-    half_lives = half_lives_us(scope)
-    order = np.lexsort((facts.time_us, facts.key))
-    fact = Timed(facts.key[order], facts.time_us[order])
+    half_lives, every = half_lives_us(scope), np.arange(len(before.sums) + 1)
+    (fact_code, seen_code, asked_code), from_key = _codes(facts, seen, asked, num_keys=len(before.sums))
+    order = _by_code(fact_code, statistics)
     added = np.repeat(statistics[order], len(HALF_LIVES_DAYS[scope]), axis=1)
-    added *= np.exp2(fact.time_us[:, None] / half_lives)
-    starts = np.searchsorted(fact.key, np.arange(len(before.sums) + 1))
-    totals = np.concatenate([np.zeros((1, state_width(scope))), _running(added, fact.key)])
+    added *= np.exp2(facts.time_us[order, None] / half_lives)
+    fact_code = fact_code[order]
+    starts = np.searchsorted(fact_code, from_key)
+    totals = np.concatenate([np.zeros((1, state_width(scope))), _running(added, starts)])
 
     def up_to(stop: np.ndarray, key: np.ndarray) -> np.ndarray:
         return before.sums[key] + totals[np.where(stop > starts[key], stop, 0)]
 
-    every = np.arange(len(before.sums))
-    sums = up_to(_number_before(fact, asked), asked.key) * np.exp2(-asked.time_us[:, None] / half_lives)
-    closing = up_to(starts[1:], every) * np.exp2(-DAY_US / half_lives)
-    order = np.lexsort((seen.time_us, seen.key))
-    shown = Timed(seen.key[order], seen.time_us[order])
-    shown_from = np.searchsorted(shown.key, np.arange(len(before.sums) + 1))
+    sums = up_to(np.searchsorted(fact_code, asked_code), asked.key) * np.exp2(-asked.time_us[:, None] / half_lives)
+    closing = up_to(starts[1:], every[:-1]) * np.exp2(-DAY_US / half_lives)
+    order = np.argsort(seen_code, kind="stable")
+    seen_code, shown_us = seen_code[order], np.append(seen.time_us[order], 0).astype(float)
+    shown_from = np.searchsorted(seen_code, from_key)
 
     def sightings(stop: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        times, any_today = np.append(shown.time_us, 0).astype(float), stop > shown_from[key]
-        first = np.where(any_today, times[np.minimum(shown_from[key], len(times) - 1)], np.nan)
-        last = np.where(any_today, times[stop - 1], np.nan)
+        any_today = stop > shown_from[key]
+        first = np.where(any_today, shown_us[shown_from[key]], np.nan)
+        last = np.where(any_today, shown_us[stop - 1], np.nan)
         return np.fmin(before.first_us[key], first), np.fmax(before.last_us[key], last)
 
     return (
-        KeyState(sums, *sightings(_number_before(shown, asked), asked.key)),
-        KeyState(closing, *sightings(shown_from[1:], every)),
+        KeyState(sums, *sightings(np.searchsorted(seen_code, asked_code), asked.key)),
+        KeyState(closing, *sightings(shown_from[1:], every[:-1])),
     )
 
 
@@ -134,22 +134,31 @@ def token_means(
     return np.concatenate([means[:, : 2 * half_lives], np.stack(extremes, 1), means[:, 2 * half_lives :]], 1)
 
 
-def _number_before(events: Timed, asked: Timed) -> np.ndarray:
-    """Return how many of the events, sorted by key and time, stand before each question: (Q,), itself left out."""
-    keys, times = (np.concatenate([a, b]) for a, b in zip(events, asked, strict=True))
-    is_event = np.arange(len(keys)) < len(events.key)
-    order = np.lexsort((is_event, times, keys))  # at one time questions come first
-    found = np.empty(len(keys), np.int64)
-    found[order] = np.cumsum(is_event[order])
-    return found[len(events.key) :]
+def _codes(*happenings: Timed, num_keys: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return numbers in the order of (key, time) for what happens, and the least such number of each of K + 1 keys."""
+    times = [timed.time_us for timed in happenings]
+    first = min((int(of.min()) for of in times if len(of)), default=0)
+    bits = (max((int(of.max()) for of in times if len(of)), default=0) - first).bit_length()
+    if bits + num_keys.bit_length() > 62:  # then places among the distinct times will do
+        distinct = np.unique(np.concatenate(times))
+        times, first, bits = [np.searchsorted(distinct, of) for of in times], 0, len(distinct).bit_length()
+    codes = [(timed.key << bits) + (of - first) for timed, of in zip(happenings, times, strict=True)]
+    return codes, np.arange(num_keys + 1) << bits
 
 
-def _running(values: np.ndarray, sorted_key: np.ndarray) -> np.ndarray:
-    """Return the running sums of `values` (F, C) within each run of equal keys, in place."""
-    begins = (
-        np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]]) if len(sorted_key) else np.zeros(0, np.int64)
-    )
-    lengths = np.diff(np.append(begins, len(sorted_key)))
+def _by_code(codes: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+    """Return the order of facts (F,) by code, of equal ones by their statistics (F, S)."""
+    order = np.argsort(codes, kind="stable")
+    same = np.r_[False, codes[order[1:]] == codes[order[:-1]]][: len(order)]
+    tied = np.flatnonzero(same | np.append(same[1:], False)[: len(order)])
+    among = order[tied]
+    order[tied] = among[np.lexsort((*statistics[among].T, codes[among]))]
+    return order
+
+
+def _running(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the running sums of `values` (F, C) within each run [starts[k], starts[k + 1]), in place."""
+    begins, lengths = starts[:-1], np.diff(starts)
     for begin, length in zip(begins[lengths > _LONG_RUN], lengths[lengths > _LONG_RUN], strict=True):
         np.cumsum(values[begin : begin + length], axis=0, out=values[begin : begin + length])
     short = lengths <= _LONG_RUN

@@ -51,7 +51,7 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     The counts are those of the day: per source and, beside them, those of impressions and of the derived tables.
     Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`.
     """
-    with interpreted(spark, enabled=plan.is_small):
+    with interpreted(spark, enabled=plan.is_tiny):
         return _dedup(spark, plan)
 
 

@@ -8,8 +8,13 @@ late still has histories and titles.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
@@ -18,14 +23,16 @@ from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
 from bahe_tasks.stages.errors import NothingLandedError
-from bahe_tasks.state_cover import state_cover
-from bahe_tasks.stores.delta_tables import partition_records
+from bahe_tasks.state_cover import days_to_merge, state_cover
+from bahe_tasks.stores.delta_tables import count_stored, partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.session import spark_session
 
-_SMALL_BYTES = 8_000_000
-"""A landing of about ten thousand rows or fewer."""
+_SMALL_ROWS, _SMALL_STATE_ROWS = 200_000, 2_000_000
+"""Landed rows, and rows of earlier running sums taken over, that the driver holds in about a gigabyte."""
+_TINY_ROWS = 20_000
+_BYTES_A_LINE = 100
 
 
 def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -56,6 +63,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
     if record is not None and record.input_fingerprint == stage_fingerprint and not force:
         counts = record.counts
     else:
+        landed_rows = _landed_rows(config, ingest)
         plan = DedupPlan(
             day=day,
             tables_dir=tables_dir,
@@ -68,7 +76,8 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             sequences=config.sequences,
             numbers=config.numbers,
             state_days=state_days,
-            is_small=_landed_bytes(config, ingest) <= _SMALL_BYTES,
+            is_small=landed_rows <= _SMALL_ROWS and _fits_driver(day, config, state_days=state_days),
+            is_tiny=landed_rows <= _TINY_ROWS,
             input_fingerprint=stage_fingerprint,
         )
         counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
@@ -102,11 +111,29 @@ def _partitions_to_read(
     return ingest, history
 
 
-def _landed_bytes(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> int:
+def _landed_rows(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> int:
+    """Return about how many rows are taken in."""
     files = [
         file for source, days in ingest.items() for d in days for file in landed_files(config.landing_dir, source, d)
     ]
-    return sum(file.stat().st_size for file in files)
+    return sum(_rows_of(file) for file in files)
+
+
+def _rows_of(file: Path) -> int:
+    if file.suffix == ".parquet":
+        with suppress(pa.ArrowInvalid):  # the job says what is wrong with it
+            return int(pq.read_metadata(file).num_rows)
+    return file.stat().st_size // _BYTES_A_LINE
+
+
+def _fits_driver(day: date, config: Config, *, state_days: Sequence[date]) -> bool:
+    """Return whether the driver can hold what the day's running sums are made of besides what lands."""
+    tables_dir = config.tables_dir
+    if not state_days:  # all that was ever taken in is counted
+        return sum(count_stored(tables_dir, name) for name in ("behavior_events", "impressions")) <= _SMALL_ROWS
+    taken_over = days_to_merge(day, state_days)
+    partitions = f"dt IN ({', '.join(repr(str(d)) for d in taken_over)})" if taken_over else "false"
+    return count_stored(tables_dir, "running_sums", partitions=partitions) <= _SMALL_STATE_ROWS
 
 
 def _counted_inputs(

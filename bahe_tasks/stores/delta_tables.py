@@ -135,6 +135,12 @@ def data_files(tables_dir: Path | str, name: str, *, partitions: str | None = No
     return sorted(f"{table_uri(tables_dir, name)}/{file}" for file in dataset.files) if dataset is not None else []
 
 
+def count_stored(tables_dir: Path | str, name: str, *, partitions: str | None = None) -> int:
+    """Return the number of rows of some partitions; 0 for a table that does not exist."""
+    dataset = _dataset(tables_dir, name, partitions=partitions)
+    return 0 if dataset is None else int(dataset.count_rows())
+
+
 def replace_partitions(
     tables_dir: Path | str,
     name: str,

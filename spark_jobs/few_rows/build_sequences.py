@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from bahe_tasks.config import SequencesConfig
 from bahe_tasks.key_sums import DAY_US
-from spark_jobs.few_rows.columns import floats, lists, maps, micros, numbered, runs, whole
+from spark_jobs.arrow_columns import floats, lists, maps, micros, numbered, runs, whole
 
 EVENT_COLUMNS = ("dt", "user_id", "feature", "occurred_at", "behavior_key", "value", "item_id")
 

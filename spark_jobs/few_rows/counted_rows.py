@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.running_sums import state_key, title_tokens
+from spark_jobs.arrow_columns import day_number, day_numbers, floats, micros, numbered, present, repeated
 from spark_jobs.counted_rows import start_us
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.few_rows.columns import day_number, day_numbers, floats, micros, numbered, present, repeated
 
 COUNTED_IMPRESSION_COLUMNS = (
     *("dt", "user_id", "item_id", "shown_at", "label", "label_known_at", "label_date", "is_late", "title"),

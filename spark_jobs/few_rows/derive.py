@@ -13,10 +13,10 @@ from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import read_table
+from spark_jobs.arrow_columns import day_numbers, micros, present, repeated
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days
 from spark_jobs.few_rows.build_sequences import EVENT_COLUMNS, build_sequences
-from spark_jobs.few_rows.columns import day_numbers, micros, present, repeated
 from spark_jobs.few_rows.counted_rows import COUNTED_EVENT_COLUMNS, COUNTED_IMPRESSION_COLUMNS, counted_rows
 from spark_jobs.few_rows.gather_behaviors import gather_behaviors
 from spark_jobs.few_rows.look_up_items import look_up_items

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.stores.arrow_types import arrow_type
+from spark_jobs.arrow_columns import day_numbers, micros
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.few_rows.columns import day_numbers, micros
 from spark_jobs.few_rows.readable import readable
 
 _COLUMNS = ("dt", "item_id", "updated_at", "title_key", "title", "cat", "num")

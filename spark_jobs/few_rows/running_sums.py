@@ -10,28 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.key_sums import DAY_US, KeyState, Timed, faded, key_sums, statistics_of, token_means
+from bahe_tasks.key_sums import DAY_US, statistics_of
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     HALF_LIVES_DAYS,
-    IMPRESSION_SUMS,
     MAX_VALUE_SCORE,
     PRIOR_VALUES,
     STATISTICS,
     prior_facts,
     state_key,
-    state_width,
 )
-from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import read_table
-from spark_jobs.counted_rows import start_us
+from spark_jobs.arrow_columns import day_numbers, repeated, runs
 from spark_jobs.day_scalars import DayScalars, scalars_of
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days
-from spark_jobs.few_rows.columns import day_number, day_numbers, lists, micros, nullable, present, repeated, runs
 from spark_jobs.few_rows.counted_rows import CountedRows
-
-_STATE = pa.schema([field for field in arrow_schema("running_sums") if field.name != "dt"])
+from spark_jobs.scope_sums import STATE, KeyedRows, impression_part, scope_sums, state_rows, sums_before, sums_column
 
 
 class DaySums(NamedTuple):
@@ -47,42 +42,33 @@ def running_sums(plan: DedupPlan, rows: CountedRows, *, num_impressions: int) ->
     """Return the sums of the day's impressions and the state at its end."""
     before = _state_before(plan, rows)
     scalars = scalars_of(_added(rows) + _known(before), day=plan.day)
-    facts = _facts(plan, rows, before, scalars)
+    facts = _facts(rows, before, scalars)
     asked = np.flatnonzero(rows.asked >= 0)
-    parts, state = [np.full((len(asked), 1), scalars.base_rate)], []
+    parts, state = [np.full((len(asked), 1), scalars.base_rate)], [_scalar_rows(scalars)]
     for scope in STATISTICS:
         row, key = rows.keys[scope]
-        keys, at = np.unique(key, return_inverse=True)
-        at = at.reshape(-1)
-        is_fact, is_seen, is_asked = rows.is_fact[row], rows.is_seen[row], rows.asked[row] >= 0
-        statistics = statistics_of(scope, facts, scalars.base_rate)  # of every row, as if it were a fact
-        question = Timed(at[is_asked], rows.seen_us[row[is_asked]])
-        answers, closing = key_sums(
-            scope,
-            _opening(plan, scope, keys, before),
-            Timed(at[is_fact], rows.fact_us[row[is_fact]]),
-            statistics[row[is_fact]],
-            Timed(at[is_seen], rows.seen_us[row[is_seen]]),
-            question,
+        is_asked = rows.asked[row] >= 0
+        keyed = KeyedRows(
+            key=key,
+            fact_us=rows.fact_us[row],
+            is_fact=rows.is_fact[row],
+            seen_us=rows.seen_us[row],
+            is_seen=rows.is_seen[row],
+            is_asked=is_asked,
+            statistics=statistics_of(scope, facts, scalars.base_rate)[row],
         )
-        gap_s, age_s = ((question.time_us - times) / 1e6 for times in (answers.last_us, answers.first_us))
-        of_row = np.searchsorted(asked, row[is_asked])
-        if scope in ("user", "item"):
-            parts.append(np.concatenate([answers.sums, gap_s[:, None], age_s[:, None]], 1)[np.argsort(of_row)])
-        else:
-            base_rate = np.full(len(asked), scalars.base_rate)
-            parts.append(token_means(scope, of_row, answers.sums, gap_s, age_s, base_rate=base_rate))
-        state.append(_state_rows(plan, scope, keys, closing, rows.owners))
-    return DaySums(
-        _of_impressions(np.concatenate(parts, 1), rows.asked[asked], num_impressions),
-        _merged(plan, [*state, _scalar_rows(scalars)]),
-    )
+        sums = scope_sums(scope, keyed, before.filter(pc.field("scope") == scope), day=plan.day)
+        row_of = np.searchsorted(asked, row[is_asked])
+        parts.append(impression_part(scope, sums.answers, row_of, num_rows=len(asked), base_rate=scalars.base_rate))
+        owners = [rows.owners[key] if scope == "pair" else None for key in sums.keys.tolist()]
+        state.append(state_rows(scope, sums, owners, day=plan.day))
+    return DaySums(_of_impressions(np.concatenate(parts, 1), rows.asked[asked], num_impressions), _merged(plan, state))
 
 
 def _state_before(plan: DedupPlan, rows: CountedRows) -> pa.Table:
     """Return the newest row of each key that the day touches."""
     if not plan.state_days:
-        return _STATE.empty_table()
+        return STATE.empty_table()
     keys = [key for _, key in rows.keys.values()]
     more = [state_key("all"), *(state_key("feature", feature) for feature in rows.features)]
     touched = pa.array(np.unique(np.concatenate([*keys, np.array(more, np.int64)])))
@@ -91,8 +77,8 @@ def _state_before(plan: DedupPlan, rows: CountedRows) -> pa.Table:
 
 def _state_of(plan: DedupPlan, days: Collection[date], *, filters: pc.Expression | None = None) -> pa.Table:
     return read_table(
-        plan.tables_dir, "running_sums", columns=_STATE.names, partitions=in_days(days), filters=filters
-    ).cast(_STATE)
+        plan.tables_dir, "running_sums", columns=STATE.names, partitions=in_days(days), filters=filters
+    ).cast(STATE)
 
 
 def _newest(state: pa.Table) -> pa.Table:
@@ -129,7 +115,7 @@ def _added(rows: CountedRows) -> list[dict[str, Any]]:
     return added
 
 
-def _facts(plan: DedupPlan, rows: CountedRows, before: pa.Table, scalars: DayScalars) -> dict[str, np.ndarray]:
+def _facts(rows: CountedRows, before: pa.Table, scalars: DayScalars) -> dict[str, np.ndarray]:
     """Return what `statistics_of` reads of every row."""
     nothing = (np.nan, np.nan)
     moments = np.array([*(scalars.moments.get(name, nothing) for name in rows.features), nothing])[rows.feature]
@@ -138,7 +124,8 @@ def _facts(plan: DedupPlan, rows: CountedRows, before: pa.Table, scalars: DaySca
     for scope in ("user", "item"):
         rate, value = (np.full(len(rows.label), absent) for absent in (scalars.base_rate, 0.0))
         row, key = rows.keys[scope]
-        keys, sums = _sums_of(scope, before)
+        of_scope = before.filter(pc.field("scope") == scope)
+        keys, sums = np.asarray(of_scope["key"]), sums_before(scope, of_scope)
         place = np.searchsorted(keys, key)
         is_known = np.append(keys, -1)[place] == key
         of = {name: sums[place[is_known], STATISTICS[scope].index(name) * len(HALF_LIVES_DAYS[scope])]
@@ -150,61 +137,17 @@ def _facts(plan: DedupPlan, rows: CountedRows, before: pa.Table, scalars: DaySca
     return facts
 
 
-def _sums_of(scope: str, before: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted keys of a scope and their sums, (K,) and (K, state_width)."""
-    rows = before.filter(pc.field("scope") == scope)
-    return np.asarray(rows["key"]), np.asarray(pc.list_flatten(rows["sums"])).reshape(-1, state_width(scope))
-
-
-def _opening(plan: DedupPlan, scope: str, keys: np.ndarray, before: pa.Table) -> KeyState:
-    """Return the state of `keys` (K,) at the start of the day."""
-    rows = before.filter(pc.field("scope") == scope)
-    known, sums = _sums_of(scope, before)
-    place = np.searchsorted(keys, known)
-    days = day_number(plan.day) - 1 - day_numbers(rows["updated"])
-    opening = np.zeros((len(keys), state_width(scope)))
-    opening[place] = faded(sums, scope, days * DAY_US)
-    sightings = np.full((2, len(keys)), np.nan)
-    for of_keys, name in zip(sightings, ("first_at", "last_at"), strict=True):
-        times = np.where(present(rows[name]), micros(rows[name]) - start_us(plan.day), np.nan)
-        of_keys[place] = times
-    return KeyState(opening, *sightings)
-
-
 def _of_impressions(sums: np.ndarray, asked: np.ndarray, num_impressions: int) -> pa.Array:
     """Return the sums (A, …) of the impressions `asked` (A,) as a column of all impressions."""
-    column = lists(nullable(sums.ravel()), np.full(len(sums), len(IMPRESSION_SUMS)))
+    column = sums_column(sums)
     place = np.full(num_impressions, -1)
     place[asked] = np.arange(len(asked))
     return column.take(pa.array(place, mask=place < 0))
 
 
-def _state_rows(plan: DedupPlan, scope: str, keys: np.ndarray, closing: KeyState, owners: dict[int, int]) -> pa.Table:
-    def instants(times_us: np.ndarray) -> pa.Array:
-        absent = np.isnan(times_us)
-        micros_of = np.where(absent, 0, times_us).astype(np.int64) + start_us(plan.day)
-        return pa.array(micros_of, mask=absent).cast(pa.timestamp("us", "UTC"))
-
-    count = len(keys)
-    return pa.table(
-        {
-            "scope": repeated(scope, pa.string(), count),
-            "key": pa.array(keys, pa.int64()),
-            "owner": pa.array(
-                [owners[key] for key in keys.tolist()] if scope == "pair" else [None] * count, pa.int64()
-            ),
-            "updated": repeated(plan.day, pa.date32(), count),
-            "first_at": instants(closing.first_us),
-            "last_at": instants(closing.last_us),
-            "sums": lists(pa.array(closing.sums.ravel()), np.full(count, state_width(scope))),
-        },
-        schema=_STATE,
-    )
-
-
 def _scalar_rows(scalars: DayScalars) -> pa.Table:
     rows = [dict(zip(("scope", "key", "updated", "sums"), row, strict=True)) for row in scalars.state]
-    return pa.Table.from_pylist(rows, schema=_STATE)
+    return pa.Table.from_pylist(rows, schema=STATE)
 
 
 def _merged(plan: DedupPlan, state: list[pa.Table]) -> pa.Table:

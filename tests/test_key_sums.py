@@ -1,0 +1,84 @@
+"""Fading sums of keys against the definition, question by question."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bahe_tasks.key_sums import DAY_US, KeyState, Timed, half_lives_us, key_sums
+from bahe_tasks.running_sums import HALF_LIVES_DAYS, STATISTICS, state_width
+
+NUM_KEYS, NUM_FACTS, NUM_QUESTIONS = 7, 700, 300
+
+
+def happenings(rng: np.random.Generator, scope: str, *, late_us: int = 0):
+    """Few distinct times, so that facts, sightings and questions meet; one key has half of all, one has nothing."""
+
+    def timed(count: int, keys: int) -> Timed:
+        key = np.where(rng.random(count) < 0.5, 0, rng.integers(0, keys, count))
+        return Timed(key, rng.integers(-5, 50, count) * 10**9)
+
+    facts = timed(NUM_FACTS, NUM_KEYS - 1)
+    facts.time_us[0] -= late_us
+    absent = rng.random((2, NUM_KEYS)) < 0.5
+    before = KeyState(
+        rng.random((NUM_KEYS, state_width(scope))), *np.where(absent, np.nan, [[-9.0e9], [-6.0e9]]).astype(float)
+    )
+    statistics = rng.random((NUM_FACTS, len(STATISTICS[scope])))
+    return before, facts, statistics, timed(NUM_FACTS, NUM_KEYS - 1), timed(NUM_QUESTIONS, NUM_KEYS)
+
+
+def by_definition(scope, before, facts, statistics, seen, key, time_us, *, read_at_us):
+    half_lives = half_lives_us(scope)
+    earlier = (facts.key == key) & (facts.time_us < time_us)
+    added = np.repeat(statistics[earlier], len(HALF_LIVES_DAYS[scope]), axis=1)
+    sums = before.sums[key] * np.exp2(-read_at_us / half_lives)
+    sums = sums + (added * np.exp2((facts.time_us[earlier, None] - read_at_us) / half_lives)).sum(0)
+    shown = seen.time_us[(seen.key == key) & (seen.time_us < time_us)].astype(float)
+    return sums, np.fmin(before.first_us[key], np.fmin.reduce(shown, initial=np.nan)), np.fmax(
+        before.last_us[key], np.fmax.reduce(shown, initial=np.nan)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scope", STATISTICS)
+@pytest.mark.parametrize("late_us", [0, 2**61])
+def test_answers_and_closings_are_those_of_the_definition(scope, late_us):
+    before, facts, statistics, seen, asked = happenings(np.random.default_rng(1), scope, late_us=late_us)
+    answers, closing = key_sums(scope, before, facts, statistics, seen, asked)
+    for q, (key, time_us) in enumerate(zip(*asked, strict=True)):
+        sums, first, last = by_definition(scope, before, facts, statistics, seen, key, time_us, read_at_us=time_us)
+        np.testing.assert_allclose(answers.sums[q], sums, rtol=1e-12)
+        np.testing.assert_array_equal([answers.first_us[q], answers.last_us[q]], [first, last])
+    for key in range(NUM_KEYS):
+        sums, first, last = by_definition(scope, before, facts, statistics, seen, key, 2**61, read_at_us=DAY_US)
+        np.testing.assert_allclose(closing.sums[key], sums, rtol=1e-12)
+        np.testing.assert_array_equal([closing.first_us[key], closing.last_us[key]], [first, last])
+
+
+def test_bits_depend_neither_on_the_order_of_rows_nor_on_other_keys():
+    rng = np.random.default_rng(2)
+    before, facts, statistics, seen, asked = happenings(rng, "user")
+    whole, _ = key_sums("user", before, facts, statistics, seen, asked)
+    order = rng.permutation(NUM_FACTS)
+    shuffled = Timed(facts.key[order], facts.time_us[order])
+    again, _ = key_sums("user", before, shuffled, statistics[order], seen, asked)
+    np.testing.assert_array_equal(again.sums, whole.sums)
+    of_first = facts.key == 0
+    alone, _ = key_sums(
+        "user",
+        KeyState(*(part[:1] for part in before)),
+        Timed(facts.key[of_first], facts.time_us[of_first]),
+        statistics[of_first],
+        Timed(seen.key[seen.key == 0], seen.time_us[seen.key == 0]),
+        Timed(asked.key[asked.key == 0], asked.time_us[asked.key == 0]),
+    )
+    np.testing.assert_array_equal(alone.sums, whole.sums[asked.key == 0])
+
+
+def test_a_day_without_anything_leaves_faded_sums():
+    nothing = Timed(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    before = KeyState(np.ones((2, state_width("token"))), np.full(2, np.nan), np.full(2, -5.0))
+    answers, closing = key_sums("token", before, nothing, np.zeros((0, len(STATISTICS["token"]))), nothing, nothing)
+    assert answers.sums.shape == (0, state_width("token"))
+    np.testing.assert_array_equal(closing.sums, np.exp2(-DAY_US / half_lives_us("token")) * np.ones((2, 1)))
+    np.testing.assert_array_equal(closing.last_us, [-5.0, -5.0])
