@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.running_sums import IMPRESSION_SUMS, title_tokens
-from benchmarks.kit.running_sums import DAY_S, KeyedRows, RunningSums
+from benchmarks.kit.running_sums import KeyedRows, RunningSums
 
 
 def point_in_time_sums(
@@ -33,7 +34,7 @@ def point_in_time_sums(
     num_pairs = len(pairs[0])
     split = np.split(pairs[1].reshape(-1), [len(rows[0].pair)])
     shown, happened = (
-        KeyedRows(r.time_s, r.user, r.item, r.token_starts, r.token, p) for r, p in zip(rows, split, strict=True)
+        KeyedRows(r.time_us, r.user, r.item, r.token_starts, r.token, p) for r, p in zip(rows, split, strict=True)
     )
     counts = {
         "user": max(map(_largest, users)) + 1,
@@ -46,16 +47,18 @@ def point_in_time_sums(
     labels = impressions["label"].to_numpy(np.float64)
     state = RunningSums(counts, len(features))
     found = np.zeros((len(impressions), len(IMPRESSION_SUMS)))
-    first, last = (int(t // DAY_S) for t in (min([shown.time_s[0], *happened.time_s[:1]]), shown.time_s[-1]))
+    first, last = (int(t // DAY_US) for t in (min([shown.time_us[0], *happened.time_us[:1]]), shown.time_us[-1]))
     for day in range(first, last + 1):
-        start_s = day * DAY_S
-        of_day, of_events = (slice(*np.searchsorted(r.time_s, [start_s, start_s + DAY_S])) for r in (shown, happened))
+        start_us = day * DAY_US
+        of_day, of_events = (
+            slice(*np.searchsorted(r.time_us, [start_us, start_us + DAY_US])) for r in (shown, happened)
+        )
         asked, past = shown.part(of_day), happened.part(of_events)
         known = asked
         if stop_at_day_start:
-            known, past = (_at_end_of_day(r, start_s) for r in (asked, past))
+            known, past = (_at_end_of_day(r, start_us) for r in (asked, past))
         found[of_day] = state.take_day(
-            start_s,
+            start_us,
             asked,
             labelled=known,
             labels=labels[of_day],
@@ -66,9 +69,9 @@ def point_in_time_sums(
     return found
 
 
-def _at_end_of_day(rows: KeyedRows, start_s: float) -> KeyedRows:
+def _at_end_of_day(rows: KeyedRows, start_us: int) -> KeyedRows:
     return KeyedRows(
-        np.full(len(rows), start_s + DAY_S), rows.user, rows.item, rows.token_starts, rows.token, rows.pair
+        np.full(len(rows), start_us + DAY_US - 1), rows.user, rows.item, rows.token_starts, rows.token, rows.pair
     )
 
 
@@ -103,4 +106,4 @@ def _numbered_tokens(
 def _keyed(time_us: pd.Series, user: np.ndarray, item: np.ndarray, starts: np.ndarray, token: np.ndarray) -> KeyedRows:
     """Return the rows with pairs as user · 2^32 + token, to be numbered."""
     pair = np.repeat(user, np.diff(starts)) * 2**32 + token
-    return KeyedRows(time_us.to_numpy(np.float64) / 1e6, user, item, starts, token, pair)
+    return KeyedRows(time_us.to_numpy(np.int64), user, item, starts, token, pair)
