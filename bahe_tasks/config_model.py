@@ -58,8 +58,10 @@ class ModelConfig:
     lora_rank: int = setting(8, "rank of a LoRA adapter")
     lora_alpha: float = setting(16.0, "scale of a LoRA adapter: its output counts lora_alpha / lora_rank fold")
     lora_dropout: float = setting(0.0, "dropout before a LoRA adapter, share of units")
-    behavior_pooling: Literal["mean", "first", "last", "attention"] = setting(
-        "mean", "how the S outputs of the deep layers become one vector a feature; attention is learned"
+    behavior_pooling: Literal["mean", "first", "last", "attention", "summary"] = setting(
+        "mean",
+        "how the S outputs of the deep layers become one vector a feature; attention is learned; summary: the output at "
+        "one more position, at the end, that reads the mean of the others",
     )
     recency_buckets: int = setting(
         16, "log-time buckets of a behavior's age, each a learned vector; 0 switches recency off"

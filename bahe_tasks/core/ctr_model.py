@@ -27,7 +27,7 @@ from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import AttentionPool, pool
-from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
+from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last, with_summary_last
 from bahe_tasks.core.target_attention import TargetAttention
 from bahe_tasks.core.user_fields import Field, fields_by_user
 
@@ -42,7 +42,7 @@ class DeepSequences(NamedTuple):
     hidden: torch.Tensor  # (Q, S, H), what went in
     outputs: torch.Tensor  # (Q, S, H), what came out
     mask: torch.Tensor  # (Q, S) bool
-    behaviors: torch.Tensor  # (Q, S) bool, the mask without the item that may stand beside them
+    behaviors: torch.Tensor  # (Q, S) bool, the mask without the item and the summary that may stand beside them
     slots: torch.Tensor  # (Q,) int64, u * N + n
 
 
@@ -131,7 +131,9 @@ class BaheCtrModel(nn.Module):
             if items is not None:
                 user = group.slots // len(self.features)
                 hidden, mask = with_item_last(hidden, mask, items.titles[user], items.known[user])
-                behaviors = pad(behaviors, (0, 1))
+            if self.spec.model.behavior_pooling == "summary":
+                hidden, mask = with_summary_last(hidden, mask)
+            behaviors = pad(behaviors, (0, mask.shape[1] - behaviors.shape[1]))
             found.append(DeepSequences(hidden, self.deep(hidden, mask.long()), mask, behaviors, group.slots))
         return found
 
@@ -181,7 +183,8 @@ class BaheCtrModel(nn.Module):
     def _pool(self, outputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.attention_pool is not None:
             return self.attention_pool(outputs, mask)
-        return pool(outputs, mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
+        pooling = self.spec.model.behavior_pooling
+        return pool(outputs, mask, pooling="last" if pooling == "summary" else pooling)  # type: ignore[arg-type]
 
 
 def new_model(
