@@ -158,7 +158,9 @@ def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
             "cannot compute their hidden states again: set it to false"
         )
     for layer in layers if enabled else ():
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+        layer._gradient_checkpointing_func = partial(  # type: ignore[assignment]
+            checkpoint, use_reentrant=False, context_fn=model.deep.contexts_of_checkpoint
+        )
         layer.gradient_checkpointing = True
     try:
         yield

@@ -224,3 +224,25 @@ def test_din_attends_neither_to_the_item_beside_the_behaviors_nor_to_their_summa
     model(batch_of(tiny_rows, embeddings, spec))
     attended = sum(int(mask.sum()) for mask in masks)
     assert attended == sum(int((h.ends - h.starts).sum()) for h in tiny_rows.histories.values())
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("settings", [{"behavior_pooling": "summary"}, {"behavior_pooling": "last"}, {"behavior_pooling": "summary", "item_reading": "beside"}, {"behavior_pooling": "summary", "deep_tuning": "lora"}], ids=["summary", "last", "beside", "lora"])  # fmt: skip
+def test_the_last_layer_at_the_pooled_position_alone_gives_the_same_logits_and_gradients(
+    family, settings, fill, tiny_split, with_model, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(**settings)
+    batch = batch_of(tiny_rows, embeddings, spec)
+    assert len({group.mask.shape[1] for group in batch.users.groups}) > 1
+    found = []
+    for whole in (False, True):
+        model = fill(new_model(spec, tiny_split(family).deep, seed=3))
+        assert model.deep.narrowable
+        if whole:
+            model.deep._narrowable = ()
+        logits = model(batch)
+        (logits * torch.arange(1.0, 10.0).unsqueeze(1)).sum().backward()
+        found.append({"logits": logits} | {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None})  # fmt: skip
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[1].items():
+        torch.testing.assert_close(found[0][name], expected, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")

@@ -259,11 +259,13 @@ def test_bfloat16_products_train_nearly_the_same_and_leave_float32_weights(
     assert curves["bfloat16"] != curves["float32"]
 
 
+@pytest.mark.parametrize("pooling", ["mean", "summary"])
 @pytest.mark.parametrize("family", ["bert", "llama"])
-def test_recomputed_hidden_states_give_the_same_model(family, tiny_split, tiny_spec, tiny_rows, embeddings):
+def test_recomputed_hidden_states_give_the_same_model(family, pooling, tiny_split, with_model, tiny_rows, embeddings):
     models, passes = [], []
     for recomputed in (False, True):
-        model = new_model(tiny_spec, tiny_split(family).deep, seed=3)
+        model = new_model(with_model(behavior_pooling=pooling), tiny_split(family).deep, seed=3)
+        assert model.deep.narrowable  # tried before passes are counted
         linear = next(module for module in model.deep.modules() if isinstance(module, torch.nn.Linear))
         linear.register_forward_hook(partial(lambda at, *_: passes.append(at), int(recomputed)))
         training = dataclasses.replace(TRAINING, gradient_checkpointing=recomputed)
