@@ -28,7 +28,7 @@ from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from bahe_tasks.core.deep_attention import DeepAttention, attends_as_asked, four_dimensional_mask
-from bahe_tasks.core.last_layer import at_position, maps_to_narrow, narrowed
+from bahe_tasks.core.last_layer import at_position, modules_to_narrow, narrowed
 from bahe_tasks.core.llm_check import agree, cause, sample_tokens, small_windows
 from bahe_tasks.core.llm_cut import LayerCountError, cut
 from bahe_tasks.core.llm_parts import UnsplittableArchitectureError, layers_path, text_model
@@ -101,9 +101,9 @@ class DeepLayers(nn.Module):
 
     @property
     def narrowable(self) -> tuple[str, ...]:
-        """Paths of the maps of the last layer that `at` computes at one position; weights must be in place."""
+        """Paths of the modules of the last layer and behind it that `at` computes at one position; weights must be in place."""
         if self._narrowable is None:
-            self._narrowable = maps_to_narrow(self.llm, self)
+            self._narrowable = modules_to_narrow(self.llm, self)
         return self._narrowable
 
     def contexts_of_checkpoint(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -83,8 +83,8 @@ class Variant:
 
 
 def batch_of(variant: str, tokens: int) -> int:
-    """Return the samples of a step: what one core finishes in seconds, and fits the memory of any machine."""
-    return max(1, _TOKENS_A_STEP.get(variant, 16384) // tokens)
+    """Return the samples of a step: those of `training.batch_size`, or as many as a core finishes in seconds."""
+    return max(1, _TOKENS_A_STEP[variant] // tokens) if variant in _TOKENS_A_STEP else _TRAINING.batch_size
 
 
 def build(
