@@ -5,9 +5,9 @@
    `pooling`).
 3. Rows and what is shared among them: `columns`, `point_in_time`, `batches` (with `length_groups`), `model_spec`.
 4. Sequences of behavior embeddings through the deep layers, and the CTR head: `ctr_model` (with `sequence_inputs`,
-   `head_fields`, `user_fields`, `heads`, `expected_click`, `target_attention`, `lora`).
-5. The daily fine-tune: `train` (with `training_step`, `one_ahead`, `label_loss`, `optimizers`, `schedule`, `training_state`, `ranks`,
-   `train_processes`).
+   `head_fields`, `user_fields`, `kept_weights`, `heads`, `expected_click`, `target_attention`, `lora`).
+5. The daily fine-tune: `train` (with `training_step`, `one_ahead`, `label_loss`, `optimizers`, `schedule`,
+   `training_state`, `ranks`, `train_processes`).
 6. What comes of it: `model_files`, `score`, `metrics` (with `intervals`, `resampling`, `resampled_metrics`, `delong`).
 
 Runs alone on a GPU machine: torch, transformers, safetensors and numpy, and peft where LoRA is chosen.

@@ -29,7 +29,7 @@ from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import AttentionPool, pool, pooled_position
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last, with_summary_last
 from bahe_tasks.core.target_attention import TargetAttention
-from bahe_tasks.core.user_fields import Field, fields_by_user
+from bahe_tasks.core.user_fields import Field, fields_apart, fields_by_user
 
 
 class ItemDependentUserError(TypeError):
@@ -102,7 +102,7 @@ class BaheCtrModel(nn.Module):
         """
         self._refuse_if_item_dependent()
         embeddings: Mapping[str, Field] = (
-            embedding_fields(self.features, user_embedding, item_embedding)
+            fields_apart(self.features, user_embedding, item_embedding)
             if counts is None
             else fields_by_user(self.features, user_embedding, counts, item_embedding)
         )
