@@ -58,8 +58,10 @@ class ModelConfig:
     lora_rank: int = setting(8, "rank of a LoRA adapter")
     lora_alpha: float = setting(16.0, "scale of a LoRA adapter: its output counts lora_alpha / lora_rank fold")
     lora_dropout: float = setting(0.0, "dropout before a LoRA adapter, share of units")
-    behavior_pooling: Literal["mean", "first", "last", "attention"] = setting(
-        "mean", "how the S outputs of the deep layers become one vector a feature; attention is learned"
+    behavior_pooling: Literal["mean", "first", "last", "attention", "summary"] = setting(
+        "mean",
+        "how the S outputs of the deep layers become one vector a feature; attention is learned; summary: the output at "
+        "one more position, at the end, that reads the mean of the others",
     )
     recency_buckets: int = setting(
         16, "log-time buckets of a behavior's age, each a learned vector; 0 switches recency off"
@@ -162,6 +164,14 @@ class TrainingConfig:
     rows_a_pass: int = setting(
         0, "impressions whose gradients are computed at once; a batch of more takes several passes; 0: the whole batch"
     )
+    positions_a_pass: int = setting(
+        0,
+        "behaviors whose gradients are computed at once, those of a user state counted once; an impression with more has "
+        "a pass of its own; 0: any number",
+    )
+    fused_optimizer: bool = setting(
+        True, "whether AdamW updates all of a weight in one kernel: a third of the time on a CPU, other last bits"
+    )
     num_processes: int = setting(1, "processes that share each batch; 0: one a GPU, or one where there is none")
     gradient_checkpointing: bool = setting(
         False, "whether the deep layers' hidden states are computed again for gradients: less memory, a third more work"
@@ -172,7 +182,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "window_days", "epochs", "batch_size", "patience_epochs")
-        at_least(self, 0, "rows_a_pass", "num_processes", "average_steps")
+        at_least(self, 0, "rows_a_pass", "positions_a_pass", "num_processes", "average_steps")
         at_least(self, 0, "num_threads", "warmup_steps", "decay_half_life_days", "checkpoint_steps", "weight_decay")
         at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate")
         above_zero(self, "max_gradient_norm")

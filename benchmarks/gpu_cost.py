@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu_cost [--json] [--small] [--layers-cut 12] [--users 64] [--tuning full]
 
-Random weights, drawn on the device; 6 text features of 50 behaviors. Deep layers are float32 with bfloat16 autocast, their
-AdamW is fused; shallow layers are bfloat16. A step is collating, forward, backward, clipping and optimiser, with 4
-impressions for each user and time (figures) and with one. Without a GPU only `--small` runs, at tiny size.
+Random weights, drawn on the device; 6 text features of 50 behaviors. Deep layers are float32 with bfloat16 autocast,
+shallow layers are bfloat16. A step is that of `core.train`: collating one batch ahead, forward, backward, clipping and fused AdamW,
+with 4 impressions for each user and time (figures) and with one; unlike there, kernels need not be deterministic. Without a GPU only `--small` runs, at tiny size.
 
 Figures: `samples_per_s` (target 1,000), `encode_texts_per_s`, `mfu` (0.4) and `hours_50m` (14), the hours for 50 M samples.
 mfu: operations of the deep layers (`kit.operations`), counted once for each user and item, over seconds of the whole step
@@ -13,27 +13,34 @@ times what a large bfloat16 matrix product reaches in the same run. LoRA does tw
 
 from __future__ import annotations
 
-import itertools
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers.utils import logging
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, collate, row_columns
+from bahe_tasks.core.batches import ImpressionRows, row_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
-from bahe_tasks.core.lora import is_adapter
+from bahe_tasks.core.one_ahead import one_ahead
+from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
-from bahe_tasks.core.row_wise_adagrad import RowWiseAdagrad
+from bahe_tasks.core.ranks import ALONE
+from bahe_tasks.core.training_step import TrainingStep
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.document import Document
-from benchmarks.kit.operations import forward_operations, matmul_operations_per_s, training_operations
+from benchmarks.kit.operations import (
+    deep_forward_operations,
+    forward_operations,
+    matmul_operations_per_s,
+    training_operations,
+)
 from benchmarks.kit.peak_memory import PeakMemory
 from benchmarks.kit.program import benchmark_arguments, wait_for
 
@@ -46,13 +53,11 @@ TINY = QWEN_1_8B | {
     "intermediate_size": 172,
 }  # fmt: skip
 SHAPE = Shape(num_features=6, behaviors_per_feature=50, tokens_per_behavior=8)
-TRAINING = TrainingConfig()
+TRAINING = TrainingConfig(compute_dtype="bfloat16")
 IMPRESSIONS_PER_USER = (1, 4)
 NUM_TEXTS, NUM_BATCHES, WARM_UP = 20_000, 4, 3
 SAMPLES_OF_A_WEEK = 50_000_000
 """The paper's week of records."""
-Labelled = tuple[Batch, torch.Tensor]
-"""A batch and its labels (B, 1)."""
 
 
 @dataclass(frozen=True)
@@ -65,40 +70,6 @@ class Size:
     steps: int
     texts_at_once: int
     matmul: int
-
-
-class Trainer:
-    """A model in training, and the steps of it that are timed."""
-
-    def __init__(self, model: BaheCtrModel, *, tuning: str, device: torch.device) -> None:
-        for name, parameter in model.deep.named_parameters():
-            parameter.requires_grad_(tuning == "full" or is_adapter(name))
-        tables = list(model.columns.tables.parameters())
-        apart = {id(p) for p in tables}
-        self._dense = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
-        fused = device.type == "cuda"
-        self._optimizers = [
-            torch.optim.AdamW(self._dense, fused=fused),
-            RowWiseAdagrad(tables, lr=TRAINING.hashed_learning_rate),
-        ]
-        self.model, self.device = model, device
-
-    def batch(self, rows: ImpressionRows, index: np.ndarray, columns: RowColumns, embeddings: np.ndarray) -> Labelled:
-        features = self.model.features
-        batch = collate(rows, embeddings, index, columns=columns, features=features, device=self.device)
-        return batch, torch.from_numpy(rows.labels[index]).to(self.device).unsqueeze(1)
-
-    def step(self, batch: Batch, labels: torch.Tensor) -> None:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.model(batch)
-        loss = binary_cross_entropy_with_logits(logits.float(), labels)
-        for optimizer in self._optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._dense, TRAINING.max_gradient_norm)
-        for optimizer in self._optimizers:
-            optimizer.step()
-        loss.item()  # `core.train` looks at every loss
 
 
 def encode_texts_per_s(shallow: ShallowLayers, size: Size, device: torch.device) -> float:
@@ -115,37 +86,48 @@ def encode_texts_per_s(shallow: ShallowLayers, size: Size, device: torch.device)
     return size.texts_at_once / float(np.median(seconds[2:]))
 
 
-def seconds_of_step(trainer: Trainer, rows: ImpressionRows, embeddings: np.ndarray, *, steps: int) -> dict[str, float]:
-    """Return seconds of a whole step, and of collating and of the rest where they are timed apart."""
-    columns = row_columns(rows, trainer.model.spec)
+def seconds_of_step(
+    model: BaheCtrModel,
+    optimizers: Optimizers,
+    rows: ImpressionRows,
+    embeddings: np.ndarray,
+    *,
+    steps: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """Return seconds of a whole step of `core.train`, of preparing a batch and of a step on one prepared before."""
     parts = np.split(np.arange(len(rows)), NUM_BATCHES)
-    forever = itertools.cycle(parts)
-    for _ in range(WARM_UP):
-        trainer.step(*trainer.batch(rows, next(forever), columns, embeddings))
+    training = replace(TRAINING, batch_size=len(parts[0]))
+    columns = row_columns(rows, model.spec)
+    step = TrainingStep(model, optimizers, rows, embeddings, columns, training, seed=0, ranks=ALONE, device=device)
 
-    def per_call(calls: int, call: Any) -> float:
-        wait_for(trainer.device)
+    def taken(count: int) -> None:
+        for prepared in one_ahead(step.prepare_ahead, islice(cycle(parts), count)):
+            step.take(prepared, number=0)
+
+    def seconds(call: Callable[[], object]) -> float:
+        wait_for(device)
         began = perf_counter()
-        for _ in range(calls):
-            call()
-        wait_for(trainer.device)
-        return (perf_counter() - began) / calls
+        call()
+        wait_for(device)
+        return perf_counter() - began
 
-    kept = trainer.batch(rows, parts[0], columns, embeddings)
+    taken(WARM_UP)
+    kept = step.prepare(parts[0])
     return {
-        "step_s": per_call(steps, lambda: trainer.step(*trainer.batch(rows, next(forever), columns, embeddings))),
-        "collate_s": per_call(NUM_BATCHES, lambda: trainer.batch(rows, next(forever), columns, embeddings)),
-        "without_collate_s": per_call(max(steps // 2, 1), lambda: trainer.step(*kept)),
+        "step_s": seconds(lambda: taken(steps)) / steps,
+        "prepare_s": seconds(lambda: [step.prepare(part) for part in parts]) / NUM_BATCHES,
+        "without_preparing_s": seconds(lambda: step.take(kept, number=0)),
     }
 
 
-def run(size: Size, *, tuning: str, device: torch.device) -> Document:
+def run(size: Size, *, tuning: str, pooling: str, device: torch.device) -> Document:
     """Measure encoding, then training."""
     document = Document("gpu_cost")
     peak = matmul_operations_per_s(device, torch.bfloat16, size=size.matmul)
     with PeakMemory(device) as encoding_memory:
         llm = random_llm(size.llm, device=device)
-        model_settings = ModelConfig(deep_tuning=tuning)  # type: ignore[arg-type]
+        model_settings = ModelConfig(deep_tuning=tuning, behavior_pooling=pooling)  # type: ignore[arg-type]
         spec = cost_spec(SHAPE, llm, num_shallow_layers=size.layers_cut, model=model_settings)
         split = LlmSplit.of(llm, size.layers_cut)
         for parameter in split.shallow.parameters():
@@ -153,18 +135,22 @@ def run(size: Size, *, tuning: str, device: torch.device) -> Document:
         texts_per_s = encode_texts_per_s(split.shallow, size, device)
     deep = split.deep
     del split, llm
-    forward = {
-        length: forward_operations(deep.llm, sequences=1, length=length) for length in (1, SHAPE.behaviors_per_feature)
-    }
+    of_title = forward_operations(deep.llm, sequences=1, length=1)
     model = new_model(spec, deep, seed=0).to(device).train()
-    trainer = Trainer(model, tuning=tuning, device=device)
+    optimizers = Optimizers(model, TRAINING)
+    of_user = deep_forward_operations(
+        deep,
+        sequences=SHAPE.num_features,
+        behaviors=SHAPE.behaviors_per_feature,
+        pooling=model_settings.behavior_pooling,
+    )
     embeddings = random_embeddings(NUM_TEXTS, deep.width)
     for per_user in IMPRESSIONS_PER_USER:
         samples = size.users * per_user
         rows = cost_rows(SHAPE, users=size.users * NUM_BATCHES, impressions_per_user=per_user, num_texts=NUM_TEXTS)
         with PeakMemory(device) as memory:
-            seconds = seconds_of_step(trainer, rows, embeddings, steps=size.steps)
-        passed = size.users * SHAPE.num_features * forward[SHAPE.behaviors_per_feature] + samples * forward[1]
+            seconds = seconds_of_step(model, optimizers, rows, embeddings, steps=size.steps, device=device)
+        passed = size.users * of_user + samples * of_title
         operations = training_operations(passed, lora=tuning == "lora")
         document.rows.append(
             {
@@ -174,12 +160,13 @@ def run(size: Size, *, tuning: str, device: torch.device) -> Document:
                 **{name.removesuffix("_s") + "_ms": value * 1000 for name, value in seconds.items()},
                 "tera_operations_a_step": operations / 1e12,
                 "mfu": operations / seconds["step_s"] / peak,
-                "mfu_without_collate": operations / seconds["without_collate_s"] / peak,
+                "mfu_without_preparing": operations / seconds["without_preparing_s"] / peak,
                 "matmul_tera_operations_per_s": peak / 1e12,
                 "peak_mb": memory.peak_mb,
                 "peak_mb_encoding": encoding_memory.peak_mb,
                 "encode_texts_per_s": texts_per_s,
                 "tuning": tuning,
+                "pooling": pooling,
                 "llm": "{hidden_size} x {num_hidden_layers}, cut at {cut}".format(**size.llm, cut=size.layers_cut),
                 "behaviors": SHAPE.behaviors_per_feature,
                 "features": SHAPE.num_features,
@@ -199,6 +186,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=64, help="users a step, each with 1 or 4 impressions")
     parser.add_argument("--steps", type=int, default=12, help="steps timed")
     parser.add_argument("--tuning", choices=("full", "lora"), default="full", help="lora needs the package peft")
+    parser.add_argument(
+        "--pooling", default=ModelConfig().behavior_pooling, choices=("mean", "first", "last", "summary"), help="of all"
+    )
     given = parser.parse_args()
     logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -208,7 +198,7 @@ def main() -> None:
     size = Size(QWEN_1_8B, given.layers_cut, given.users, given.steps, texts_at_once=8192, matmul=8192)
     if given.small:
         size = Size(TINY, layers_cut=2, users=4, steps=4, texts_at_once=256, matmul=512)
-    run(size, tuning=given.tuning, device=device).show(as_json=given.json)
+    run(size, tuning=given.tuning, pooling=given.pooling, device=device).show(as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.batches import hashed_columns, numbers_read
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit
-from bahe_tasks.core.score import score_pairs
+from bahe_tasks.core.score import PAIRS_AT_ONCE, score_pairs
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.cost_model import Shape, cost_spec, random_llm
 from benchmarks.kit.document import Document
@@ -160,7 +160,7 @@ def request_ms(
 def main() -> None:
     parser = benchmark_arguments(__doc__, small="fewer pairs and requests")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's choice")
-    parser.add_argument("--batch-size", type=int, default=4096, help="pairs the head reads at once")
+    parser.add_argument("--batch-size", type=int, default=PAIRS_AT_ONCE, help="pairs the head reads at once")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)

@@ -1,6 +1,6 @@
 """What a training step costs: full text, either saving of the paper alone, both, and impressions of a user grouped.
 
-    python -m benchmarks.train_cost [--json] [--small] [--tokens 512 1024 2048] [--reuse-rate 0.99]
+    python -m benchmarks.train_cost [--json] [--small] [--tokens 512 1024 2048] [--pooling summary] [--reuse-rate 0.99]
 
 | variant | reads |
 |---|---|
@@ -8,7 +8,11 @@
 | dedup_only | cached vectors that all layers made of each behavior; no layer over sequences of them |
 | split_only | each sample's behaviors through the frozen shallow layers, no cache; deep layers over their vectors |
 | bahe | cached vectors of the shallow layers; deep layers over a sequence for each text feature |
-| bahe_grouped | the same on 4 impressions of each user at one time, instead of 1 |
+| bahe_ragged | the same, histories of 1 to 2 S - 1 behaviors, S on average |
+| bahe_grouped | as bahe, on 4 impressions of each user at one time, instead of 1 |
+
+All variants pool as `--pooling` says, by default as `model.behavior_pooling` does; rows of bahe and bahe_grouped follow
+for the other one of mean, which reads all outputs of the deep layers, and summary, which reads one.
 
 Figures: `speedup_N_ungrouped` and `speedup_N`, samples/s of a whole step of bahe and bahe_grouped over that of full_text
 at N tokens of history; `memory_ratio_N_ungrouped` and `memory_ratio_N` likewise; `speedup_N_with_encoding`, bahe_grouped
@@ -31,8 +35,10 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from bahe_tasks.config import ModelConfig
 from benchmarks.kit.cost_model import Shape
 from benchmarks.kit.document import Document
+from benchmarks.kit.operations import matmul_operations_per_s
 from benchmarks.kit.peak_memory import PeakMemory
 from benchmarks.kit.program import benchmark_arguments, wait_for
 from benchmarks.kit.variants import VARIANTS, Variant, batch_of, build, encode_seconds
@@ -44,6 +50,15 @@ LLM = {
 }  # fmt: skip
 SMALL_LLM = LLM | {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256, "vocab_size": 4000}
 ROUNDS, SMALL_ROUNDS = 3, 2
+MATMUL, SMALL_MATMUL = 2048, 512
+Contender = tuple[str, str]
+"""Variant and pooling."""
+
+
+def contenders(pooling: str) -> list[Contender]:
+    """Return every variant with this pooling, then what the other pooling costs."""
+    other = "mean" if pooling == "summary" else "summary"
+    return [*((name, pooling) for name in VARIANTS), ("bahe", other), ("bahe_grouped", other)]
 
 
 def shape_of(tokens: int) -> Shape:
@@ -52,24 +67,30 @@ def shape_of(tokens: int) -> Shape:
     return Shape(NUM_FEATURES, behaviors_per_feature=behaviors, tokens_per_behavior=TOKENS_PER_BEHAVIOR)
 
 
-def memory_of(variant: str, tokens: int, *, llm: dict[str, object], device: torch.device) -> float:
+def built(contender: Contender, tokens: int, *, llm: dict[str, object], device: torch.device) -> Variant:
+    """Return a contender at a size."""
+    name, pooling = contender
+    return build(name, shape_of(tokens), llm=llm, pooling=pooling, device=device, num_samples=batch_of(name, tokens))
+
+
+def memory_of(contender: Contender, tokens: int, *, llm: dict[str, object], device: torch.device) -> float:
     """Return the MB a sample adds at the peak of forward and backward."""
-    built = build(variant, shape_of(tokens), llm=llm, device=device, num_samples=batch_of(variant, tokens))
-    built.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
-    built.keep_gradients()
+    variant = built(contender, tokens, llm=llm, device=device)
+    variant.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
+    variant.keep_gradients()
     with PeakMemory(device) as memory:
-        built.forward_backward()
-    return memory.grown_mb / built.num_samples
+        variant.forward_backward()
+    return memory.grown_mb / variant.num_samples
 
 
-def memory_in_another_process(sizes: list[int], *, small: bool) -> dict[str, dict[str, float]]:
-    """Return `memory_of` by tokens and variant, from a process that gives freed memory back at once.
+def memory_in_another_process(sizes: list[int], *, pooling: str, small: bool) -> dict[str, list[float]]:
+    """Return `memory_of` of each contender by tokens, from a process that gives freed memory back at once.
 
     So what a variant's peak is counted from is what is in use, not what an earlier one left to the allocator.
     """
-    command = [sys.executable, "-m", "benchmarks.train_cost", "--memory", "--tokens", *map(str, sizes)]
+    options = ["--pooling", pooling, "--tokens", *map(str, sizes), *(["--small"] if small else [])]
     done = subprocess.run(
-        [*command, *(["--small"] if small else [])],
+        [sys.executable, "-m", "benchmarks.train_cost", "--memory", *options],
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
         stdout=subprocess.PIPE,
         check=True,
@@ -86,24 +107,26 @@ def timed(variant: Variant, device: torch.device) -> tuple[float, float]:
     return (perf_counter() - wall) / variant.num_samples, (process_time() - cpu) / variant.num_samples
 
 
-def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.device) -> Document:
-    """Measure every variant at every size."""
+def run(sizes: list[int], *, pooling: str, small: bool, reuse_rate: float, device: torch.device) -> Document:
+    """Measure every contender at every size."""
     document = Document("train_cost")
     llm = SMALL_LLM if small else LLM
-    memory_mb = memory_in_another_process(sizes, small=small)
+    memory_mb = memory_in_another_process(sizes, pooling=pooling, small=small)
+    peak = matmul_operations_per_s(device, torch.float32, size=SMALL_MATMUL if small else MATMUL)
     for tokens in sizes:
         shape, memory = shape_of(tokens), memory_mb[str(tokens)]
-        variants = [build(name, shape, llm=llm, device=device, num_samples=batch_of(name, tokens)) for name in VARIANTS]
+        variants = [built(contender, tokens, llm=llm, device=device) for contender in contenders(pooling)]
         for variant in variants:
             variant.step()
         rounds = [[timed(variant, device) for variant in variants] for _ in range(SMALL_ROUNDS if small else ROUNDS)]
         seconds = np.median(rounds, axis=0)  # (variants, wall and processor)
-        for variant, (wall, cpu) in zip(variants, seconds, strict=True):
+        for variant, (wall, cpu), mb in zip(variants, seconds, memory, strict=True):
             encoding = encode_seconds(variant, device=device) * shape.texts_per_sample * (1 - reuse_rate)
             document.rows.append(
                 {
                     "tokens": shape.history_tokens,
                     "variant": variant.name,
+                    "pooling": variant.pooling,
                     "samples_per_s": 1 / wall,
                     "cpu_ms_per_sample": cpu * 1000,
                     "speedup": seconds[0, 0] / wall,
@@ -111,8 +134,10 @@ def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.devic
                     "encoding_ms_per_sample": encoding * 1000,
                     "speedup_with_encoding": seconds[0, 0] / (wall + encoding),
                     "giga_operations_per_sample": variant.operations / 1e9,
-                    "mb_per_sample": memory[variant.name],
-                    "memory_ratio": memory[variant.name] / memory["full_text"],
+                    "share_of_peak": variant.operations / wall / peak,
+                    "useful_positions": variant.useful_positions,
+                    "mb_per_sample": mb,
+                    "memory_ratio": mb / memory[0],
                     "state_mb": variant.state_mb,
                     "samples_a_step": variant.num_samples,
                     "features": NUM_FEATURES,
@@ -123,8 +148,8 @@ def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.devic
                     "device": device.type,
                 }
             )
-            print(f"{tokens} {variant.name}: {1 / wall:.3g} samples/s", file=sys.stderr)
-        by_name = {row["variant"]: row for row in document.rows[-len(VARIANTS) :]}
+            print(f"{tokens} {variant.name}, {variant.pooling}: {1 / wall:.3g} samples/s", file=sys.stderr)
+        by_name = {row["variant"]: row for row in document.rows[-len(variants) :] if row["pooling"] == pooling}
         document.figures |= {
             f"speedup_{tokens}_ungrouped": by_name["bahe"]["speedup"],
             f"speedup_{tokens}": by_name["bahe_grouped"]["speedup"],
@@ -132,12 +157,16 @@ def run(sizes: list[int], *, small: bool, reuse_rate: float, device: torch.devic
             f"memory_ratio_{tokens}_ungrouped": by_name["bahe"]["memory_ratio"],
             f"memory_ratio_{tokens}": by_name["bahe_grouped"]["memory_ratio"],
         }
+    document.figures["matmul_giga_operations_per_s"] = peak / 1e9
     return document
 
 
 def main() -> None:
     parser = benchmark_arguments(__doc__, small="a sixth of the width, two rounds")
     parser.add_argument("--tokens", type=int, nargs="+", default=[512, 1024, 2048], help="tokens of a history")
+    parser.add_argument(
+        "--pooling", default=ModelConfig().behavior_pooling, choices=("mean", "first", "last", "summary"), help="of all"
+    )
     parser.add_argument("--reuse-rate", type=float, default=0.99, help="share of a sample's texts already encoded")
     parser.add_argument("--memory", action="store_true", help="print memory alone, measured in this process")
     given = parser.parse_args()
@@ -145,13 +174,17 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if given.memory:
         llm = SMALL_LLM if given.small else LLM
-        found = {
-            tokens: {name: memory_of(name, tokens, llm=llm, device=device) for name in VARIANTS}
-            for tokens in given.tokens
-        }
-        print(json.dumps(found))
+        print(
+            json.dumps(
+                {
+                    tokens: [memory_of(c, tokens, llm=llm, device=device) for c in contenders(given.pooling)]
+                    for tokens in given.tokens
+                }
+            )
+        )
         return
-    run(given.tokens, small=given.small, reuse_rate=given.reuse_rate, device=device).show(as_json=given.json)
+    document = run(given.tokens, pooling=given.pooling, small=given.small, reuse_rate=given.reuse_rate, device=device)
+    document.show(as_json=given.json)
 
 
 if __name__ == "__main__":

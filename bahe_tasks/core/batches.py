@@ -164,6 +164,14 @@ def passed_together(rows: ImpressionRows, features: tuple[str, ...], columns: Ro
     return np.where(filled, first[state.reshape(-1)], own)
 
 
+def num_behaviors(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:
+    """Return the behaviors of each row's histories, all text features together, (R,) int64."""
+    return sum(
+        (rows.histories[name].ends - rows.histories[name].starts for name in features if name in rows.histories),
+        np.zeros(len(rows), np.int64),
+    )
+
+
 def shuffled(states: np.ndarray, *, seed: tuple[int, ...]) -> np.ndarray:
     """Return the rows (R,) int64 in an order drawn from the seed, rows of one state together."""
     place = np.random.default_rng(seed).permutation(len(states))

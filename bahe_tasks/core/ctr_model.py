@@ -26,10 +26,10 @@ from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.pooling import AttentionPool, pool
-from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last
+from bahe_tasks.core.pooling import AttentionPool, pool, pooled_position
+from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last, with_summary_last
 from bahe_tasks.core.target_attention import TargetAttention
-from bahe_tasks.core.user_fields import Field, fields_by_user
+from bahe_tasks.core.user_fields import Field, fields_apart, fields_by_user
 
 
 class ItemDependentUserError(TypeError):
@@ -40,9 +40,9 @@ class DeepSequences(NamedTuple):
     """Q sequences of one group after the deep pass."""
 
     hidden: torch.Tensor  # (Q, S, H), what went in
-    outputs: torch.Tensor  # (Q, S, H), what came out
-    mask: torch.Tensor  # (Q, S) bool
-    behaviors: torch.Tensor  # (Q, S) bool, the mask without the item that may stand beside them
+    outputs: torch.Tensor | None  # (Q, S, H), what came out, where more than the pooled vector is read of it
+    pooled: torch.Tensor  # (Q, H)
+    behaviors: torch.Tensor  # (Q, S) bool, the mask without the item and the summary that may stand beside them
     slots: torch.Tensor  # (Q,) int64, u * N + n
 
 
@@ -102,7 +102,7 @@ class BaheCtrModel(nn.Module):
         """
         self._refuse_if_item_dependent()
         embeddings: Mapping[str, Field] = (
-            embedding_fields(self.features, user_embedding, item_embedding)
+            fields_apart(self.features, user_embedding, item_embedding)
             if counts is None
             else fields_by_user(self.features, user_embedding, counts, item_embedding)
         )
@@ -131,9 +131,22 @@ class BaheCtrModel(nn.Module):
             if items is not None:
                 user = group.slots // len(self.features)
                 hidden, mask = with_item_last(hidden, mask, items.titles[user], items.known[user])
-                behaviors = pad(behaviors, (0, 1))
-            found.append(DeepSequences(hidden, self.deep(hidden, mask.long()), mask, behaviors, group.slots))
+            if self.spec.model.behavior_pooling == "summary":
+                hidden, mask = with_summary_last(hidden, mask)
+            behaviors = pad(behaviors, (0, mask.shape[1] - behaviors.shape[1]))
+            outputs, pooled = self._outputs_and_pooled(hidden, mask)
+            found.append(DeepSequences(hidden, outputs, pooled, behaviors, group.slots))
         return found
+
+    def _outputs_and_pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """(Q, S, H) and mask (Q, S) → outputs of the deep layers, if they are read, and the pooled vector (Q, H)."""
+        pooling = "last" if self.spec.model.behavior_pooling == "summary" else self.spec.model.behavior_pooling
+        if pooling in ("first", "last") and self.spec.model.head != "din":
+            return None, self.deep.at(pooled_position(mask, pooling=pooling), hidden, mask.long())
+        outputs = self.deep(hidden, mask.long())
+        if self.attention_pool is not None:
+            return outputs, self.attention_pool(outputs, mask)
+        return outputs, pool(outputs, mask, pooling=pooling)  # type: ignore[arg-type]
 
     def _pooled(self, num_users: int, sequences: list[DeepSequences]) -> torch.Tensor:
         """Return the pooled outputs of U users, (U, N·H); an empty history is the learned vector of its text feature."""
@@ -142,7 +155,7 @@ class BaheCtrModel(nn.Module):
         empty = torch.stack([self.empty_history[block_key(f"user:{feature}")] for feature in self.features])
         pooled = empty.repeat(num_users, 1)  # (U·N, H)
         for part in sequences:
-            pooled = pooled.index_copy(0, part.slots, self._pool(part.outputs, part.mask).to(pooled.dtype))
+            pooled = pooled.index_copy(0, part.slots, part.pooled.to(pooled.dtype))
         return pooled.view(num_users, -1)
 
     def _attended(
@@ -156,6 +169,7 @@ class BaheCtrModel(nn.Module):
         slot_of = (user_of.unsqueeze(1) * num_features + torch.arange(num_features, device=user_of.device)).flatten()
         over_behaviors, over_outputs = (item.new_zeros(len(slot_of), item.shape[1]) for _ in range(2))  # (B·N, H)
         for part in sequences:
+            assert part.outputs is not None
             q_of = slot_of.new_full((int(slot_of.max()) + 1,), -1)
             q_of[part.slots] = torch.arange(len(part.slots), device=slot_of.device)
             at = (q_of[slot_of] >= 0).nonzero().squeeze(1)  # impression · feature pairs of this group
@@ -177,11 +191,6 @@ class BaheCtrModel(nn.Module):
                 "with model.head din or model.item_reading beside, the user side depends on the candidate item: "
                 "there is no user embedding to cache; score histories and items together"
             )
-
-    def _pool(self, outputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if self.attention_pool is not None:
-            return self.attention_pool(outputs, mask)
-        return pool(outputs, mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
 
 
 def new_model(

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from bahe_tasks.core.kept_weights import made_once
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.user_fields import Field, mapped, summed_maps
+from bahe_tasks.core.user_fields import Field, mapped_each, summed_maps
 
 
 def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
@@ -104,11 +105,11 @@ class FieldMaps(nn.ModuleDict):
 
     def forward(self, fields: Mapping[str, Field]) -> dict[str, torch.Tensor]:
         """(B, width of the field) each → (B, width_out) each."""
-        return {name: mapped(self[block_key(name)].weight, fields[name]) for name in self.names}  # type: ignore[arg-type]
+        return mapped_each(self, {name: self[block_key(name)].weight for name in self.names}, fields)  # type: ignore[misc]
 
     def of_concatenation(self) -> torch.Tensor:
         """Return the weight of the one map of the concatenation that the maps add up to, (width_out, all widths)."""
-        return torch.cat([self[block_key(name)].weight for name in self.names], 1)  # type: ignore[misc]
+        return made_once(self, lambda: torch.cat([self[block_key(name)].weight for name in self.names], 1))  # type: ignore[misc]
 
 
 def block_key(name: str) -> str:

@@ -21,6 +21,7 @@ from torch.nn.functional import linear
 
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.head_fields import FieldLinear, FieldMaps, block_key
+from bahe_tasks.core.kept_weights import made_once
 
 _FACTOR_STD = 0.01
 
@@ -108,8 +109,13 @@ class CrossLayer(nn.Module):
 
     def forward(self, first: torch.Tensor, crossed: torch.Tensor) -> torch.Tensor:
         low = linear(crossed, self.narrow.of_concatenation())  # (B, rank)
-        weight, bias = (torch.cat([getattr(part, name) for part in self.widen.values()]) for name in ("weight", "bias"))
+        weight, bias = made_once(self, self._of_concatenation)
         return first * linear(low, weight, bias) + crossed
+
+    def _of_concatenation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weight (all widths, rank) and bias (all widths,) of the maps to all fields."""
+        weights, biases = zip(*((part.weight, part.bias) for part in self.widen.values()), strict=True)
+        return torch.cat(weights), torch.cat(biases)
 
 
 class Tower(nn.Module):

@@ -15,6 +15,8 @@ positions, as most decoders have, does.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from bahe_tasks.core.deep_attention import DeepAttention, attends_as_asked, four_dimensional_mask
+from bahe_tasks.core.last_layer import at_position, modules_to_narrow, narrowed
 from bahe_tasks.core.llm_check import agree, cause, sample_tokens, small_windows
 from bahe_tasks.core.llm_cut import LayerCountError, cut
 from bahe_tasks.core.llm_parts import UnsplittableArchitectureError, layers_path, text_model
@@ -74,6 +77,8 @@ class DeepLayers(nn.Module):
         self.llm = llm
         self.attention = attention
         self.input_scale = input_scale
+        self._narrowable: tuple[str, ...] | None = None
+        self._position: torch.Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -88,6 +93,31 @@ class DeepLayers(nn.Module):
         if self.input_scale != 1.0:
             hidden = hidden / self.input_scale
         return self.llm(inputs_embeds=hidden, attention_mask=mask).last_hidden_state
+
+    def at(self, position: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return of the outputs those at `position` (B,) int64, (B, H); of the last layer little else is computed."""
+        with self._only_at(position):
+            return at_position(self(hidden, mask), position)
+
+    @property
+    def narrowable(self) -> tuple[str, ...]:
+        """Paths of the modules of the last layer and behind it that `at` computes at one position; weights must be in place."""
+        if self._narrowable is None:
+            self._narrowable = modules_to_narrow(self.llm, self)
+        return self._narrowable
+
+    def contexts_of_checkpoint(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Return what a layer runs in and what it is computed again in, for `torch.utils.checkpoint`."""
+        return nullcontext(), nullcontext() if self._position is None else self._only_at(self._position)
+
+    @contextmanager
+    def _only_at(self, position: torch.Tensor) -> Iterator[None]:
+        with narrowed([self.llm.get_submodule(path) for path in self.narrowable], position):
+            self._position = position
+            try:
+                yield
+            finally:
+                self._position = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Optimizers:
                     {"params": rest, "lr": training.head_learning_rate},
                 ],
                 weight_decay=training.weight_decay,
+                fused=training.fused_optimizer,
             )
         ]
         if tables:
@@ -55,6 +56,7 @@ class Optimizers:
         self._deep = {id(p) for p in deep}
         self._names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self._groups = [(group, group["lr"]) for optimizer in self._optimizers for group in optimizer.param_groups]
+        self._fused = training.fused_optimizer  # then step counts live where the parameters do
         self._average_steps = training.average_steps
         self._averages = {p: p.detach().clone() for p in rest} if training.average_steps else {}
 
@@ -122,7 +124,8 @@ class Optimizers:
                 self._averages[parameter].copy_(parameter.detach())
                 parameter.data.copy_(value)
             elif statistic not in ("average", "in_training"):
-                optimizer.state[parameter][statistic] = _as_kept(parameter, statistic, value)
+                on_cpu = statistic == "step" and not self._fused
+                optimizer.state[parameter][statistic] = value.to("cpu" if on_cpu else parameter.device, copy=True)
 
     def _swap(self) -> None:
         with torch.no_grad():
@@ -130,8 +133,3 @@ class Optimizers:
                 trained = parameter.detach().clone()
                 parameter.copy_(average)
                 average.copy_(trained)
-
-
-def _as_kept(parameter: torch.Tensor, statistic: str, value: torch.Tensor) -> torch.Tensor:
-    """Return a statistic as the optimiser keeps it: step counts live on the CPU, the others where the parameter is."""
-    return value.clone() if statistic == "step" else value.to(parameter.device, copy=True)

@@ -14,9 +14,13 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, *, pooling: Literal["mean", "
     if pooling == "mean":
         weights = mask.to(hidden.dtype).unsqueeze(-1)
         return (hidden * weights).sum(1) / weights.sum(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), pooled_position(mask, pooling=pooling)]
+
+
+def pooled_position(mask: torch.Tensor, *, pooling: Literal["first", "last"]) -> torch.Tensor:
+    """Return the one position that is pooled of each row of mask (B, S): (B,) int64."""
     present = mask.long()
-    position = present.argmax(1) if pooling == "first" else mask.shape[1] - 1 - present.flip(1).argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), position]
+    return present.argmax(1) if pooling == "first" else mask.shape[1] - 1 - present.flip(1).argmax(1)
 
 
 class AttentionPool(nn.Module):

@@ -24,9 +24,13 @@ from bahe_tasks.core.batches import (
     row_columns,
 )
 from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.kept_weights import weights_kept
 
 _MIN_PAIRS_A_USER = 8
 """From how many on, on average, a user's share of the head is worth being done apart (benchmarks.score_cost)."""
+
+PAIRS_AT_ONCE = 512
+"""Pairs whose embeddings and fields fit the caches of a processor (benchmarks.score_cost)."""
 
 
 class NonFiniteScoreError(ArithmeticError):
@@ -52,7 +56,7 @@ def score(
     index = np.arange(len(rows)) if index is None else index
     by_state = np.argsort(columns.user_states[index], kind="stable")
     logits = np.zeros(len(index))
-    with torch.inference_mode():
+    with torch.inference_mode(), weights_kept():
         for chosen in _batches(len(index), batch_size):
             part = by_state[chosen]
             batch = collate(rows, embeddings, index[part], columns=columns, features=model.features, device=device)
@@ -107,7 +111,7 @@ def score_pairs(
     cat: dict[str, np.ndarray],
     num: dict[str, np.ndarray],
     sums: np.ndarray | None = None,
-    batch_size: int = 4096,
+    batch_size: int = PAIRS_AT_ONCE,
     device: torch.device,
 ) -> np.ndarray:
     """Return the click probability of P pairs from cached embeddings (U, N·H) and (I, H): (P,) float64.
@@ -125,7 +129,7 @@ def score_pairs(
     numbers = numbers_read(model.spec, num, sums, num_rows=count)
     by_user = np.argsort(user_of, kind="stable")
     logits = np.zeros(count)
-    with torch.inference_mode():
+    with torch.inference_mode(), weights_kept():
         for index in _batches(count, batch_size):
             part = by_user[index]
             users, counts = np.unique(user_of[part], return_counts=True)

@@ -1,6 +1,10 @@
-"""What the deep layers read besides the behaviors themselves: age and position of each, and the item beside them.
+"""What the deep layers read besides the behaviors themselves: age and position of each, the item beside them, a summary.
 
-Unusual: age and position are learned vectors added to a behavior, zero at first, so that an untrained model computes
+Unusual: the summary of a sequence is one more position, whose input is the mean of the others' inputs and whose output is
+what is pooled. So the shallow layers' mean is carried past the deep layers by their residual connections, and only one
+position of the last layer is ever needed. It is last: a decoder's sees all behaviors there.
+
+Age and position are learned vectors added to a behavior, zero at first, so that an untrained model computes
 what the pre-trained LLM does. An encoder such as BERT knows no order of behaviors otherwise.
 """
 
@@ -13,6 +17,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from bahe_tasks.core.batches import SequenceGroup
+from bahe_tasks.core.pooling import pool
 
 _FINEST_AGE_S = 60.0
 _COARSEST_AGE_S = 365 * 86400.0
@@ -52,11 +57,22 @@ def with_item_last(
 
     `titles` (Q, H) and `known` (Q,) are those of each sequence's impression; an unknown item takes no position.
     """
+    return _with_last(hidden, mask, titles, known)
+
+
+def with_summary_last(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put the mean of each sequence, padded right, after its last position: (Q, S, H) → (Q, S + 1, H), (Q, S + 1)."""
+    return _with_last(hidden, mask, pool(hidden, mask, pooling="mean"), mask.any(1))
+
+
+def _with_last(
+    hidden: torch.Tensor, mask: torch.Tensor, vectors: torch.Tensor, present: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     sequence = torch.arange(len(hidden), device=hidden.device)
     end = mask.sum(1)
     hidden, mask = pad(hidden, (0, 0, 0, 1)), pad(mask, (0, 1))
-    hidden[sequence, end] = titles
-    mask[sequence, end] = known
+    hidden[sequence, end] = vectors
+    mask[sequence, end] = present
     return hidden, mask
 
 

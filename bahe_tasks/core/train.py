@@ -23,6 +23,7 @@ from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import ImpressionRows, passed_together, row_columns, shuffled
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.metrics import logloss
+from bahe_tasks.core.one_ahead import one_ahead
 from bahe_tasks.core.optimizers import Optimizers, OptimizerState
 from bahe_tasks.core.ranks import ALONE, Ranks
 from bahe_tasks.core.score import score
@@ -89,12 +90,13 @@ def train(
             model.deep.train(model.spec.model.deep_tuning != "frozen")  # what is frozen drops nothing out
             in_order = shuffled(states, seed=(seed, at.epoch))
             trained_on = in_order[~decides[in_order]]
-            for start in range(at.next_row, len(trained_on), training.batch_size):
-                index = trained_on[start : start + training.batch_size]
-                loss, norm = step.take(index, number=len(at.losses))
+            starts = range(at.next_row, len(trained_on), training.batch_size)
+            batches = (trained_on[start : start + training.batch_size] for start in starts)
+            for prepared in one_ahead(step.prepare_ahead, batches):
+                loss, norm = step.take(prepared, number=len(at.losses))
                 at.losses.append(loss)
                 at.gradient_norms.append(norm)
-                at.next_row = start + len(index)
+                at.next_row += len(prepared.index)
                 if (
                     state_file
                     and ranks.rank == 0
@@ -158,7 +160,9 @@ def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
             "cannot compute their hidden states again: set it to false"
         )
     for layer in layers if enabled else ():
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+        layer._gradient_checkpointing_func = partial(  # type: ignore[assignment]
+            checkpoint, use_reentrant=False, context_fn=model.deep.contexts_of_checkpoint
+        )
         layer.gradient_checkpointing = True
     try:
         yield

@@ -1,19 +1,21 @@
 """One step of the fine-tune: forward, backward and update on one batch, in as many passes as memory asks for.
 
 Unusual: the random generator is seeded anew for each step, from seed, step and rank, so that a resumed run needs no
-generator state and drops out the same units.
+generator state and drops out the same units. What a step reads is prepared apart from taking it, so that a thread can do
+so while the step before is taken (`one_ahead`); preparing draws nothing from the generator.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import ImpressionRows, RowColumns, collate
+from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, collate, num_behaviors
 from bahe_tasks.core.columns import label_columns
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.heads import label_key
@@ -29,6 +31,15 @@ class TrainingDivergedError(ArithmeticError):
 
 class UnknownLabelError(ValueError):
     """A weight of a label that is not in force."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one step reads: a batch of rows, and of this rank's part of it the tensors, pass by pass."""
+
+    index: np.ndarray  # (B,) int64, rows of the whole batch
+    rows_a_pass: int
+    passes: tuple[tuple[Batch, torch.Tensor], ...]  # labels are (B of the pass, L) float32
 
 
 class TrainingStep:
@@ -60,15 +71,32 @@ class TrainingStep:
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
         self._rows_a_pass = training.rows_a_pass or training.batch_size
+        self._num_behaviors = num_behaviors(rows, model.features)
 
-    def take(self, index: np.ndarray, *, number: int) -> tuple[float, float]:
-        """Take step `number` on the rows at `index` (B,); return loss (nats) and gradient norm before clipping.
+    def prepare_ahead(self, index: np.ndarray) -> Prepared:
+        """Do as `prepare` while another step is taken; where the device has no memory for both, `take` does it again."""
+        try:
+            return self.prepare(index)
+        except torch.OutOfMemoryError:
+            return Prepared(index, rows_a_pass=0, passes=())
 
-        Raises `TrainingDivergedError`.
-        """
-        loss = self._gradients(index, number)
+    def prepare(self, index: np.ndarray) -> Prepared:
+        """Return what the step on the rows at `index` (B,) int64 reads, on the device."""
+        rows_a_pass = self._rows_a_pass
+        parts = passes(
+            self._ranks.part(index),
+            states=self._columns.user_states,
+            positions=self._num_behaviors,
+            most_rows=rows_a_pass,
+            most_positions=self._training.positions_a_pass,
+        )
+        return Prepared(index, rows_a_pass, tuple((self._batch(part), self._labels_of(part)) for part in parts))
+
+    def take(self, prepared: Prepared, *, number: int) -> tuple[float, float]:
+        """Take step `number`; return loss (nats) and gradient norm before clipping. Raises `TrainingDivergedError`."""
+        loss = self._gradients(prepared, number)
         if self._ranks.size > 1:
-            touched = [np.unique(column) for column in self._columns.cat[index].T]
+            touched = [np.unique(column) for column in self._columns.cat[prepared.index].T]
             self._ranks.sum_gradients(loss, self._optimizers.dense, self._optimizers.tables, touched)
         norm = self._optimizers.clip(self._training.max_gradient_norm)
         loss_and_norm = torch.stack([loss, norm]).tolist()
@@ -82,15 +110,17 @@ class TrainingStep:
         self._optimizers.step(share, number=spec.trained_steps + number)
         return loss_and_norm[0], loss_and_norm[1]
 
-    def _gradients(self, index: np.ndarray, number: int) -> torch.Tensor:
+    def _gradients(self, prepared: Prepared, number: int) -> torch.Tensor:
         """Compute this rank's gradients, halving the rows of a pass until they fit the device; return the loss."""
         while True:
             torch.manual_seed(_seed_of_step(self._seed, number, self._ranks.rank))
             try:
-                return self._passes(index)
+                if prepared.rows_a_pass != self._rows_a_pass:
+                    prepared = self.prepare(prepared.index)
+                return self._passes(prepared)
             except torch.OutOfMemoryError:
-                tried = min(self._rows_a_pass, len(self._ranks.part(index)))
-                if tried == 1:
+                tried = min(self._rows_a_pass, len(self._ranks.part(prepared.index)))
+                if tried <= 1:
                     raise
                 self._rows_a_pass = (tried + 1) // 2
                 warnings.warn(
@@ -99,31 +129,20 @@ class TrainingStep:
                     stacklevel=2,
                 )
 
-    def _passes(self, index: np.ndarray) -> torch.Tensor:
+    def _passes(self, prepared: Prepared) -> torch.Tensor:
         """Add up the gradients of this rank's part of the batch, pass by pass; return its part of the loss."""
         self._optimizers.zero_grad()
+        index = prepared.index
         counts = torch.from_numpy((~np.isnan(self._labels[index])).sum(0)).to(self._device)
         total = torch.zeros((), device=self._device)
-        own = self._ranks.part(index)
-        for start in range(0, len(own), self._rows_a_pass):
-            part = own[start : start + self._rows_a_pass]
-            loss = self._loss(part, counts=counts, part=len(part) / len(index))
+        for batch, labels in prepared.passes:
+            loss = self._loss(batch, labels, counts=counts, part=len(labels) / len(index))
             loss.backward()
             total += loss.detach()
         return total
 
-    def _loss(self, index: np.ndarray, *, counts: torch.Tensor, part: float) -> torch.Tensor:
-        model = self._model
-        batch = collate(
-            self._rows,
-            self._embeddings,
-            index,
-            columns=self._columns,
-            features=model.features,
-            device=self._device,
-        )
-        labels = torch.from_numpy(self._labels[index]).to(self._device)
-        log_variances = None
+    def _loss(self, batch: Batch, labels: torch.Tensor, *, counts: torch.Tensor, part: float) -> torch.Tensor:
+        model, log_variances = self._model, None
         if self._learned:
             log_variances = torch.stack([model.log_variances[label_key(label)] for label in model.spec.labels])
         bfloat16 = self._training.compute_dtype == "bfloat16"
@@ -132,6 +151,39 @@ class TrainingStep:
         return label_loss(
             logits.float(), labels, counts=counts, part=part, weights=self._weights, log_variances=log_variances
         )
+
+    def _batch(self, index: np.ndarray) -> Batch:
+        return collate(
+            self._rows,
+            self._embeddings,
+            index,
+            columns=self._columns,
+            features=self._model.features,
+            device=self._device,
+        )
+
+    def _labels_of(self, index: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self._labels[index]).to(self._device)
+
+
+def passes(
+    index: np.ndarray, *, states: np.ndarray, positions: np.ndarray, most_rows: int, most_positions: int
+) -> list[np.ndarray]:
+    """Cut the rows at `index` into passes of at most so many rows and so many behaviors, those of a user state once.
+
+    `states` and `positions` are (R,). 0 positions: any number. A row with more behaviors than that has a pass of its own.
+    """
+    starts, behaviors = [0], 0
+    seen: set[int] = set()
+    for n, row in enumerate(index.tolist()):
+        more = 0 if states[row] in seen else int(positions[row])
+        full = most_positions and more and behaviors + more > most_positions
+        if n - starts[-1] == most_rows or (full and n > starts[-1]):
+            starts.append(n)
+            seen, behaviors, more = set(), 0, int(positions[row])
+        seen.add(states[row])
+        behaviors += more
+    return np.split(index, starts[1:]) if len(index) else []
 
 
 def _seed_of_step(seed: int, number: int, rank: int) -> int:

@@ -1,4 +1,6 @@
-"""Fields of pairs that stand together by user, and a linear map over all of them that does a user's share once.
+"""Fields of pairs scored from cached embeddings, and linear maps over them for less than one map a field takes.
+
+Pairs that stand together by user share the user's part of a linear map over all fields.
 
 A head's first map is linear, so over the fields user:F, product:F and item it is, for one user u with embedding u_F,
 
@@ -7,17 +9,23 @@ A head's first map is linear, so over the fields user:F, product:F and item it i
 with A, P and I the weights of those fields. Sum and bracket, (width_out, H), are made once for the user; a candidate then
 costs one product of that matrix with its embedding, whatever the number of text features, in place of 2 N + 1.
 
-Unusual: sums are taken in another order than over each pair apart, so results agree within float tolerance alone. It
-is for scoring; training keeps to the other way.
+Pairs of another user each have their N fields of a kind stacked, so that N maps are one batched product.
+
+Unusual: sums are taken in another order than in training, so results agree within float tolerance alone. It is for
+scoring pairs; training and the scoring of impressions keep to the other way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import nn
 from torch.nn.functional import linear
+
+from bahe_tasks.core.kept_weights import made_once
 
 _USERS_AT_ONCE = 32  # of which the matrices are held
 
@@ -46,7 +54,35 @@ class UserTimesItem:
         return self.user.spread() * self.item
 
 
-Field = torch.Tensor | OfUser | UserTimesItem
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """N fields of B pairs, one a text feature."""
+
+    rows: torch.Tensor  # (B, N, width)
+
+
+@dataclass(frozen=True)
+class InStack:
+    """One field of a stack."""
+
+    stack: Stack
+    at: int
+
+    def spread(self) -> torch.Tensor:
+        """Return it, (B, width)."""
+        return self.stack.rows[:, self.at]
+
+
+Field = torch.Tensor | OfUser | UserTimesItem | InStack
+
+
+def fields_apart(features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor) -> dict[str, Field]:
+    """User embeddings (B, N·H) and items (B, H) → the fields of `embedding_fields`, stacked."""
+    fields: dict[str, Field] = {"item": item}
+    rows = user.view(len(item), len(features), item.shape[1])
+    for kind, stack in (("user", Stack(rows)), ("product", Stack(rows * item.unsqueeze(1)))):
+        fields |= {f"{kind}:{feature}": InStack(stack, n) for n, feature in enumerate(features)}
+    return fields
 
 
 def fields_by_user(
@@ -71,6 +107,28 @@ def mapped(weight: torch.Tensor, field: Field) -> torch.Tensor:
     if isinstance(field, OfUser):
         return linear(field.rows, weight).repeat_interleave(field.counts, 0)
     return linear(spread(field), weight)
+
+
+def mapped_each(
+    owner: nn.Module, weights: Mapping[str, torch.Tensor], fields: Mapping[str, Field]
+) -> dict[str, torch.Tensor]:
+    """Return the linear map (width_out, width) of each field named in the owner's `weights` for each pair, (B, width_out)."""
+    stacked: dict[Stack, list[str]] = {}
+    for name in weights:
+        if isinstance(field := fields[name], InStack):
+            stacked.setdefault(field.stack, []).append(name)
+    found: dict[str, torch.Tensor] = {}
+    for stack, names in stacked.items():
+        at = [field.at for name in names if isinstance(field := fields[name], InStack)]
+        rows = stack.rows if at == list(range(stack.rows.shape[1])) else stack.rows[:, at]
+        maps = made_once((owner, *names), partial(_stacked_maps, [weights[name] for name in names]))
+        found |= zip(names, torch.bmm(rows.transpose(0, 1), maps), strict=True)
+    return {name: found[name] if name in found else mapped(weight, fields[name]) for name, weight in weights.items()}
+
+
+def _stacked_maps(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Maps (width_out, width) each → (N, width, width_out)."""
+    return torch.stack([weight.T for weight in weights]).contiguous()
 
 
 def summed_maps(weights: Mapping[str, torch.Tensor], fields: Mapping[str, Field]) -> torch.Tensor:

@@ -81,15 +81,20 @@ def cost_spec(
     )
 
 
-def cost_rows(shape: Shape, *, users: int, impressions_per_user: int, num_texts: int, seed: int = 0) -> ImpressionRows:
+def cost_rows(
+    shape: Shape, *, users: int, impressions_per_user: int, num_texts: int, ragged: bool = False, seed: int = 0
+) -> ImpressionRows:
     """Return users · impressions_per_user rows; those of a user stand together, share time and histories.
 
-    Every history has S behaviors, each drawn from `num_texts` texts, as are the titles.
+    Every history has S behaviors, or if `ragged` 1 to 2 S - 1, any number as likely; each is drawn from `num_texts` texts,
+    as are the titles.
     """
     rng = np.random.default_rng(seed)
     num_rows = users * impressions_per_user
     user = np.repeat(np.arange(users), impressions_per_user)
-    length = shape.behaviors_per_feature
+    num_histories, length = users * shape.num_features, shape.behaviors_per_feature
+    lengths = rng.integers(1, 2 * length, size=num_histories) if ragged else np.full(num_histories, length)
+    histories = dict(zip(shape.features, np.split(lengths, shape.num_features), strict=True))
     return ImpressionRows(
         impression_ids=np.array([f"i{r}" for r in range(num_rows)], object),
         user_ids=np.array([f"u{u}" for u in user], object),
@@ -98,18 +103,23 @@ def cost_rows(shape: Shape, *, users: int, impressions_per_user: int, num_texts:
         as_of=np.full(num_rows, _SHOWN_AT, np.int64),
         labels=rng.integers(2, size=num_rows).astype(np.float32),
         title_rows=rng.integers(num_texts, size=num_rows),
-        histories={
-            feature: Histories(
-                behavior_rows=rng.integers(num_texts, size=users * length),
-                occurred_at=np.sort(rng.integers(_SHOWN_AT, size=(users, length)), axis=1).ravel(),
-                values=np.full(users * length, np.nan, np.float32),
-                starts=user * length,
-                ends=(user + 1) * length,
-            )
-            for feature in shape.features
-        },
+        histories={name: _random_histories(of_users, user, num_texts, rng) for name, of_users in histories.items()},
         cat={},
         num={},
+    )
+
+
+def _random_histories(lengths: np.ndarray, user: np.ndarray, num_texts: int, rng: np.random.Generator) -> Histories:
+    """Return the histories of users, so many behaviors each, for the rows of each `user` (R,)."""
+    ends = np.cumsum(lengths)
+    occurred_at = rng.integers(_SHOWN_AT, size=ends[-1])
+    of_user = np.repeat(np.arange(len(lengths)), lengths)
+    return Histories(
+        behavior_rows=rng.integers(num_texts, size=ends[-1]),
+        occurred_at=occurred_at[np.lexsort((occurred_at, of_user))],
+        values=np.full(ends[-1], np.nan, np.float32),
+        starts=(ends - lengths)[user],
+        ends=ends[user],
     )
 
 

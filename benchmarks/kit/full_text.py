@@ -5,7 +5,8 @@ the user embedding (B, H). The title passes through the same LLM alone. Columns,
 vectors of an empty history and an unknown item are those of `core`, so that what differs is table and split alone.
 
 Unusual: tokens are looked up here and given to the LLM as vectors, so that the age of the behavior a token belongs to can
-be added, a learned vector that is zero at first. Lookup and LLM are both trained.
+be added, a learned vector that is zero at first. Lookup and LLM are both trained. With `behavior_pooling: summary` a
+sequence of tokens ends with the mean of its vectors, as a sequence of behaviors does.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bahe_tasks.core.heads import HEADS
 from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import pool
-from bahe_tasks.core.sequence_inputs import age_buckets
+from bahe_tasks.core.sequence_inputs import age_buckets, with_summary_last
 
 HISTORY = ("history",)
 """The one text feature that the head sees."""
@@ -215,8 +216,11 @@ class FullTextCtrModel(nn.Module):
             vectors = self.deep.get_input_embeddings()(group.ids)
             ages = age_buckets(group.ages_s, num_buckets=self.recency.num_embeddings)
             vectors = vectors + self.recency(ages).to(vectors.dtype)
-            hidden = self.deep(inputs_embeds=vectors, attention_mask=group.mask.long()).last_hidden_state
-            found = pool(hidden, group.mask, pooling=self.spec.model.behavior_pooling)  # type: ignore[arg-type]
+            mask, pooling = group.mask, self.spec.model.behavior_pooling
+            if pooling == "summary":
+                (vectors, mask), pooling = with_summary_last(vectors, mask), "last"
+            hidden = self.deep(inputs_embeds=vectors, attention_mask=mask.long()).last_hidden_state
+            found = pool(hidden, mask, pooling=pooling)  # type: ignore[arg-type]
             pooled = pooled.index_copy(0, chosen, found.to(pooled.dtype))
         return pooled
 

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from bahe_tasks.core.llm_split import DeepLayers
+
 
 def matrix_weights(llm: nn.Module) -> int:
     """Return the weights that each position is multiplied with: all matrices but those that are looked up in."""
@@ -23,6 +25,18 @@ def forward_operations(llm: PreTrainedModel, *, sequences: float, length: int, c
     """Return 2 · weights + 4 · length · H · layers (half of it if causal) operations for each position."""
     attention = 4 * length * llm.config.hidden_size * llm.config.num_hidden_layers
     return sequences * length * (2 * matrix_weights(llm) + attention * (0.5 if causal else 1.0))
+
+
+def deep_forward_operations(
+    deep: DeepLayers, *, sequences: float, behaviors: int, pooling: str, causal: bool = True
+) -> float:
+    """Return those of the deep layers over sequences of so many behaviors, of which `core.last_layer` saves some."""
+    length = behaviors + (pooling == "summary")
+    everywhere = forward_operations(deep.llm, sequences=sequences, length=length, causal=causal)
+    if pooling not in ("first", "last", "summary"):
+        return everywhere
+    at_one = sum(matrix_weights(deep.llm.get_submodule(path)) for path in deep.narrowable)
+    return everywhere - sequences * (length - 1) * 2 * at_one
 
 
 def training_operations(forward: float, *, lora: bool = False) -> float:

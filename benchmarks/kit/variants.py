@@ -1,4 +1,4 @@
-"""The training steps that `train_cost` compares: full text, either saving alone, BAHE, BAHE with impressions grouped.
+"""The training steps that `train_cost` compares: full text, either saving alone, BAHE, grouped, over ragged histories.
 
 All have the same LLM, head, columns, optimiser and clipping; the step is the one of `core.train`, collating included.
 """
@@ -22,9 +22,9 @@ from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.full_text import FullTextBatch, FullTextCtrModel, TokenTable, as_trainable, collate_full_text
-from benchmarks.kit.operations import forward_operations, training_operations
+from benchmarks.kit.operations import deep_forward_operations, forward_operations, training_operations
 
-VARIANTS = ("full_text", "dedup_only", "split_only", "bahe", "bahe_grouped")
+VARIANTS = ("full_text", "dedup_only", "split_only", "bahe", "bahe_ragged", "bahe_grouped")
 IMPRESSIONS_PER_USER = 4
 NUM_TEXTS = 20_000
 """Distinct texts that cached variants read vectors of."""
@@ -44,6 +44,7 @@ class Variant:
     labels: torch.Tensor  # (B, 1) float32
     shallow: ShallowLayers | None
     tokens_per_text: int
+    pooling: str
     operations: float
     """Of the layers, for one sample: forward and backward of trained ones, forward of frozen ones not cached."""
 
@@ -69,26 +70,42 @@ class Variant:
         return len(self.labels)
 
     @property
+    def useful_positions(self) -> float:
+        """Share of the positions of a batch's sequences that are no padding."""
+        users = self.collate()
+        masks = [users.histories.mask] if isinstance(users, FullTextBatch) else [g.mask for g in users.users.groups]
+        return sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+
+    @property
     def state_mb(self) -> float:
         """MB of weights, gradients and two moments of all that is trained, whatever the batch; shallow layers apart."""
         return sum(p.numel() * p.element_size() * (4 if p.requires_grad else 1) for p in self.model.parameters()) / 1e6
 
 
 def batch_of(variant: str, tokens: int) -> int:
-    """Return the samples of a step: what one core finishes in seconds, and fits the memory of any machine."""
-    return max(1, _TOKENS_A_STEP.get(variant, 16384) // tokens)
+    """Return the samples of a step: those of `training.batch_size`, or as many as a core finishes in seconds."""
+    return max(1, _TOKENS_A_STEP[variant] // tokens) if variant in _TOKENS_A_STEP else _TRAINING.batch_size
 
 
-def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.device, num_samples: int) -> Variant:
-    """Return a variant with rows for one batch."""
+def build(
+    variant: str, shape: Shape, *, llm: dict[str, Any], pooling: str, device: torch.device, num_samples: int
+) -> Variant:
+    """Return a variant with rows for one batch; `pooling` is `model.behavior_pooling`."""
     whole = random_llm(llm, device=device)
     cut_after = whole.config.num_hidden_layers // 2 if variant != "dedup_only" else whole.config.num_hidden_layers
     width, num_tokens = int(whole.config.hidden_size), int(whole.config.vocab_size)
     per_user = IMPRESSIONS_PER_USER if variant == "bahe_grouped" else 1
     # Without a cache nothing is known twice: each position of a batch has a text of its own.
     num_texts = num_samples * shape.texts_per_sample if variant == "split_only" else NUM_TEXTS
-    rows = cost_rows(shape, users=num_samples // per_user, impressions_per_user=per_user, num_texts=num_texts)
-    spec = cost_spec(shape, whole, num_shallow_layers=cut_after, model=ModelConfig())
+    rows = cost_rows(
+        shape,
+        users=num_samples // per_user,
+        impressions_per_user=per_user,
+        num_texts=num_texts,
+        ragged=variant == "bahe_ragged",
+    )
+    settings = ModelConfig(behavior_pooling=pooling)  # type: ignore[arg-type]
+    spec = cost_spec(shape, whole, num_shallow_layers=cut_after, model=settings)
     labels = torch.from_numpy(rows.labels).to(device).unsqueeze(1)
     columns, index = row_columns(rows, spec), np.arange(num_samples)
     if variant == "full_text":
@@ -105,7 +122,9 @@ def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.devi
             forward_operations(whole, sequences=1, length=shape.history_tokens)
             + forward_operations(whole, sequences=1, length=shape.tokens_per_behavior)
         )
-        return Variant(variant, full, optimizers, collate_tokens, labels, None, shape.tokens_per_behavior, operations)
+        return Variant(
+            variant, full, optimizers, collate_tokens, labels, None, shape.tokens_per_behavior, pooling, operations
+        )
     split = LlmSplit.of(whole, cut_after)
     model = new_model(spec, split.deep, seed=0).to(device).train()
     embeddings = random_embeddings(num_texts, width)
@@ -120,14 +139,19 @@ def build(variant: str, shape: Shape, *, llm: dict[str, Any], device: torch.devi
         return collate(rows, embeddings, index, columns=columns, features=shape.features, device=device)
 
     optimizers = Optimizers(model, _TRAINING)
-    deep, length = split.deep.llm, shape.tokens_per_behavior
+    length = shape.tokens_per_behavior
     operations = training_operations(
-        forward_operations(deep, sequences=shape.num_features / per_user, length=shape.behaviors_per_feature)
-        + forward_operations(deep, sequences=1, length=1)
+        deep_forward_operations(
+            split.deep,
+            sequences=shape.num_features / per_user,
+            behaviors=shape.behaviors_per_feature,
+            pooling=pooling,
+        )
+        + forward_operations(split.deep.llm, sequences=1, length=1)
     )
     if variant == "split_only":
         operations += forward_operations(split.shallow.llm, sequences=shape.texts_per_sample, length=length)
-    return Variant(variant, model, optimizers, collate_vectors, labels, split.shallow, length, operations)
+    return Variant(variant, model, optimizers, collate_vectors, labels, split.shallow, length, pooling, operations)
 
 
 def encode_seconds(variant: Variant, *, device: torch.device) -> float:

@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bahe_tasks.core.llm_split import LlmSplit
 from benchmarks.kit.cost_model import Shape, cost_rows
-from benchmarks.kit.operations import forward_operations, training_operations
+from benchmarks.kit.operations import deep_forward_operations, forward_operations, training_operations
 from benchmarks.kit.peak_memory import PeakMemory
 from benchmarks.kit.tiny_llms import TINY_LLMS
 from benchmarks.kit.variants import VARIANTS, build
@@ -32,6 +32,20 @@ def test_operations_are_those_torch_counts(family):
     assert counter.get_total_flops() == counted
 
 
+@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("pooling", ["mean", "summary", "last"])
+def test_operations_of_the_deep_layers_are_those_torch_counts_at_the_pooled_position(family, pooling):
+    deep = LlmSplit.of(TINY_LLMS[family](attn_implementation="eager"), 1).deep
+    length = 8 if pooling == "summary" else 7
+    hidden, mask = torch.randn(5, length, 32, requires_grad=True), torch.ones(5, length, dtype=torch.long)
+    last = torch.full((5,), length - 1)
+    expected = deep_forward_operations(deep, sequences=5, behaviors=7, pooling=pooling, causal=False)
+    with FlopCounterMode(display=False) as counter:
+        outputs = deep(hidden, mask).mean(1) if pooling == "mean" else deep.at(last, hidden, mask)
+        outputs.sum().backward()
+    assert counter.get_total_flops() == training_operations(expected)
+
+
 def test_lora_leaves_out_the_gradients_of_weights():
     assert training_operations(10.0, lora=True) == 20.0
 
@@ -45,9 +59,24 @@ def test_impressions_of_a_user_share_time_and_history():
     assert len(np.unique(rows.shown_at)) == 1
 
 
+def test_ragged_histories_have_every_length_and_few_padded_positions():
+    rows = cost_rows(Shape(2, 4, 1), users=200, impressions_per_user=1, num_texts=9, ragged=True)
+    lengths = np.concatenate([history.ends - history.starts for history in rows.histories.values()])
+    assert set(lengths) == set(range(1, 8))
+    for history in rows.histories.values():
+        steps = np.diff(history.occurred_at)
+        assert (np.delete(steps, history.ends[:-1] - 1) >= 0).all()  # oldest first within each history
+    ragged, even = (
+        build(name, Shape(2, 9, 4), llm=LLM, pooling="mean", device=CPU, num_samples=40)
+        for name in ("bahe_ragged", "bahe")
+    )
+    assert 0.5 < ragged.useful_positions < even.useful_positions == 1
+
+
+@pytest.mark.parametrize("pooling", ["mean", "summary"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_trains(variant):
-    built = build(variant, Shape(2, 3, 4), llm=LLM, device=CPU, num_samples=8)
+def test_every_variant_trains(variant, pooling):
+    built = build(variant, Shape(2, 3, 4), llm=LLM, pooling=pooling, device=CPU, num_samples=8)
     before = {name: p.detach().clone() for name, p in built.model.named_parameters()}
     built.step()
     built.step()

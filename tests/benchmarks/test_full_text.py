@@ -65,14 +65,15 @@ def test_features_follow_each_other_oldest_first_and_the_newest_behaviors_fit():
     assert cut == TOKENS.of_texts(texts[0][1:]).tolist()
 
 
+@pytest.mark.parametrize("pooling", ["mean", "summary"])
 @pytest.mark.parametrize("family", ["bert", "llama", "gpt-neox"])
-def test_padding_does_not_matter(family):
+def test_padding_does_not_matter(family, pooling):
     shape = _shape(behaviors=3)
     rows = _rows(shape, users=6)
     rows.histories["feature0"].starts[[1, 4]] += 2
     rows.histories["feature1"].ends[[1, 2]] -= 3  # empty, one of a row with few behaviors
     rows.title_rows[3] = -1
-    model = _model(family, shape)
+    model = _model(family, shape, behavior_pooling=pooling)
     with torch.no_grad():
         together = model(_batch(model, rows, range(6), features=shape.features))
         apart = [model(_batch(model, rows, [r], features=shape.features)) for r in range(6)]

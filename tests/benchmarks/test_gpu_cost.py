@@ -6,9 +6,9 @@ from benchmarks.gpu_cost import TINY, Size, run
 SIZE = Size(TINY, layers_cut=2, users=2, steps=1, texts_at_once=16, matmul=64)
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_the_steps_of_a_gpu_run_at_tiny_size_on_the_cpu(tuning):
-    document = run(SIZE, tuning=tuning, device=torch.device("cpu"))
+@pytest.mark.parametrize(("tuning", "pooling"), [("full", "mean"), ("full", "summary"), ("lora", "mean")])
+def test_the_steps_of_a_gpu_run_at_tiny_size_on_the_cpu(tuning, pooling):
+    document = run(SIZE, tuning=tuning, pooling=pooling, device=torch.device("cpu"))
     assert {"samples_per_s", "encode_texts_per_s", "mfu", "hours_50m"} <= document.figures.keys()
     assert [(row["samples_a_step"], row["device"]) for row in document.rows] == [(2, "cpu"), (8, "cpu")]
     # the user is passed once for 4 impressions, and titles are few beside 300 behaviors

@@ -21,7 +21,9 @@ def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
         behaviors = torch.stack([torch.tensor(embeddings[history.behavior_rows[p]]).float() for p in positions])
         ages_s = torch.tensor([(int(rows.shown_at[r]) - int(history.occurred_at[p])) / 1e6 for p in positions])
         behaviors = behaviors + model.age_and_position.recency.weight[age_buckets(ages_s, num_buckets=8)]
-        outputs = model.deep(behaviors[None], torch.ones(1, len(positions), dtype=torch.long))[0]
+        if pooling == "summary":
+            behaviors = torch.cat([behaviors, behaviors.mean(0, keepdim=True)])
+        outputs = model.deep(behaviors[None], torch.ones(1, len(behaviors), dtype=torch.long))[0]
         parts.append(outputs.mean(0) if pooling == "mean" else outputs[-1])
     return torch.cat(parts)
 
@@ -29,7 +31,7 @@ def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
 def test_feature_parallel_equals_one_feature_of_one_impression_at_a_time(
     fill, tiny_split, with_model, tiny_rows, embeddings, batch_of
 ):
-    for pooling in ("mean", "last"):
+    for pooling in ("mean", "last", "summary"):
         spec = with_model(behavior_pooling=pooling)
         model = fill(new_model(spec, tiny_split().deep, seed=3))
         with torch.inference_mode():
@@ -40,13 +42,18 @@ def test_feature_parallel_equals_one_feature_of_one_impression_at_a_time(
                 torch.testing.assert_close(together[r], expected)
 
 
-def test_gradients_of_feature_parallel_equal_one_at_a_time(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
+@pytest.mark.parametrize("pooling", ["mean", "summary"])
+def test_gradients_of_feature_parallel_equal_one_at_a_time(
+    fill, pooling, tiny_split, with_model, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(behavior_pooling=pooling)
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
     target = torch.randn(len(tiny_rows), 64, generator=torch.Generator().manual_seed(0))
-    batch = batch_of(tiny_rows, embeddings, tiny_spec)
-    loss = (tiny_model.user_embedding(batch.users)[batch.user_of] * target).sum()
-    weights = [tiny_model.age_and_position.recency.weight, *tiny_model.deep.parameters()]
+    batch = batch_of(tiny_rows, embeddings, spec)
+    loss = (model.user_embedding(batch.users)[batch.user_of] * target).sum()
+    weights = [model.age_and_position.recency.weight, *model.deep.parameters()]
     together = torch.autograd.grad(loss, weights)
-    plain = torch.stack([plain_user_embedding(tiny_model, tiny_rows, embeddings, r) for r in range(len(tiny_rows))])
+    plain = torch.stack([plain_user_embedding(model, tiny_rows, embeddings, r, pooling) for r in range(len(tiny_rows))])
     for got, expected in zip(together, torch.autograd.grad((plain * target).sum(), weights), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
@@ -206,13 +213,36 @@ def test_names_of_the_log_that_torch_keeps_for_itself_are_accepted(
             assert torch.equal(loaded(batch), model(batch))
 
 
-def test_din_does_not_attend_to_the_item_that_stands_beside_the_behaviors(
-    tiny_split, with_model, fill, tiny_rows, embeddings, batch_of
+@pytest.mark.parametrize("pooling", ["mean", "summary"])
+def test_din_attends_neither_to_the_item_beside_the_behaviors_nor_to_their_summary(
+    pooling, tiny_split, with_model, fill, tiny_rows, embeddings, batch_of
 ):
-    spec = with_model(head="din", item_reading="beside")
+    spec = with_model(head="din", item_reading="beside", behavior_pooling=pooling)
     model = fill(new_model(spec, tiny_split().deep, seed=3))
     masks = []
     model.over_behaviors.register_forward_hook(lambda module, inputs, output: masks.append(inputs[2]))
     model(batch_of(tiny_rows, embeddings, spec))
     attended = sum(int(mask.sum()) for mask in masks)
     assert attended == sum(int((h.ends - h.starts).sum()) for h in tiny_rows.histories.values())
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("settings", [{"behavior_pooling": "summary"}, {"behavior_pooling": "last"}, {"behavior_pooling": "summary", "item_reading": "beside"}, {"behavior_pooling": "summary", "deep_tuning": "lora"}], ids=["summary", "last", "beside", "lora"])  # fmt: skip
+def test_the_last_layer_at_the_pooled_position_alone_gives_the_same_logits_and_gradients(
+    family, settings, fill, tiny_split, with_model, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(**settings)
+    batch = batch_of(tiny_rows, embeddings, spec)
+    assert len({group.mask.shape[1] for group in batch.users.groups}) > 1
+    found = []
+    for whole in (False, True):
+        model = fill(new_model(spec, tiny_split(family).deep, seed=3))
+        assert model.deep.narrowable
+        if whole:
+            model.deep._narrowable = ()
+        logits = model(batch)
+        (logits * torch.arange(1.0, 10.0).unsqueeze(1)).sum().backward()
+        found.append({"logits": logits} | {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None})  # fmt: skip
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[1].items():
+        torch.testing.assert_close(found[0][name], expected, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")

@@ -9,6 +9,7 @@ from torch.nn.functional import silu
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.head_fields import ColumnFields, FieldLinear, FieldMaps, embedding_fields, field_sizes
 from bahe_tasks.core.heads import HEADS, label_key
+from bahe_tasks.core.kept_weights import weights_kept
 
 LABELS = ("label", "paid")
 
@@ -156,3 +157,34 @@ def test_extra_labels_do_not_touch_the_click_s_own_weights(fill, tiny_split, tin
     assert set(model.head.outputs) == {"label:label", "label:paid"}
     assert set(model.log_variances) == {"label:label", "label:paid"}
     assert not new_model(tiny_spec, tiny_split().deep, seed=1).log_variances
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2"])
+def test_weights_kept_between_batches_give_the_same_bits(
+    head, fill, with_model, tiny_split, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(head=head)
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
+    batch = batch_of(tiny_rows, embeddings, spec)
+    with torch.inference_mode():
+        expected = model(batch)
+        with weights_kept():
+            assert torch.equal(model(batch), expected)
+            assert torch.equal(model(batch), expected)
+        for parameter in model.head.parameters():
+            parameter.mul_(2)
+        assert not torch.allclose(model(batch), expected)  # nothing is kept behind
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2"])
+def test_text_features_stacked_give_what_one_map_each_gives(
+    head, fill, with_model, tiny_split, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(head=head)
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
+    batch = batch_of(tiny_rows, embeddings, spec)
+    with torch.inference_mode():
+        expected = model(batch)[:, 0]
+        user = model.user_embedding(batch.users)[batch.user_of]
+        item = model.item_embedding(batch.items)[batch.item_of]
+        torch.testing.assert_close(model.click_logit(user, item, batch.cat, batch.num), expected)

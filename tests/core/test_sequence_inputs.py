@@ -1,7 +1,7 @@
 import torch
 
 from bahe_tasks.core.batches import SequenceGroup
-from bahe_tasks.core.sequence_inputs import AgeAndPosition, age_buckets, with_item_last
+from bahe_tasks.core.sequence_inputs import AgeAndPosition, age_buckets, with_item_last, with_summary_last
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -38,3 +38,14 @@ def test_the_item_stands_after_the_newest_behavior_and_an_unknown_one_takes_no_p
     hidden, mask = with_item_last(group().behaviors, MASK, titles, torch.tensor([False, True]))
     assert mask.tolist() == [[True, True, True, False], [True, True, False, False]]
     assert hidden[1, :2, 0].tolist() == [1, 7]
+
+
+def test_the_summary_stands_last_and_is_the_mean_of_what_is_present():
+    behaviors = torch.tensor([[1.0, 2.0, 6.0], [5.0, 99.0, 99.0]]).unsqueeze(2).requires_grad_()
+    hidden, mask = with_summary_last(behaviors, MASK)
+    assert mask.tolist() == [[True, True, True, True], [True, True, False, False]]
+    assert hidden[0, :, 0].tolist() == [1, 2, 6, 3]
+    assert hidden[1, :2, 0].tolist() == [5, 5]
+    hidden[:, :, 0][mask].sum().backward()
+    expected = torch.tensor([[4 / 3] * 3, [2, 0, 0]])  # itself, and its share of the mean
+    torch.testing.assert_close(behaviors.grad.squeeze(2), expected)

@@ -259,11 +259,24 @@ def test_bfloat16_products_train_nearly_the_same_and_leave_float32_weights(
     assert curves["bfloat16"] != curves["float32"]
 
 
+def test_a_fused_optimiser_takes_the_same_steps(tiny_split, tiny_spec, tiny_rows, embeddings):
+    models = []
+    for fused in (False, True):
+        model = new_model(tiny_spec, tiny_split().deep, seed=3)
+        training = dataclasses.replace(TRAINING, fused_optimizer=fused)
+        train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+        models.append(model.state_dict())
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(models[1][name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "summary"])
 @pytest.mark.parametrize("family", ["bert", "llama"])
-def test_recomputed_hidden_states_give_the_same_model(family, tiny_split, tiny_spec, tiny_rows, embeddings):
+def test_recomputed_hidden_states_give_the_same_model(family, pooling, tiny_split, with_model, tiny_rows, embeddings):
     models, passes = [], []
     for recomputed in (False, True):
-        model = new_model(tiny_spec, tiny_split(family).deep, seed=3)
+        model = new_model(with_model(behavior_pooling=pooling), tiny_split(family).deep, seed=3)
+        assert model.deep.narrowable  # tried before passes are counted
         linear = next(module for module in model.deep.modules() if isinstance(module, torch.nn.Linear))
         linear.register_forward_hook(partial(lambda at, *_: passes.append(at), int(recomputed)))
         training = dataclasses.replace(TRAINING, gradient_checkpointing=recomputed)

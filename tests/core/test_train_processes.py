@@ -1,6 +1,7 @@
 """Two processes on the CPU give the model of one, within rounding."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
-from bahe_tasks.core.training_step import UnknownLabelError
+from bahe_tasks.core.training_step import UnknownLabelError, passes
 
 CPU = torch.device("cpu")
 TRAINING = TrainingConfig(
@@ -94,12 +95,13 @@ def test_every_row_of_a_batch_has_one_process():
         assert [row for part in parts for row in part] == index.tolist()
 
 
-def test_the_passes_of_a_batch_add_up(fresh, rows, embeddings):
-    whole, passes = fresh(), fresh()
+@pytest.mark.parametrize("budget", [{"rows_a_pass": 3}, {"positions_a_pass": 9}, {"positions_a_pass": 1}])
+def test_the_passes_of_a_batch_add_up(budget, fresh, rows, embeddings):
+    whole, in_passes = fresh(), fresh()
     train(whole, rows, embeddings, training=TRAINING, seed=1, device=CPU)
-    train(passes, rows, embeddings, training=dataclasses.replace(TRAINING, rows_a_pass=3), seed=1, device=CPU)
+    train(in_passes, rows, embeddings, training=dataclasses.replace(TRAINING, **budget), seed=1, device=CPU)
     for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(passes.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(in_passes.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_a_device_out_of_memory_is_given_half_the_rows_and_says_so_once(fresh, rows, embeddings, monkeypatch):
@@ -120,6 +122,41 @@ def test_a_device_out_of_memory_is_given_half_the_rows_and_says_so_once(fresh, r
     train(expected, rows, embeddings, training=TRAINING, seed=1, device=CPU)
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_that_finds_no_memory_ahead_is_prepared_again_in_its_turn(fresh, rows, embeddings, monkeypatch):
+    import bahe_tasks.core.training_step as module
+
+    collate, failed = module.collate, []
+
+    def fails_ahead(*given, **named):
+        if threading.current_thread() is not threading.main_thread() and len(failed) < 2:
+            failed.append(given[2])
+            raise torch.OutOfMemoryError("no memory is left on the device")
+        return collate(*given, **named)
+
+    expected, model = fresh(), fresh()
+    train(expected, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    monkeypatch.setattr(module, "collate", fails_ahead)
+    train(model, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    assert len(failed) == 2
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in expected.state_dict().items())
+
+
+def test_passes_hold_at_most_so_many_rows_and_behaviors_and_count_a_user_state_once():
+    def cut(most_rows, most_positions):
+        states, positions = np.array([0, 0, 1, 2, 2, 3]), np.array([5, 5, 3, 9, 9, 0])
+        found = passes(
+            np.arange(6), states=states, positions=positions, most_rows=most_rows, most_positions=most_positions
+        )
+        return [part.tolist() for part in found]
+
+    assert cut(6, 0) == [[0, 1, 2, 3, 4, 5]]
+    assert cut(4, 0) == [[0, 1, 2, 3], [4, 5]]
+    assert cut(6, 8) == [[0, 1, 2], [3, 4, 5]]  # state 2 has more than fits, and a pass of its own
+    assert cut(6, 1) == [[0, 1], [2], [3, 4, 5]]
+    assert cut(1, 8) == [[row] for row in range(6)]
+    assert passes(np.arange(0), states=np.zeros(0), positions=np.zeros(0), most_rows=2, most_positions=2) == []
 
 
 def test_a_pass_tried_again_drops_out_the_same_units(tiny_split, tiny_spec, rows, embeddings, monkeypatch):

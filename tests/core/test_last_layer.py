@@ -1,0 +1,134 @@
+"""The last layer computed at one position gives there what the whole layer gives, and the same gradients."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from bahe_tasks.core.llm_split import DeepLayers, LlmSplit
+from bahe_tasks.core.lora import add_lora, merge_lora
+from benchmarks.kit.tiny_llms import TINY_LLMS, WIDTH
+
+PADDED_RIGHT = torch.tensor([[1] * 9, [1, 1, 1, 1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0]])
+MASKS = {"right": PADDED_RIGHT, "left": PADDED_RIGHT.flip(1)}
+LAST = {"right": torch.tensor([8, 4, 0]), "left": torch.tensor([8, 8, 8])}
+FIRST = {"right": torch.tensor([0, 0, 0]), "left": torch.tensor([0, 4, 8])}
+
+
+def deep_of(family: str) -> DeepLayers:
+    return LlmSplit.of(TINY_LLMS[family](), 1).deep
+
+
+def whole(deep: DeepLayers) -> DeepLayers:
+    deep._narrowable = ()
+    return deep
+
+
+def behaviors() -> torch.Tensor:
+    return torch.randn(3, 9, WIDTH, generator=torch.Generator().manual_seed(2))
+
+
+def output_and_gradients(deep, position, mask):
+    deep.zero_grad()
+    hidden = behaviors().requires_grad_()
+    output = deep.at(position, hidden, mask)
+    (output * torch.linspace(-1, 1, WIDTH)).sum().backward()
+    gradients = {name: p.grad for name, p in deep.named_parameters() if p.grad is not None}
+    return {"output": output.detach(), "input": hidden.grad, **gradients}
+
+
+def assert_equal(got, expected):
+    assert got.keys() == expected.keys()
+    atol = 1e-5 * max(float(value.abs().max()) for value in expected.values())  # float32, grown through the layers
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("family", TINY_LLMS)
+def test_output_and_gradients_are_those_of_the_whole_layer_padding_included(family):
+    for side, mask in MASKS.items():
+        for position in (LAST[side], FIRST[side]):
+            deep = deep_of(family)
+            assert deep.narrowable
+            got = output_and_gradients(deep, position, mask)
+            assert_equal(got, output_and_gradients(whole(deep), position, mask))
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "gpt-neox", "modernbert"])
+def test_what_follows_attention_sees_one_position_and_keys_and_values_see_all(family):
+    deep = deep_of(family)
+    seen = {"narrow": set(), "whole": set()}
+    for path, module in deep.llm.named_modules():
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+            kind = "narrow" if path in deep.narrowable else "whole"
+            module.register_forward_hook(lambda _m, _i, output, k=kind: seen[k].add(output.shape[1]))
+    deep.at(LAST["right"], behaviors(), PADDED_RIGHT)
+    assert seen == {"narrow": {1}, "whole": {9}}
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2"])
+def test_adapters_are_narrowed_with_what_they_stand_beside(family):
+    plain, deep = deep_of(family), deep_of(family)
+    add_lora(deep, rank=2, alpha=4.0, dropout=0.0)
+    assert deep.narrowable == plain.narrowable
+    for name, parameter in deep.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+        if ".lora_" in name:
+            nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(4))
+    adapted = output_and_gradients(deep, LAST["right"], PADDED_RIGHT)
+    narrowable = deep.narrowable
+    assert_equal(adapted, output_and_gradients(whole(deep), LAST["right"], PADDED_RIGHT))
+    deep._narrowable = narrowable
+    merge_lora(deep)
+    with torch.inference_mode():
+        merged = deep.at(LAST["right"], behaviors(), PADDED_RIGHT)
+    torch.testing.assert_close(merged, adapted["output"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_layers_computed_again_for_gradients_are_narrowed_as_before(family):
+    deep = deep_of(family)
+    expected = output_and_gradients(deep, LAST["right"], PADDED_RIGHT)
+    for module in deep.modules():
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = 0.0
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, GradientCheckpointingLayer):
+            module._gradient_checkpointing_func = partial(
+                checkpoint, use_reentrant=False, context_fn=deep.contexts_of_checkpoint
+            )
+            module.gradient_checkpointing = True
+    assert_equal(output_and_gradients(deep.train(), LAST["right"], PADDED_RIGHT), expected)
+
+
+def test_a_map_before_positions_are_mixed_again_stays_whole():
+    class Mixing(nn.Module):
+        def forward(self, hidden):
+            return hidden.cumsum(1)
+
+    deep = deep_of("llama")
+    mlp = deep.llm.layers[-1].mlp
+    mlp.down_proj = nn.Sequential(mlp.down_proj, Mixing(), nn.Linear(WIDTH, WIDTH, bias=False))
+    assert deep.narrowable == ("layers.1.mlp.down_proj.2", "norm")
+    got = output_and_gradients(deep, LAST["right"], PADDED_RIGHT)
+    assert_equal(got, output_and_gradients(whole(deep), LAST["right"], PADDED_RIGHT))
+
+
+def test_without_layers_there_is_nothing_to_narrow():
+    deep = LlmSplit.of(TINY_LLMS["llama"](), 3).deep
+    assert deep.narrowable == ()
+    hidden = behaviors()
+    torch.testing.assert_close(deep.at(LAST["right"], hidden, PADDED_RIGHT)[2], deep(hidden, PADDED_RIGHT)[2, 0])
+
+
+def test_what_is_tried_leaves_the_generator_and_the_mode_as_they_were():
+    deep = deep_of("bert").train()
+    before = torch.get_rng_state()
+    with torch.inference_mode():
+        assert deep.narrowable
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(module.training for module in deep.llm.modules())
