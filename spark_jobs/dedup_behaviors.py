@@ -71,7 +71,7 @@ def settle(spark: SparkSession, plan: DedupPlan, source: str) -> SourceRows:
         judged, observed = observe_landed(judge_items(landed, late_days=plan.landing.late_days))
         return SourceRows(settle_items(judged), observed)
     judged, observed = observe_landed(judge_events(landed, late_days=plan.landing.late_days))
-    return SourceRows(settle_events(judged), observed)
+    return SourceRows(settle_events(judged, are_few=plan.is_small), observed)
 
 
 def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -> DayTables:
