@@ -28,6 +28,7 @@ from spark_jobs.judge_impressions import judge_impressions, with_label_date
 from spark_jobs.judge_items import judge_items
 from spark_jobs.look_up_items import look_up_items
 from spark_jobs.look_up_keys import look_up_keys
+from spark_jobs.many_rows import many_rows
 from spark_jobs.read_landing import read_landing
 from spark_jobs.running_sums import running_sums
 from spark_jobs.session import interpreted
@@ -46,7 +47,7 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     The counts are those of the day: per source and, beside them, those of impressions and of the derived tables.
     Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`.
     """
-    with interpreted(spark, enabled=plan.is_small):
+    with interpreted(spark, enabled=plan.is_small), many_rows(spark, enabled=not plan.is_small):
         return _dedup(spark, plan)
 
 
@@ -71,7 +72,7 @@ def settle(spark: SparkSession, plan: DedupPlan, source: str) -> SourceRows:
         judged, observed = observe_landed(judge_items(landed, late_days=plan.landing.late_days))
         return SourceRows(settle_items(judged), observed)
     judged, observed = observe_landed(judge_events(landed, late_days=plan.landing.late_days))
-    return SourceRows(settle_events(judged, are_few=plan.is_small), observed)
+    return SourceRows(settle_events(judged), observed)
 
 
 def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -> DayTables:

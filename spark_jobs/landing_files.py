@@ -30,12 +30,17 @@ def heads_of(files: list[str], read: Callable[[pa.NativeFile], Head]) -> list[He
     """Return what `read` makes of each file, in their order."""
 
     def head(file: str) -> Head:
-        system, path = _system_of(file)
-        with system.open_input_file(path) as source:
+        with open_file(file) as source:
             return read(source)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(head, files))
+
+
+def open_file(file: str) -> pa.NativeFile:
+    """Open a file anywhere for reading."""
+    system, path = _system_of(file)
+    return system.open_input_file(path)
 
 
 def _system_of(address: str) -> tuple[pafs.FileSystem, str]:

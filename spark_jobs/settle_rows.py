@@ -1,8 +1,7 @@
 """Which judged rows go to a table, which are duplicates, which go to quarantine.
 
-Unusual: good and refused rows are kept together as they come, so a landed row is read and parsed once; the rows of a
-table and those of the quarantine are two views of them. Of many events only the hashes are shuffled: an event whose hash
-no other has is no other's copy, and the few that remain are compared in full.
+Unusual: good and refused rows pass through one grouping, so a landed row is read, parsed and shuffled once; the rows
+of a table and those of the quarantine are two views of its result.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from spark_jobs.judge_items import ITEM_CONTENT
 from spark_jobs.parse_fields import in_key_order
 
 _REFUSED = ("source_file", "raw")
-_FEW_HASHES = 2_000_000
-"""As many fit into each task's memory, at some 16 bytes."""
 
 
 class Settled(NamedTuple):
@@ -31,11 +28,9 @@ class Settled(NamedTuple):
     quarantined: DataFrame
 
 
-def settle_events(judged: DataFrame, *, are_few: bool) -> Settled:
-    """Keep one of each event, with its behavior_key. `are_few`: they are sooner grouped than hashed and grouped."""
-    keys = {"behavior_key": behavior_key(F.col("text"))}
-    settle = _settle_duplicates if are_few else _settle_by_hash
-    return settle(judged, EVENT_CONTENT, keys)
+def settle_events(judged: DataFrame) -> Settled:
+    """Keep one of each event, with its behavior_key."""
+    return _settle_duplicates(judged, EVENT_CONTENT, {"behavior_key": behavior_key(F.col("text"))})
 
 
 def settle_items(judged: DataFrame) -> Settled:
@@ -70,26 +65,12 @@ def _settle_duplicates(judged: DataFrame, content: tuple[str, ...], keys: dict[s
     grouped = (
         judged.groupBy(*content, "reason", *[_if_refused(name) for name in _REFUSED])
         .agg(F.count("*").alias("copies"))
-        .localCheckpoint()
+        # As bytes: millions of rows as objects would be what the memory cleaner works on.
+        .localCheckpoint(storageLevel=StorageLevel.MEMORY_AND_DISK)
     )
     kept = grouped.where("reason IS NULL").select(*content, "copies").withColumns(keys)
     quarantined = grouped.where("reason IS NOT NULL").select("dt", "reason", *_REFUSED, _once_a_copy())
     return Settled(kept, quarantined.drop("copy"))
-
-
-def _settle_by_hash(judged: DataFrame, content: tuple[str, ...], keys: dict[str, Column]) -> Settled:
-    """As `_settle_duplicates`. The hash may be the same where content is not; never the other way round."""
-    rows = judged.select(*content, "reason", *_REFUSED, F.xxhash64(*content).alias("hash"))
-    # As bytes: millions of rows as objects would be what the memory cleaner works on.
-    rows = rows.localCheckpoint(storageLevel=StorageLevel.MEMORY_AND_DISK)
-    good = rows.where("reason IS NULL")
-    hashes = good.groupBy("hash").agg(F.count("*").alias("rows")).where("rows > 1").select("hash").localCheckpoint()
-    if hashes.count() <= _FEW_HASHES:
-        hashes = F.broadcast(hashes)
-    once = good.join(hashes, "hash", "left_anti").select(*content, F.lit(1).cast("bigint").alias("copies"))
-    several = good.join(hashes, "hash", "left_semi").groupBy(*content).agg(F.count("*").alias("copies"))
-    kept = once.union(several.localCheckpoint())
-    return Settled(kept.withColumns(keys), rows.where("reason IS NOT NULL").select("dt", "reason", *_REFUSED))
 
 
 def _once_a_copy() -> Column:

@@ -37,6 +37,7 @@ from spark_jobs.dedup_behaviors import settle
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.gather_behaviors import landed_texts
 from spark_jobs.look_up_keys import look_up_keys
+from spark_jobs.many_rows import many_rows
 
 _FIRST, _END = DAY - timedelta(days=LandingConfig().late_days), DAY + timedelta(days=1)
 _CONTENT = "user_id, feature, occurred_at, text, item_id, value"
@@ -107,6 +108,10 @@ def by_spark(spark: SparkSession, plan: DedupPlan) -> Engine:
     """Return the project's own steps."""
 
     def run(work: DedupWork) -> Found:
+        with many_rows(spark, enabled=not plan.is_small):
+            return settled(work)
+
+    def settled(work: DedupWork) -> Found:
         rows = settle(spark, plan, "behavior_events")
         counts = count_rows({"behavior_events": rows}, days={"behavior_events": [DAY]})["behavior_events"][DAY]
         rows.settled.quarantined.write.parquet(str(work.refused))

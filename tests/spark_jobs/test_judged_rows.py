@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, date, datetime
-from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,11 +20,7 @@ from spark_jobs.settle_rows import settle_events, settle_impressions, settle_ite
 DAY = date(2024, 3, 10)
 NOON = "2024-03-10T12:00:00Z"
 JUDGES = {"behavior_events": judge_events, "items": judge_items, "impressions": judge_impressions}
-SETTLE = {
-    "behavior_events": partial(settle_events, are_few=True),
-    "items": settle_items,
-    "impressions": settle_impressions,
-}
+SETTLE = {"behavior_events": settle_events, "items": settle_items, "impressions": settle_impressions}
 FORMATS = ["jsonl", "csv", "parquet"]
 
 GOOD_EVENT = {"user_id": "u", "feature": "bills", "occurred_at": NOON, "text": "t"}
