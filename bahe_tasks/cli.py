@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from bahe_tasks.commands import days, landing, metrics, models, pages, settings
+from bahe_tasks.commands import days, landing, metrics, models, pages, settings, tables
 from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log
 from bahe_tasks.config import ConfigError
 from bahe_tasks.data_interval import InvalidDayError
@@ -32,6 +32,7 @@ app.command("status")(days.status)
 app.command("metrics")(metrics.metrics)
 app.command("score")(models.score)
 app.command("rollback")(models.rollback)
+app.command("compact")(tables.compact)
 app.command("report")(pages.report)
 app.command("ui")(pages.ui)
 app.command("doctor")(pages.doctor)

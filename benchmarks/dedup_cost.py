@@ -2,8 +2,8 @@
 
     python -m benchmarks.dedup_cost [--events 100000 --events 1000000] [--store-keys 0 --store-keys 200000] [--json] [--small]
 
-The work is that of `kit.dedup_engines` over a day of `kit.landed_day`; a run in which the engines do not keep as many
-events, or do not write the same keys, fails. The Spark session is started and warmed up on a small day beforehand, and
+The work is that of `kit.dedup_engines` over a day of `kit.landed_day`; a run in which the engines do not count, keep, refuse
+and write the same fails. The Spark session is started and warmed up on a small day beforehand, and
 stands over all runs, as in a backfill. Engines take turns within every repetition; a row has the median. DuckDB has the
 same memory and cores, and each engine writes its new keys anew.
 
@@ -29,7 +29,7 @@ import typer
 
 from bahe_tasks.config import LandingConfig, NumbersConfig, SequencesConfig, SparkConfig
 from bahe_tasks.schemas import SOURCES
-from benchmarks.kit.dedup_engines import DedupWork, by_duckdb, by_polars, by_spark
+from benchmarks.kit.dedup_engines import DedupWork, Found, by_duckdb, by_polars, by_spark
 from benchmarks.kit.document import Document
 from benchmarks.kit.landed_day import DAY, ENCODER_VERSION, fill_store, land_day
 from benchmarks.kit.peak_memory import PeakMemory
@@ -82,20 +82,20 @@ def measure(
     }
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     peak_mb = dict.fromkeys(engines, 0.0)
-    found: dict[str, tuple[int, set[str]]] = {}
+    found: dict[str, tuple[Found, set[str], list[tuple[str, ...]]]] = {}
     for _ in range(repetitions):
         for name, engine in engines.items():
             work = DedupWork(landing, tables_dir, scratch / "new" / name)
             shutil.rmtree(work.out, ignore_errors=True)
             with PeakMemory(of_children=name == SPARK) as memory:
-                took, kept = _timed(lambda engine=engine, work=work: engine(work))  # type: ignore[misc]
+                took, counts = _timed(lambda engine=engine, work=work: engine(work))  # type: ignore[misc]
             seconds[name].append(took)
             peak_mb[name] = max(peak_mb[name], memory.peak_mb)
-            found[name] = kept, work.new_keys()
-    for name, (kept, keys) in found.items():
-        if (kept, keys) != found[SPARK]:
-            expected = f"{found[SPARK][0]} events and {len(found[SPARK][1])} new keys"
-            raise EnginesDifferError(f"{name} found {kept} events and {len(keys)} new keys, Spark {expected}")
+            found[name] = counts, work.new_keys(), work.refused_rows()
+    for name in engines:
+        for what, theirs, ours in zip(("counts", "new keys", "refused rows"), found[name], found[SPARK], strict=True):
+            if theirs != ours:
+                raise EnginesDifferError(f"{name} has other {what} than Spark: {_short(theirs)}, not {_short(ours)}")
     if whole_job:
         with PeakMemory(of_children=True) as memory:
             seconds[WHOLE_JOB] = [_timed(lambda: dedup_behaviors(spark, plan))[0]]
@@ -112,6 +112,10 @@ def measure(
         }
         for name, of in seconds.items()
     ]
+
+
+def _short(found: Any) -> str:
+    return str(found) if isinstance(found, Found) else f"{len(found)} of them"
 
 
 def _timed(action: Callable[[], Any]) -> tuple[float, Any]:

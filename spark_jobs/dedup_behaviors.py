@@ -33,6 +33,7 @@ from spark_jobs.judge_impressions import judge_impressions, with_label_date
 from spark_jobs.judge_items import judge_items
 from spark_jobs.look_up_items import look_up_items
 from spark_jobs.look_up_keys import look_up_keys
+from spark_jobs.many_rows import many_rows
 from spark_jobs.read_landing import read_landing
 from spark_jobs.running_sums import running_sums
 from spark_jobs.session import interpreted
@@ -51,7 +52,7 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     The counts are those of the day: per source and, beside them, those of impressions and of the derived tables.
     Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`.
     """
-    with interpreted(spark, enabled=plan.is_tiny):
+    with interpreted(spark, enabled=plan.is_tiny), many_rows(spark, enabled=not plan.is_small):
         return _dedup(spark, plan)
 
 

@@ -69,6 +69,10 @@ class ColumnFields:
     is_read: Column
     """Whether the row could be read."""
 
+    def landed_text(self, name: str) -> Column:
+        """Return one field as text whether the row could be read or not."""
+        return self.columns[name].text if name in self.columns else F.lit(None).cast("string")
+
     def text(self, name: str) -> Column:
         """Return one field as text, null where it is absent."""
         return self._of(name, "string", lambda column: F.nullif(column.text, F.lit("")))
@@ -145,8 +149,9 @@ def judge_each(
     """
     judged = []
     for rows in landed:
-        if rows.may_be_read_twice:
-            plain = is_plain(rows.fields.text(text))
+        if rows.may_be_read_twice and isinstance(rows.fields, ColumnFields):
+            # Of the column alone: what cannot be read has no text to fold, in whichever branch it is.
+            plain = is_plain(rows.fields.landed_text(text))
             judged += [
                 judge(replace(rows, rows=rows.rows.where(plain)), plain_text),
                 judge(replace(rows, rows=rows.rows.where(~plain)), odd_text),

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from bahe_tasks.schemas import TABLES
-from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_tables import data_files, read_table
 from spark_jobs.delta_partitions import read_delta
+from spark_jobs.known_keys import known_keys
 
 MANY_KEYS = 4_000_000
 """More do not go through the driver; so many take 300 MB of it."""
@@ -45,7 +46,11 @@ def look_up_keys(
     schema = ", ".join(f"{column} {kinds[column]}" for column in columns)
     if not len(day_keys):
         return spark.createDataFrame([], schema)
-    is_wanted = pc.field("behavior_key").isin(pa.array(day_keys.combine_chunks(), pa.string()))
-    found = read_table(tables_dir, name, columns=columns, partitions=partitions, filters=is_wanted)
+    asked = pa.array(day_keys.combine_chunks(), pa.string())
+    if columns == ("behavior_key",):
+        found = pa.table([known_keys(asked, data_files(tables_dir, name, partitions=partitions))], list(columns))
+    else:
+        is_wanted = pc.field("behavior_key").isin(asked)
+        found = read_table(tables_dir, name, columns=columns, partitions=partitions, filters=is_wanted)
     # PySpark 4.2.0 drops what follows an empty chunk, and a file without any of the keys is one.
     return spark.createDataFrame(found.combine_chunks(), schema)

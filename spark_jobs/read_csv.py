@@ -8,13 +8,16 @@ the first file's header to all of them by position.
 from __future__ import annotations
 
 import csv
+import io
 
+import pyarrow as pa
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from spark_jobs.landed_file import file_name, landed_day
 from spark_jobs.landed_rows import ColumnFields, FileColumn, LandedRows
+from spark_jobs.landing_files import heads_of
 
 _CORRUPT = "corrupt"
 
@@ -25,8 +28,7 @@ def read_csv(spark: SparkSession, files: list[str]) -> list[LandedRows]:
     problem: invalid_utf8, or malformed_csv for a row with more or fewer values than the header has names.
     """
     by_header: dict[tuple[str, ...], list[str]] = {}
-    for file in files:
-        header = _header(spark, file)
+    for file, header in zip(files, heads_of(files, _header), strict=True):
         if header:
             by_header.setdefault(header, []).append(file)
     return [_read_with_header(spark, header, group) for header, group in by_header.items()]
@@ -47,7 +49,11 @@ def _read_with_header(spark: SparkSession, header: tuple[str, ...], files: list[
     first_of_name = {name: f"c{i}" for i, name in reversed(list(enumerate(header)))}
     raw = _as_utf8(F.coalesce(F.col(_CORRUPT), F.to_csv(F.struct(*positions), {"escape": '"'})))
     decoded = rows.select(
-        landed_day(), file_name(), raw.alias("raw"), F.col(_CORRUPT), *[_as_utf8(F.col(c)).alias(c) for c in positions]
+        landed_day(files),
+        file_name(),
+        raw.alias("raw"),
+        F.col(_CORRUPT),
+        *[_as_utf8(F.col(c)).alias(c) for c in positions],
     )
     problem = F.when(~F.is_valid_utf8("raw"), "invalid_utf8").when(F.col(_CORRUPT).isNotNull(), "malformed_csv")
     fields = ColumnFields(
@@ -60,19 +66,11 @@ def _as_utf8(latin: Column) -> Column:
     return F.encode(latin, "ISO-8859-1").cast("string")
 
 
-def _header(spark: SparkSession, file: str) -> tuple[str, ...]:
+def _header(file: pa.NativeFile) -> tuple[str, ...]:
     """Return the names in the first line that is not blank, or nothing for an empty file."""
-    jvm = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(file)  # type: ignore[union-attr]
-    stream = path.getFileSystem(spark._jsc.hadoopConfiguration()).open(path)
-    try:
-        reader = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(stream, "ISO-8859-1"))  # type: ignore[union-attr]
-        line = reader.readLine()
-        while line is not None and not line.strip():
-            line = reader.readLine()
-    finally:
-        stream.close()
+    lines = io.TextIOWrapper(file, encoding="iso-8859-1", newline=None)
+    line = next((line for line in lines if line.strip()), None)
     if line is None:
         return ()
-    text = line.encode("iso-8859-1").decode("utf-8", errors="replace").lstrip("\ufeff")
+    text = line.rstrip("\n").encode("iso-8859-1").decode("utf-8", errors="replace").lstrip("\ufeff")
     return tuple(name.strip() for name in next(csv.reader([text])))

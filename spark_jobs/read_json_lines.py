@@ -21,7 +21,7 @@ def read_json_lines(spark: SparkSession, files: list[str]) -> list[LandedRows]:
     problem: invalid_utf8, or malformed_json for a line that is not one whole json object.
     """
     lines = spark.read.text(files).select(
-        landed_day(), file_name(), F.ltrim("value", F.lit(_BYTE_ORDER_MARK)).alias("line")
+        landed_day(files), file_name(), F.ltrim("value", F.lit(_BYTE_ORDER_MARK)).alias("line")
     )
     objects = F.from_json(
         F.concat(F.lit("["), "line", F.lit("]")), "array<map<string,string>>", {"allowSingleQuotes": "false"}

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.landed_rows import LandedRows, MapFields
+from spark_jobs.landing_files import files_in
 from spark_jobs.read_csv import read_csv
 from spark_jobs.read_json_lines import read_json_lines
 from spark_jobs.read_parquet import read_parquet
@@ -27,20 +28,10 @@ def read_landing(spark: SparkSession, folder: str, *, days: Collection[date]) ->
 
     A day without a folder has no rows. Hidden files and other formats are passed over.
     """
-    files = [file for day in sorted(days) for file in _files_in(spark, f"{folder}/dt={day}")]
+    files = [file for day in sorted(days) for file in files_in(f"{folder}/dt={day}")]
     landed: list[LandedRows] = []
     for suffix, read in _READERS.items():
         chosen = [file for file in files if file.endswith(suffix)]
         if chosen:
             landed += read(spark, chosen)
     return landed or [LandedRows(spark.createDataFrame([], _NO_ROWS), MapFields(F.col("fields")), F.col("raw"))]
-
-
-def _files_in(spark: SparkSession, folder: str) -> list[str]:
-    """List through Hadoop, so that a landing folder on an object store works too."""
-    path = spark._jvm.org.apache.hadoop.fs.Path(folder)  # type: ignore[union-attr]
-    files = path.getFileSystem(spark._jsc.hadoopConfiguration())
-    if not files.exists(path):
-        return []
-    found = [(status.getPath().getName(), status) for status in files.listStatus(path)]
-    return sorted(s.getPath().toString() for name, s in found if s.isFile() and not name.startswith((".", "_")))

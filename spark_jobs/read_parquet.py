@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 from operator import or_
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -28,8 +30,11 @@ from pyspark.sql.types import (
 
 from spark_jobs.landed_file import file_name, landed_day
 from spark_jobs.landed_rows import ColumnFields, FileColumn, LandedRows
+from spark_jobs.landing_files import heads_of
 
 _TIMES = ("occurred_at", "shown_at", "updated_at", "label_known_at")
+_FEW_FILES = 500
+"""Opening more once again costs more than passing their rows through Python."""
 _LEAST_NANOSECONDS = 10**15
 _EXACT_IN_A_DOUBLE = (ByteType, ShortType, IntegerType, DoubleType)
 
@@ -37,24 +42,17 @@ _EXACT_IN_A_DOUBLE = (ByteType, ShortType, IntegerType, DoubleType)
 def read_parquet(spark: SparkSession, files: list[str]) -> list[LandedRows]:
     """Return the rows for each distinct schema of the files. problem: invalid_utf8."""
     by_schema: dict[str, list[str]] = {}
-    for file in files:
-        by_schema.setdefault(_schema(spark, file), []).append(file)
-    return [_as_landed(spark.read.parquet(*group)) for group in by_schema.values()]
+    for file, schema in zip(files, heads_of(files, _schema), strict=True):
+        by_schema.setdefault(schema, []).append(file)
+    return [_as_landed(spark.read.parquet(*group), group) for group in by_schema.values()]
 
 
-def _schema(spark: SparkSession, file: str) -> str:
-    """Return the schema in a file's footer, without starting a Spark job for it."""
-    jvm, hadoop = spark._jvm, spark._jsc.hadoopConfiguration()
-    path = jvm.org.apache.hadoop.fs.Path(file)  # type: ignore[union-attr]
-    parquet = jvm.org.apache.parquet.hadoop  # type: ignore[union-attr]
-    reader = parquet.ParquetFileReader.open(parquet.util.HadoopInputFile.fromPath(path, hadoop))
-    try:
-        return str(reader.getFileMetaData().getSchema().toString())
-    finally:
-        reader.close()
+def _schema(file: pa.NativeFile) -> str:
+    """Return the schema in a file's footer: physical and logical types, of which Spark's follow."""
+    return str(pq.read_metadata(file).schema).partition("\n")[2]  # the first line has an address in memory
 
 
-def _as_landed(rows: DataFrame) -> LandedRows:
+def _as_landed(rows: DataFrame, files: list[str]) -> LandedRows:
     kinds = {field.name: field.dataType for field in rows.schema.fields}
     places = {name: f"c{i}" for i, name in enumerate(kinds)}
     columns = {name: _column(F.col(place), name, kinds[name]) for name, place in places.items()}
@@ -63,13 +61,13 @@ def _as_landed(rows: DataFrame) -> LandedRows:
     invalid = [~F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts]
     is_valid = ~functools.reduce(or_, invalid, F.lit(False))
     landed = rows.select(
-        landed_day(), file_name(), *[F.col(f"`{name}`").alias(place) for name, place in places.items()]
+        landed_day(files), file_name(), *[F.col(f"`{name}`").alias(place) for name, place in places.items()]
     )
     return LandedRows(
         landed.withColumn("problem", F.when(~is_valid, "invalid_utf8")),
         ColumnFields(columns, is_read=F.col("problem").isNull()),
         _raw({name: column.text for name, column in columns.items()}),
-        may_be_read_twice=True,
+        may_be_read_twice=len(files) <= _FEW_FILES,
     )
 
 

@@ -43,6 +43,13 @@ _SETTINGS = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     # PySpark would look up the calling line for every column expression: half of all its calls into the JVM.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
+    # Rows of ten thousand tiny files are read by some tens of tasks, and no task groups more rows than it can hold.
+    "spark.sql.files.openCostInBytes": "65536",
+    "spark.sql.files.maxPartitionBytes": "16m",
+    # Java's own would look up a class for every row that does not fit into memory.
+    "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
+    # A refused row may be all of a csv file, where a quote was not closed.
+    "spark.kryoserializer.buffer.max": "2047m",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "localhost",

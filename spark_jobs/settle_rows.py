@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -64,7 +65,8 @@ def _settle_duplicates(judged: DataFrame, content: tuple[str, ...], keys: dict[s
     grouped = (
         judged.groupBy(*content, "reason", *[_if_refused(name) for name in _REFUSED])
         .agg(F.count("*").alias("copies"))
-        .localCheckpoint()
+        # As bytes: millions of rows as objects would be what the memory cleaner works on.
+        .localCheckpoint(storageLevel=StorageLevel.MEMORY_AND_DISK)
     )
     kept = grouped.where("reason IS NULL").select(*content, "copies").withColumns(keys)
     quarantined = grouped.where("reason IS NOT NULL").select("dt", "reason", *_REFUSED, _once_a_copy())

@@ -2,8 +2,8 @@
 
 Made by arrays, not row by row: ten million events take a minute. Texts are drawn by Zipf's law out of a catalogue of a
 quarter as many texts as events; one text in fifty needs the Python rule (an accent that is a character of its own), two
-events in a hundred have their text with two spaces, one in a hundred is an exact copy of another, and one user has 5 %
-of all events. Every seed gives the same day.
+events in a hundred have their text with two spaces, one in a hundred is an exact copy of another, one in a hundred is
+broken in one of seven ways, and one user has 5 % of all events. Every seed gives the same day.
 
 Unusual: the embeddings of the store are two bytes wide. The job reads their keys only, and a store of 20 M whole ones
 would be 15 GB.
@@ -31,7 +31,7 @@ HEAVY_USER_SHARE = 0.05
 KNOWN_OF_TEN = 9
 """Of ten texts of the catalogue so many are in a store that is large enough."""
 
-_COPY_SHARE, _TWO_SPACES_SHARE = 0.01, 0.02
+_COPY_SHARE, _TWO_SPACES_SHARE, _BROKEN_SHARE = 0.01, 0.02, 0.01
 _EVENTS_A_TEXT, _EVENTS_A_USER, _EVENTS_AN_IMPRESSION = 4, 20, 10
 _ROWS_A_FILE = 1_000_000
 _ROWS_A_GROUP = 100_000  # as DuckDB writes; each engine shares a file out by them
@@ -126,16 +126,22 @@ def _events(count: int, *, num_texts: int, num_users: int, rng: np.random.Genera
     texts = texts_of(numbers)
     feature = rng.integers(0, len(_FEATURES), count)
     value = np.round(rng.lognormal(3.0, 1.0, count), 2)
+    way = np.where(rng.random(count) < _BROKEN_SHARE, rng.integers(0, 7, count), -1)
+    day = rng.random(count) + np.select([way == 0, way == 1], [1, -10], 0)
     return pa.table(
         {
-            "user_id": _users(count, num_users, rng),
-            "feature": _FEATURES.take(pa.array(feature)),
-            "occurred_at": _times(rng.random(count)),
-            "text": pc.if_else(two_spaces, pc.replace_substring(texts, " ", "  "), texts),
+            "user_id": _instead(_users(count, num_users, rng), " ", way == 2),
+            "feature": _instead(_FEATURES.take(pa.array(feature)), None, way == 3),
+            "occurred_at": _instead(_times(day), None, way == 4),
+            "text": _instead(pc.if_else(two_spaces, pc.replace_substring(texts, " ", "  "), texts), "  ", way == 5),
             "item_id": _numbered("i", numbers),
-            "value": pa.array(value, mask=feature == 0),
+            "value": _instead(pa.array(value, mask=feature == 0), float("nan"), way == 6),
         }
     )
+
+
+def _instead(column: pa.Array, value: str | float | None, where: np.ndarray) -> pa.Array:
+    return pc.if_else(pa.array(where), pa.scalar(value, column.type), column)
 
 
 def _impressions(count: int, *, num_texts: int, num_users: int, part: int, rng: np.random.Generator) -> pa.Table:

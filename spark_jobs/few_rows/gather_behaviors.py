@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_tables import data_files, read_table
 from spark_jobs.dedup_plan import DedupPlan
+from spark_jobs.known_keys import known_keys
 
 
 class Behaviors(NamedTuple):
@@ -37,8 +38,7 @@ def gather_behaviors(
     by_other_days = f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'"
     new = sorted(wanted - _found(plan, "behavior_embeddings", wanted, partitions=by_other_days))
     elsewhere = [key for key in new if key not in texts]
-    earlier = _rows(plan, "atomic_behaviors", elsewhere, columns=("behavior_key", "text")) if elsewhere else None
-    of_earlier = dict(zip(*(earlier[c].to_pylist() for c in earlier.column_names), strict=True)) if earlier else {}
+    of_earlier = _texts_of(plan, elsewhere) if elsewhere else {}
     return Behaviors(
         needed=wanted,
         new={key: texts.get(key, of_earlier.get(key)) for key in new},
@@ -47,11 +47,12 @@ def gather_behaviors(
 
 
 def _found(plan: DedupPlan, name: str, keys: Iterable[str], *, partitions: str | None = None) -> set[str]:
-    return set(_rows(plan, name, keys, columns=("behavior_key",), partitions=partitions)["behavior_key"].to_pylist())
+    files = data_files(plan.tables_dir, name, partitions=partitions)
+    return set(known_keys(pa.array(sorted(keys), pa.string()), files).to_pylist()) if files else set()
 
 
-def _rows(
-    plan: DedupPlan, name: str, keys: Iterable[str], *, columns: Sequence[str], partitions: str | None = None
-) -> pa.Table:
+def _texts_of(plan: DedupPlan, keys: Iterable[str]) -> dict[str, str]:
+    """Return the texts of those of the keys that the dictionary has."""
     is_wanted = pc.field("behavior_key").isin(pa.array(sorted(keys), pa.string()))
-    return read_table(plan.tables_dir, name, columns=columns, partitions=partitions, filters=is_wanted)
+    rows = read_table(plan.tables_dir, "atomic_behaviors", columns=("behavior_key", "text"), filters=is_wanted)
+    return dict(zip(rows["behavior_key"].to_pylist(), rows["text"].to_pylist(), strict=True))

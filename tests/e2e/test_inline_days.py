@@ -22,7 +22,7 @@ from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.roll_back import roll_back
 from bahe_tasks.stages.score_pairs import score_file
-from bahe_tasks.stores.delta_tables import read_table, table_version
+from bahe_tasks.stores.delta_tables import data_files, read_table, table_version
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
@@ -174,6 +174,25 @@ def test_the_verbs_that_read_print_one_json_document_and_write_the_report(days):
     page = Path(printed["report"]["report"]).read_text(encoding="utf-8")
     assert str(LAST) in page
     assert "expect_column_values_to_be_unique" in page
+
+
+def test_compaction_changes_no_row_and_a_day_run_again_after_it_writes_nothing(days):
+    config, _ = days
+    before, files = contents(config), len(data_files(config.tables_dir, "atomic_behaviors"))
+    tags = versions(connect(config))[0].tags
+    pinned = {name: int(tags[f"table_version.{name}"]) for name in ("impressions", "behavior_embeddings")}
+    read = {name: read_table(config.tables_dir, name, version=version) for name, version in pinned.items()}
+    answer = CliRunner().invoke(app, ["compact", "--vacuum", "--home", str(config.home), "--json"])
+    assert answer.exit_code == 0, answer.output
+    done = json.loads(answer.stdout)
+    assert done["kept_days"] == config.sequences.history_days
+    assert done["tables"]["atomic_behaviors"] == {"files_before": files, "files_after": 1, "deleted_files": 0}
+    assert contents(config) == before
+    for name, version in pinned.items():
+        assert read_table(config.tables_dir, name, version=version) == read[name]
+    table_versions = {name: table_version(config.tables_dir, name) for name in TABLES}
+    assert run_day(LAST, config).state == "done"
+    assert {name: table_version(config.tables_dir, name) for name in TABLES} == table_versions
 
 
 def test_zz_rollback_withdraws_later_versions_and_a_rerun_does_not_bring_them_back(days):

@@ -68,3 +68,13 @@ def test_rows_of_some_partitions(spark, tmp_path):
 def test_no_key_or_no_table_gives_no_rows(spark, tmp_path, keys):
     found = look_up_keys(spark, asked(spark, *keys), tables_dir=tmp_path, name="atomic_behaviors")
     assert (found.columns, found.collect()) == (["behavior_key"], [])
+
+
+@pytest.mark.usefixtures("way")
+def test_keys_that_begin_alike_are_told_apart(spark, tmp_path):
+    keys = [f"{n:08x}".ljust(64, "0") for n in range(500)]
+    alike = [key[:-1] + "1" for key in keys]  # the same first digits, another key
+    table = pa.table({"behavior_key": keys[:300] + alike[300:], "text": ["t"] * 500})
+    append_rows(tmp_path, "atomic_behaviors", table, partitions={})
+    found = look_up_keys(spark, asked(spark, *keys[200:400]), tables_dir=tmp_path, name="atomic_behaviors")
+    assert sorted(row["behavior_key"] for row in found.collect()) == keys[200:300]
