@@ -170,7 +170,7 @@ class TrainingConfig:
         "a pass of its own; 0: any number",
     )
     fused_optimizer: bool = setting(
-        True, "whether AdamW updates all of a weight in one kernel: a third of the time on a CPU, other last bits"
+        True, "whether AdamW updates all of a weight in one kernel: faster on a CPU too, with other last bits"
     )
     num_processes: int = setting(1, "processes that share each batch; 0: one a GPU, or one where there is none")
     gradient_checkpointing: bool = setting(

@@ -174,6 +174,8 @@ def _running(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 def _means(columns: np.ndarray, row_of: np.ndarray, *, num_rows: int) -> np.ndarray:
     """Return the mean of each row's present numbers, (R, C); NaN where it has none."""
     total, count = np.zeros((2, num_rows, columns.shape[1]))
+    order = np.lexsort((*columns.T, row_of))  # so that bits do not depend on the order of tokens
+    columns, row_of = columns[order], row_of[order]
     np.add.at(total, row_of, np.nan_to_num(columns))
     np.add.at(count, row_of, ~np.isnan(columns))
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)

@@ -10,10 +10,9 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from bahe_tasks.key_sums import DAY_US
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.title_tokens import state_key, title_tokens
-
-DAY_US = 86_400_000_000
 
 
 def counted_rows(plan: DedupPlan, *, today: DataFrame, earlier: DataFrame, events: DataFrame) -> DataFrame:

@@ -14,6 +14,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,
@@ -22,7 +23,6 @@ from bahe_tasks.running_sums import (
     MIN_VALUE_VARIANCE,
     state_key,
 )
-from spark_jobs.counted_rows import DAY_US
 
 _ALL = state_key("all")
 StateRow = tuple[str, int, date, list[float]]

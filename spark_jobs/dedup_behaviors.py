@@ -133,7 +133,7 @@ def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -
         "quarantine": functools.reduce(DataFrame.union, quarantined),
         "user_sequences": sequences,
         "impressions": impressions.join(sums.of_impressions, "impression_id", "left"),
-        "atomic_behaviors": behaviors.where("NOT in_dictionary"),
+        "atomic_behaviors": behaviors.where("NOT in_dictionary AND text IS NOT NULL"),
         "new_behaviors": new.withColumn("dt", F.lit(plan.day)),
         "running_sums": sums.state,
     }, _count_derived(behaviors, sequences)

@@ -25,6 +25,8 @@ _FILES_AT_ONCE = 2
 
 def known_keys(keys: pa.Array, files: list[str]) -> pa.ChunkedArray:
     """Return the values of column behavior_key in parquet files that are among `keys`, as often as they stand there."""
+    if not len(keys):
+        return pa.chunked_array([], pa.string())
     marks = np.zeros(1 << _MARK_BITS, bool)
     places = _places(keys)
     if places is None:

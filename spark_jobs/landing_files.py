@@ -18,6 +18,10 @@ _AT_ONCE = 8
 Head = TypeVar("Head")
 
 
+class UnreadableFileError(ValueError):
+    """A landed file whose head is not what its name says."""
+
+
 def files_in(folder: str) -> list[str]:
     """Return the files in a folder, by name; hidden ones are passed over, and a folder that is not there has none."""
     system, path = _system_of(folder)
@@ -27,11 +31,14 @@ def files_in(folder: str) -> list[str]:
 
 
 def heads_of(files: list[str], read: Callable[[pa.NativeFile], Head]) -> list[Head]:
-    """Return what `read` makes of each file, in their order."""
+    """Return what `read` makes of each file, in their order. Raises `UnreadableFileError`."""
 
     def head(file: str) -> Head:
-        with open_file(file) as source:
-            return read(source)
+        try:
+            with open_file(file) as source:
+                return read(source)
+        except (pa.ArrowException, OSError) as error:
+            raise UnreadableFileError(f"{file} cannot be read ({error}): land it again, whole, or remove it") from error
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(head, files))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bahe_tasks.key_sums import DAY_US, KeyState, Timed, half_lives_us, key_sums
+from bahe_tasks.key_sums import DAY_US, KeyState, Timed, half_lives_us, key_sums, token_means
 from bahe_tasks.running_sums import HALF_LIVES_DAYS, STATISTICS, state_width
 
 NUM_KEYS, NUM_FACTS, NUM_QUESTIONS = 7, 700, 300
@@ -82,3 +82,14 @@ def test_a_day_without_anything_leaves_faded_sums():
     assert answers.sums.shape == (0, state_width("token"))
     np.testing.assert_array_equal(closing.sums, np.exp2(-DAY_US / half_lives_us("token")) * np.ones((2, 1)))
     np.testing.assert_array_equal(closing.last_us, [-5.0, -5.0])
+
+
+def test_means_over_tokens_have_the_same_bits_in_any_order_of_them():
+    rng = np.random.default_rng(3)
+    sums, times = rng.random((5, state_width("token"))), rng.random((2, 5)) * 1e6
+    row_of, base_rate = np.zeros(5, np.int64), np.array([0.3])
+    means = token_means("token", row_of, sums, *times, base_rate=base_rate)
+    for _ in range(50):
+        order = rng.permutation(5)
+        again = token_means("token", row_of, sums[order], *times[:, order], base_rate=base_rate)
+        np.testing.assert_array_equal(again, means)

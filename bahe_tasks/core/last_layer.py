@@ -14,7 +14,7 @@ one query, such as choosing the rows of its own causal mask, need not show on a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -79,8 +79,13 @@ def modules_to_narrow(llm: PreTrainedModel, forward: Forward) -> tuple[str, ...]
             found: list[str] = []
             for path in called:
                 agrees = False
-                with suppress(Exception), narrowed([llm.get_submodule(p) for p in (*found, path)], position):
-                    agrees = agree(expected, _output_and_gradient(forward, hidden, mask, position))
+                try:
+                    with narrowed([llm.get_submodule(p) for p in (*found, path)], position):
+                        agrees = agree(expected, _output_and_gradient(forward, hidden, mask, position))
+                except torch.OutOfMemoryError:  # says nothing of the module, and would make bits depend on free memory
+                    raise
+                except Exception:  # whatever a module raises that must see all
+                    agrees = False
                 if agrees:
                     found.append(path)
                 elif path.startswith(last):

@@ -11,7 +11,7 @@ from typing import Any
 from bahe_tasks.config import Config
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.compact_tables import compact_table
-from bahe_tasks.stores.model_registry import connect, versions
+from bahe_tasks.stores.model_registry import connect, tags_of_all_versions
 
 _LEAST_DAYS = 7
 """Delta's own default: no reader or writer is at work for longer."""
@@ -20,8 +20,8 @@ _LEAST_DAYS = 7
 def compact_tables(config: Config, *, vacuum: bool = False) -> dict[str, Any]:
     """Return for each table its data files before and after, and those deleted; `kept_days` where any may be.
 
-    `vacuum`: delete files that left their table longer ago than any window reaches back, and that no registered model
-    version pins.
+    `vacuum`: delete files that left their table more than `kept_days` ago, unless a registered version of any model pins
+    a table version that reads them.
     """
     kept_days = max(_LEAST_DAYS, config.sequences.history_days, config.training.window_days + config.gate.gate_days)
     pinned = _pinned_versions(config) if vacuum else {}
@@ -36,10 +36,10 @@ def compact_tables(config: Config, *, vacuum: bool = False) -> dict[str, Any]:
 
 
 def _pinned_versions(config: Config) -> dict[str, set[int]]:
-    """Return the versions of each table that model versions were trained from."""
+    """Return the versions of each table that model versions, of whatever lineage, were trained from."""
     pinned: dict[str, set[int]] = {}
-    for version in versions(connect(config)):
-        for tag, value in version.tags.items():
+    for tags in tags_of_all_versions(connect(config)):
+        for tag, value in tags.items():
             kind, _, name = tag.partition(".")
             if kind == "table_version" and name:
                 pinned.setdefault(name, set()).add(int(value))

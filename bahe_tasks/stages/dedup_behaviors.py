@@ -29,8 +29,9 @@ from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.session import spark_session
 
-_SMALL_ROWS, _SMALL_STATE_ROWS = 200_000, 2_000_000
-"""Landed rows, and rows of earlier running sums taken over, that the driver holds in about a gigabyte."""
+_SMALL_ROWS, _SMALL_SEQUENCES, _SMALL_STATE_ROWS = 200_000, 100_000, 2_000_000
+"""Rows that land or are still to be counted, sequences of the window, and rows of earlier running sums that the day takes
+over: so many the driver holds."""
 _TINY_ROWS = 20_000
 _BYTES_A_LINE = 100
 
@@ -76,7 +77,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             sequences=config.sequences,
             numbers=config.numbers,
             state_days=state_days,
-            is_small=landed_rows <= _SMALL_ROWS and _fits_driver(day, config, state_days=state_days),
+            is_small=_fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             is_tiny=landed_rows <= _TINY_ROWS,
             input_fingerprint=stage_fingerprint,
         )
@@ -121,19 +122,33 @@ def _landed_rows(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> in
 
 def _rows_of(file: Path) -> int:
     if file.suffix == ".parquet":
-        with suppress(pa.ArrowInvalid):  # the job says what is wrong with it
+        with suppress(pa.ArrowException, OSError):  # the job says what is wrong with it
             return int(pq.read_metadata(file).num_rows)
     return file.stat().st_size // _BYTES_A_LINE
 
 
-def _fits_driver(day: date, config: Config, *, state_days: Sequence[date]) -> bool:
-    """Return whether the driver can hold what the day's running sums are made of besides what lands."""
-    tables_dir = config.tables_dir
-    if not state_days:  # all that was ever taken in is counted
-        return sum(count_stored(tables_dir, name) for name in ("behavior_events", "impressions")) <= _SMALL_ROWS
-    taken_over = days_to_merge(day, state_days)
-    partitions = f"dt IN ({', '.join(repr(str(d)) for d in taken_over)})" if taken_over else "false"
-    return count_stored(tables_dir, "running_sums", partitions=partitions) <= _SMALL_STATE_ROWS
+def _fits_driver(
+    day: date, config: Config, *, state_days: Sequence[date], excluded: Collection[date], landed_rows: int
+) -> bool:
+    """Return whether the driver can hold what the day reads besides what lands."""
+
+    def stored(name: str, first: date) -> int:
+        refused = "".join(f" AND dt <> '{d}'" for d in sorted(excluded))
+        return count_stored(
+            config.tables_dir, name, partitions=f"dt >= '{first}' AND dt < '{day}'{refused}" if first < day else "false"
+        )
+
+    horizon = timedelta(days=config.landing.label_horizon_days)
+    first = state_days[0] if state_days else date(1970, 1, 1) + horizon
+    counted = (
+        landed_rows + stored("impressions", first - horizon) + stored("behavior_events", first + timedelta(days=1))
+    )
+    sequences = stored("user_sequences", first_impression_day(day, config))
+    merged = sum(
+        count_stored(config.tables_dir, "running_sums", partitions=f"dt = '{d}'")
+        for d in days_to_merge(day, state_days)
+    )
+    return counted <= _SMALL_ROWS and sequences <= _SMALL_SEQUENCES and merged <= _SMALL_STATE_ROWS
 
 
 def _counted_inputs(

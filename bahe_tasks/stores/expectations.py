@@ -51,7 +51,7 @@ def stops(results: Iterable[ExpectationResult]) -> bool:
 
 
 def data_docs_page(gx_dir: Path, day: date) -> Path:
-    """Return the index page of the Data Docs of the day's month; `validate` writes it."""
+    """Return the index page of the Data Docs of the day's month; a gate of a model, or one that refuses, writes it."""
     return _month_dir(gx_dir, day) / "data_docs" / "index.html"
 
 

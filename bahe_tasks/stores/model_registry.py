@@ -97,6 +97,18 @@ def versions(registry: Registry) -> list[ModelVersion]:
             return sorted(found, key=lambda version: version.version)
 
 
+def tags_of_all_versions(registry: Registry) -> list[dict[str, str]]:
+    """Return the tags of every version of every registered model: other lineages may read the same tables."""
+    found: list[dict[str, str]] = []
+    token: str | None = None
+    while True:
+        page = registry.client.search_model_versions(max_results=_PAGE, page_token=token)
+        found += [dict(entry.tags) for entry in page]
+        token = page.token
+        if not token:
+            return found
+
+
 def version_of(registry: Registry, version: int) -> ModelVersion:
     """Return one version. Raises `VersionNotFoundError`."""
     from mlflow.exceptions import MlflowException

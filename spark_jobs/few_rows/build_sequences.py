@@ -23,7 +23,7 @@ def build_sequences(
     users, of_event = np.split(users, [len(impressions)])
     as_of = micros(impressions["shown_at"])
     if sequences.history_as_of == "day_start":
-        as_of -= np.mod(as_of, DAY_US)
+        as_of = as_of - np.mod(as_of, DAY_US)
     first, last = np.full((2, len(names)), np.iinfo(np.int64).max)
     last[:] = np.iinfo(np.int64).min
     np.minimum.at(first, users, as_of)

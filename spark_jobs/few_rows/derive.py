@@ -28,7 +28,8 @@ from spark_jobs.write_day import DayTables, DerivedCounts
 def derive(plan: DedupPlan, kept: Mapping[str, pa.Table], quarantined: pa.Table) -> tuple[DayTables, DerivedCounts]:
     """Return the rows to write and what is counted of them. `kept`: the settled rows of each source."""
     events, items = kept["behavior_events"], kept["items"]
-    today = look_up_items(plan, _with_label_date(plan, kept["impressions"]), items)
+    impressions = kept["impressions"].sort_by("impression_id")  # the order in which sums are added must not be Spark's
+    today = look_up_items(plan, _with_label_date(plan, impressions), items)
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
     of_users = pc.field("user_id").isin(pc.unique(today["user_id"]))
     history = readable(plan, "behavior_events", events, columns=EVENT_COLUMNS, first=oldest, filters=of_users)

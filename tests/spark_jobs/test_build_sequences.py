@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from random import Random
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from pyspark.sql import functions as F
 
 from bahe_tasks.config import SequencesConfig
 from spark_jobs.build_sequences import build_sequences, sequence_ends
+from spark_jobs.few_rows.build_sequences import build_sequences as in_the_driver
 
 LIMITS = SequencesConfig(max_behaviors_per_sequence=3, max_events_per_sequence=5)
 Event = tuple[str, str, int, str, float | None, str | None]  # user, feature, second, behavior_key, value, item
@@ -32,6 +34,29 @@ def spark_result(spark, events, impressions, limits=LIMITS):
              for r in sequences.select("*", seconds).collect()}  # fmt: skip
     ends = {r["impression_id"]: r["sequence_ends"] for r in sequence_ends(shown, sequences, settings=limits).collect()}
     return built, ends
+
+
+def driver_result(_spark, events, impressions, limits=LIMITS):
+    """What a day of few rows computes without Spark."""
+    names = ("user_id", "feature", "occurred_at", "behavior_key", "value", "item_id")
+    columns = dict(zip(names, zip(*events, strict=True), strict=True))
+    kinds = dict.fromkeys(names, pa.string()) | {"value": pa.float64(), "occurred_at": pa.timestamp("us", "UTC")}
+    columns["occurred_at"] = [second * 1_000_000 for second in columns["occurred_at"]]
+    frame = pa.table({name: pa.array(columns[name], kinds[name]) for name in names})
+    numbers, users, seconds = zip(*impressions, strict=True)
+    shown_at = pa.array([second * 1_000_000 for second in seconds], pa.timestamp("us", "UTC"))
+    shown = pa.table({"user_id": pa.array(users, pa.string()), "shown_at": shown_at})
+    sequences, ends = in_the_driver(frame, shown, sequences=limits)
+    built = {
+        (r["user_id"], r["feature"]): (
+            r["behavior_keys"], [int(t.timestamp()) for t in r["occurred_at"]], r["values"], r["capped"]
+        )
+        for r in sequences.to_pylist()
+    }  # fmt: skip
+    return built, dict(zip(numbers, map(dict, ends.to_pylist()), strict=True))
+
+
+WAYS = pytest.mark.parametrize("result_of", [spark_result, driver_result])
 
 
 def slow_result(events: list[Event], impressions):
@@ -63,9 +88,10 @@ def slow_result(events: list[Event], impressions):
 
 
 @pytest.mark.spark
+@WAYS
 @settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
-def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(spark, seed):
+def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(spark, result_of, seed):
     random = Random(seed)
     users = [f"u{n}" for n in range(40)]
     impressions = [(n, random.choice(users[:30]), random.randrange(100, 120)) for n in range(80)]
@@ -83,7 +109,7 @@ def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(
     planted = [
         (user, "f", shown + random.choice([0, 0, 1, 10_000]), "future", 1.0, None) for _, user, shown in impressions
     ]
-    built, ends = spark_result(spark, events + planted, impressions)
+    built, ends = result_of(spark, events + planted, impressions)
     assert (built, ends) == slow_result(events + planted, impressions)
     # Stated again without the reference: what a model may read of any impression happened strictly before it.
     planted_at = {(user, s) for user, _, s, *_ in planted}
@@ -97,22 +123,24 @@ def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(
 
 
 @pytest.mark.spark
-def test_an_event_at_the_instant_of_the_impression_is_not_history(spark):
+@WAYS
+def test_an_event_at_the_instant_of_the_impression_is_not_history(spark, result_of):
     events = [
         ("u", "f", 9, "before", None, None),
         ("u", "f", 10, "same instant", None, None),
         ("u", "f", 11, "after", None, None),
     ]
-    built, ends = spark_result(spark, events, [(1, "u", 10), (2, "u", 11), (3, "nobody", 11)])
+    built, ends = result_of(spark, events, [(1, "u", 10), (2, "u", 11), (3, "nobody", 11)])
     assert built == {("u", "f"): (["before", "same instant"], [9, 10], [None, None], 0)}
     assert ends == {1: {"f": 1}, 2: {"f": 2}, 3: {}}
 
 
 @pytest.mark.spark
-def test_histories_as_of_the_day_s_start_hold_the_newest_before_it_for_every_impression_of_the_day(spark):
+@WAYS
+def test_histories_as_of_the_day_s_start_hold_the_newest_before_it_for_every_impression_of_the_day(spark, result_of):
     noon, day = 43_200, 86_400
     limits = replace(LIMITS, history_as_of="day_start")
     events = [("u", "f", day + n, f"k{n}", None, None) for n in (-4, -3, -2, -1, 0, noon)]
-    built, ends = spark_result(spark, events, [(1, "u", day + 5), (2, "u", day + noon + 5)], limits)
+    built, ends = result_of(spark, events, [(1, "u", day + 5), (2, "u", day + noon + 5)], limits)
     assert built == {("u", "f"): (["k-3", "k-2", "k-1"], [day - 3, day - 2, day - 1], [None] * 3, 0)}
     assert ends == {1: {"f": 3}, 2: {"f": 3}}

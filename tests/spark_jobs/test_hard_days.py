@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import date
 
+import pyarrow.parquet as pq
 import pytest
 
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.config import SequencesConfig
 from bahe_tasks.stores.delta_tables import read_table
 from spark_jobs.dedup_behaviors import dedup_behaviors
+from spark_jobs.landing_files import UnreadableFileError, heads_of
 
 DAY = date(2024, 3, 10)
 pytestmark = pytest.mark.spark
@@ -77,3 +79,10 @@ def test_hundreds_of_tiny_files_are_one_day(spark, landing, plan_of, tmp_path, f
     counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY))
     assert counts["behavior_events"]["landed"] == counts["behavior_events"]["rows"] == 300
     assert counts["new_behaviors"] == 7
+
+
+def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path):
+    broken = tmp_path / "part-0.parquet"
+    broken.write_bytes(b"PAR1 and no footer")
+    with pytest.raises(UnreadableFileError, match="part-0.parquet cannot be read"):
+        heads_of([str(broken)], lambda source: pq.read_schema(source))

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from bahe_tasks.config import Config
+from bahe_tasks.config import Config, RegistryConfig
 from bahe_tasks.stores import model_registry
 from bahe_tasks.stores.model_promotion import (
     RegistrationError,
@@ -17,7 +17,9 @@ from bahe_tasks.stores.model_registry import (
     VersionNotFoundError,
     aliases,
     champion,
+    connect,
     local_model_folder,
+    tags_of_all_versions,
     version_of,
     versions,
 )
@@ -46,6 +48,13 @@ def add(registry, finished_run):
         return number
 
     return add_version
+
+
+def test_tags_of_all_versions_are_those_of_other_lineages_too(add, registry, mlflow_home):
+    number = add(D1, "of this lineage")
+    other = connect(Config(home=mlflow_home, registry=RegistryConfig(model_name="a lineage begun later")))
+    assert versions(other) == []
+    assert version_of(registry, number).tags in tags_of_all_versions(other)
 
 
 def champion_number(registry):
