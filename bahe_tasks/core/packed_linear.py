@@ -34,7 +34,7 @@ class PackedLinear(nn.Module):
 def pack_linears(shallow: ShallowLayers, *, rows: int) -> bool:
     """Replace the linear layers of the frozen `shallow` on a CPU by packed ones; return whether that was possible."""
     first = next(shallow.parameters(), None)
-    if first is None or not _can_pack(first):
+    if first is None or not can_pack(first):
         return False
     input_ids, mask = sample_tokens(shallow.llm)
     expected = shallow(input_ids, mask)[mask.bool()]
@@ -51,7 +51,8 @@ def pack_linears(shallow: ShallowLayers, *, rows: int) -> bool:
     return False
 
 
-def _can_pack(weight: torch.Tensor) -> bool:
+def can_pack(weight: torch.Tensor) -> bool:
+    """Tell whether this processor has packed products in the dtype of a weight."""
     if weight.device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
         return False
     if not torch.backends.mkldnn.is_available():
