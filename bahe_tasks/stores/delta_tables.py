@@ -39,7 +39,6 @@ _ROWS_AT_ONCE = 8192
 _STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # else a whole row group is held
 _COMMIT_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.2
-_OTHER_THREADS = 8  # commits they may make between two looks at a table
 
 
 class RowsRefusedError(ValueError):
@@ -221,7 +220,7 @@ def partition_records(tables_dir: Path | str, name: str) -> dict[str, PartitionR
     seen, records = _records.get(identity, (-1, {}))
     if newest > seen:
         # Another thread may have brought the table further meanwhile: its newest commits come first.
-        commits = [c for c in table.history(table.version() - seen + _OTHER_THREADS) if c["version"] <= newest]
+        commits = [c for c in table.history(table.version() - seen) if c["version"] <= newest]
         records = records | _records_of(sorted(commits, key=lambda commit: commit["version"]))
         _records[identity] = (newest, records)
     return dict(records)
