@@ -24,10 +24,11 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.opened_tables import open_table
 
 COMMIT_METADATA_KEY = "userMetadata"
 """Key under which a commit's JSON document stands, in Spark and in delta-rs."""
@@ -57,7 +58,6 @@ class PartitionRecord:
 
 _Cached = tuple[int, dict[str, PartitionRecord]]
 _records: dict[tuple[str, str], _Cached] = {}  # commits never change, so what was read of them stays true
-_opened: dict[str, tuple[tuple[int, int], DeltaTable]] = {}  # address → first commit's file, table
 
 
 def table_uri(tables_dir: Path | str, name: str) -> str:
@@ -67,7 +67,7 @@ def table_uri(tables_dir: Path | str, name: str) -> str:
 
 def table_version(tables_dir: Path | str, name: str) -> int | None:
     """Return the newest version of a table, `None` when it does not exist."""
-    table = _open(table_uri(tables_dir, name))
+    table = open_table(table_uri(tables_dir, name))
     return None if table is None else table.version()
 
 
@@ -125,7 +125,7 @@ def read_batches(
 
 def table_identity(tables_dir: Path | str, name: str) -> str:
     """Return what changes with every commit, and when a table is deleted and made again; "" when there is none."""
-    table = _open(table_uri(tables_dir, name))
+    table = open_table(table_uri(tables_dir, name))
     return "" if table is None else f"{table.metadata().id}/{table.version()}"
 
 
@@ -212,7 +212,7 @@ def partition_records(tables_dir: Path | str, name: str) -> dict[str, PartitionR
     Commits read once are remembered in the process; only newer ones are read again.
     """
     uri = table_uri(tables_dir, name)
-    table = _open(uri)
+    table = open_table(uri)
     if table is None:
         return {}
     newest = table.version()
@@ -245,37 +245,9 @@ def _records_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, PartitionReco
     return records
 
 
-def _open(uri: str, *, version: int | None = None) -> DeltaTable | None:
-    """Return the table at its newest version, or at `version`; `None` when it does not exist.
-
-    A table opened once in this process reads only the commits made since: else a table costs more the older it is.
-    """
-    first_commit = _first_commit(uri)
-    known = _opened.get(uri)
-    if version is None and known is not None and known[0] == first_commit:
-        known[1].update_incremental()
-        return known[1]
-    try:
-        table = DeltaTable(uri, version=version)
-    except TableNotFoundError:
-        return None
-    if version is None and first_commit is not None:
-        _opened[uri] = (first_commit, table)
-    return table
-
-
-def _first_commit(uri: str) -> tuple[int, int] | None:
-    """Return what tells a table from one made anew in its place, `None` where that cannot be told."""
-    try:
-        status = (Path(uri) / "_delta_log" / f"{0:020}.json").stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_ctime_ns
-
-
 def _open_or_create(uri: str, name: str) -> DeltaTable:
     """Return the table; a new one has reader version 1 and writer version 2, which Spark and delta-rs both write."""
-    return _open(uri) or DeltaTable.create(
+    return open_table(uri) or DeltaTable.create(
         uri,
         schema=arrow_schema(name),
         mode="ignore",  # another writer may have created it a moment ago: then it is that table
@@ -288,7 +260,7 @@ def _dataset(
     tables_dir: Path | str, name: str, *, partitions: str | None, version: int | None = None
 ) -> ds.Dataset | None:
     uri = table_uri(tables_dir, name)
-    table = _open(uri, version=version)
+    table = open_table(uri, version=version)
     if table is None:
         return None
     return table.to_pyarrow_dataset(

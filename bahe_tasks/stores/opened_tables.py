@@ -1,0 +1,38 @@
+"""Delta tables opened once in a process and followed from there: a log costs more to open the longer it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+_opened: dict[str, tuple[tuple[int, int], DeltaTable]] = {}  # address → first commit's file, table
+
+
+def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
+    """Return the table at its newest version, or at `version`; `None` when it does not exist.
+
+    A table opened once in this process reads only the commits made since: else a table costs more the older it is.
+    """
+    first_commit = _first_commit(uri)
+    known = _opened.get(uri)
+    if version is None and known is not None and known[0] == first_commit:
+        known[1].update_incremental()
+        return known[1]
+    try:
+        table = DeltaTable(uri, version=version)
+    except TableNotFoundError:
+        return None
+    if version is None and first_commit is not None:
+        _opened[uri] = (first_commit, table)
+    return table
+
+
+def _first_commit(uri: str) -> tuple[int, int] | None:
+    """Return what tells a table from one made anew in its place, `None` where that cannot be told."""
+    try:
+        status = (Path(uri) / "_delta_log" / f"{0:020}.json").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns
