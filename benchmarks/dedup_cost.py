@@ -61,7 +61,6 @@ def plan_of(landing: Path, tables_dir: Path) -> DedupPlan:
         numbers=NumbersConfig(),
         state_days=(),
         is_small=False,
-        is_tiny=False,
         input_fingerprint="benchmark",
     )
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from datetime import date, timedelta
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,22 +21,19 @@ from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.build_sequences import build_sequences, sequence_ends
-from spark_jobs.count_rows import FewRows, SourceRows, count_few_rows, count_rows, few_rows, observe_landed
+from spark_jobs.count_rows import count_rows
 from spark_jobs.counted_rows import counted_rows
 from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's interface
 from spark_jobs.delta_partitions import in_days, read_delta
 from spark_jobs.few_rows.derive import derive
 from spark_jobs.gather_behaviors import gather_behaviors, landed_texts, window_keys
-from spark_jobs.judge_events import judge_events
-from spark_jobs.judge_impressions import judge_impressions, with_label_date
-from spark_jobs.judge_items import judge_items
+from spark_jobs.label_date import with_label_date
 from spark_jobs.look_up_items import look_up_items
 from spark_jobs.look_up_keys import look_up_keys
 from spark_jobs.many_rows import many_rows
-from spark_jobs.read_landing import read_landing
 from spark_jobs.running_sums import running_sums
-from spark_jobs.session import interpreted
-from spark_jobs.settle_rows import Settled, settle_events, settle_impressions, settle_items
+from spark_jobs.settle_landing import settled_landing
+from spark_jobs.settled_rows import SettledRows
 from spark_jobs.side_by_side import side_by_side
 from spark_jobs.write_day import DayTables, DerivedCounts, write_day
 
@@ -52,45 +48,23 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     The counts are those of the day: per source and, beside them, those of impressions and of the derived tables.
     Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`.
     """
-    with interpreted(spark, enabled=plan.is_tiny), many_rows(spark, enabled=not plan.is_small):
-        return _dedup(spark, plan)
-
-
-def _dedup(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
-    settled = side_by_side(*[partial(_settle, spark, plan, source) for source in SOURCES])
-    sources = dict(zip(SOURCES, settled, strict=True))
-    days = {source: plan.days_of(source) for source in SOURCES}
-    if plan.is_small:
-        counts = count_few_rows(sources, days=days)
-        tables, derived = derive(plan, {source: rows.kept for source, rows in sources.items()}, _quarantine(sources))
-    else:
-        counts = count_rows(sources, days=days)
-        tables, derived = _derive(spark, plan, {source: sources[source].settled for source in SOURCES})
-    day_counts = {source: counts[source][plan.day] for source in SOURCES}
-    stage_counts = day_counts["impressions"] | day_counts | _derived_counts(derived, plan.day)
-    write_day(tables, plan=plan, source_counts=counts, stage_counts=stage_counts)
+    with many_rows(spark, enabled=not plan.is_small), settled_landing(spark, plan) as sources:
+        counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
+        if plan.is_small:
+            tables, derived = derive(
+                plan, {source: rows.kept for source, rows in sources.items()}, _quarantine(sources)
+            )
+        else:
+            tables, derived = _derive(spark, plan, sources)
+        day_counts = {source: counts[source][plan.day] for source in SOURCES}
+        stage_counts = day_counts["impressions"] | day_counts | _derived_counts(derived, plan.day)
+        write_day(tables, plan=plan, source_counts=counts, stage_counts=stage_counts)
     return stage_counts
 
 
-def _settle(spark: SparkSession, plan: DedupPlan, source: str) -> Any:
-    settled = settle(spark, plan, source)
-    return few_rows(settled) if plan.is_small else settled
-
-
-def settle(spark: SparkSession, plan: DedupPlan, source: str) -> SourceRows:
-    """Return where each landed row of a source goes: `kept` is its table's rows with their copies."""
-    landed = read_landing(spark, f"{plan.landing_dir.rstrip('/')}/{source}", days=plan.days_of(source))
-    if source == "impressions":
-        judged, observed = observe_landed(judge_impressions(landed, late_days=plan.landing.late_days))
-        return SourceRows(settle_impressions(judged), observed)
-    if source == "items":
-        judged, observed = observe_landed(judge_items(landed, late_days=plan.landing.late_days))
-        return SourceRows(settle_items(judged), observed)
-    judged, observed = observe_landed(judge_events(landed, late_days=plan.landing.late_days))
-    return SourceRows(settle_events(judged), observed)
-
-
-def _derive(spark: SparkSession, plan: DedupPlan, settled: dict[str, Settled]) -> tuple[DayTables, DerivedCounts]:
+def _derive(
+    spark: SparkSession, plan: DedupPlan, settled: Mapping[str, SettledRows[DataFrame]]
+) -> tuple[DayTables, DerivedCounts]:
     """Build every table of the day out of the rows just settled and the partitions of earlier days."""
     fresh = {source: rows.kept.drop("copies") for source, rows in settled.items()}
     today = with_label_date(fresh["impressions"], label_delay_s=plan.landing.label_delay_s)
@@ -167,7 +141,7 @@ def _readable(spark: SparkSession, plan: DedupPlan, name: str, fresh: DataFrame,
     return earlier.select(*fresh.columns).union(fresh.where(wanted + refused))
 
 
-def _quarantine(sources: Mapping[str, FewRows]) -> pa.Table:
+def _quarantine(sources: Mapping[str, SettledRows[pa.Table]]) -> pa.Table:
     rows = [
         of.quarantined.append_column("source_table", pa.repeat(pa.scalar(source), len(of.quarantined)))
         for source, of in sources.items()

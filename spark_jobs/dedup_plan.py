@@ -33,8 +33,6 @@ class DedupPlan:
     """Partitions of running_sums that hold the state before the day, newest first (`bahe_tasks.state_cover`)."""
     is_small: bool
     """What landed fits the driver: Spark settles it, and the driver does the rest (`spark_jobs.few_rows`)."""
-    is_tiny: bool
-    """So little landed that compiling a query takes longer than interpreting it."""
     input_fingerprint: str
     """Fingerprint of the stage; recorded with the day's partition of impressions."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.canonical_text import behavior_key
+from spark_jobs.behavior_key import behavior_key
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.look_up_keys import look_up_keys
 

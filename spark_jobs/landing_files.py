@@ -30,13 +30,13 @@ def files_in(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in sorted(names) if not name.startswith((".", "_"))]
 
 
-def heads_of(files: list[str], read: Callable[[pa.NativeFile], Head]) -> list[Head]:
-    """Return what `read` makes of each file, in their order. Raises `UnreadableFileError`."""
+def heads_of(files: list[str], read: Callable[[pa.NativeFile, str], Head]) -> list[Head]:
+    """Return what `read` makes of each file and its name, in their order. Raises `UnreadableFileError`."""
 
     def head(file: str) -> Head:
         try:
             with open_file(file) as source:
-                return read(source)
+                return read(source, file)
         except (pa.ArrowException, OSError) as error:
             raise UnreadableFileError(f"{file} cannot be read ({error}): land it again, whole, or remove it") from error
 
@@ -48,6 +48,25 @@ def open_file(file: str) -> pa.NativeFile:
     """Open a file anywhere for reading."""
     system, path = _system_of(file)
     return system.open_input_file(path)
+
+
+def write_to(file: str) -> pa.NativeFile:
+    """Open a new file anywhere for writing."""
+    system, path = _system_of(file)
+    return system.open_output_stream(path)
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder anywhere, with those above it."""
+    system, path = _system_of(folder)
+    system.create_dir(path, recursive=True)
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder anywhere with what is in it, if it is there."""
+    system, path = _system_of(folder)
+    if system.get_file_info(path).type != pafs.FileType.NotFound:
+        system.delete_dir(path)
 
 
 def _system_of(address: str) -> tuple[pafs.FileSystem, str]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.parse_fields import in_key_order
-
 
 def look_up_items(impressions: DataFrame, items: DataFrame) -> DataFrame:
     """Return `impressions` with title_key and title, and with cat and num filled up from the item; its own values win.
@@ -23,8 +21,8 @@ def look_up_items(impressions: DataFrame, items: DataFrame) -> DataFrame:
         "dt",
         "title_key",
         "title",
-        in_key_order(F.col("cat")).alias("cat"),
-        in_key_order(F.col("num")).alias("num"),
+        _in_key_order("cat").alias("cat"),
+        _in_key_order("num").alias("num"),
     )
     shown = impressions.select("item_id").distinct()
     versions = (
@@ -50,3 +48,8 @@ def _filled_up(own: str, entries: Column) -> Column:
     """Return the map `own` with the entries whose key it lacks."""
     lacking = F.filter(entries, lambda entry: ~F.map_contains_key(own, entry["key"]))
     return F.when(entries.isNull(), F.col(own)).otherwise(F.map_concat(own, F.map_from_entries(lacking)))
+
+
+def _in_key_order(entries: str) -> Column:
+    """Return a map as an array of its entries sorted by key, which, unlike a map, can be compared."""
+    return F.array_sort(F.map_entries(entries))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,16 +22,11 @@ from bahe_tasks.config import SparkConfig
 _FOR_ONE_DAY = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 FOR_MANY_DAYS = "-XX:+UseSerialGC"
 """Options of a JVM that runs several days."""
-_INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 _SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
-    # A key that a json line names twice keeps its last value, as in every other json reader.
-    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
-    # pandas writes nanosecond times by default; Spark would refuse the whole file.
-    "spark.sql.legacy.parquet.nanosAsLong": "true",
     # An overwrite that leaves a partition empty is still the record that the partition was taken in.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
     "spark.databricks.delta.snapshotPartitions": "2",
@@ -48,8 +41,6 @@ _SETTINGS = {
     "spark.sql.files.maxPartitionBytes": "16m",
     # Java's own would look up a class for every row that does not fit into memory.
     "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
-    # A refused row may be all of a csv file, where a quote was not closed.
-    "spark.kryoserializer.buffer.max": "2047m",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "localhost",
@@ -101,19 +92,6 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
     return spark
-
-
-@contextmanager
-def interpreted(spark: SparkSession, *, enabled: bool) -> Iterator[None]:
-    """Let queries be interpreted instead of compiled: few rows are read sooner than a compiler is done."""
-    before = {name: spark.conf.get(name, None) for name in _INTERPRETED} if enabled else {}
-    for name in before:
-        spark.conf.set(name, _INTERPRETED[name])
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            spark.conf.unset(name) if value is None else spark.conf.set(name, value)
 
 
 def stop_spark_session() -> None:

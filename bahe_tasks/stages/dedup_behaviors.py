@@ -32,7 +32,6 @@ from spark_jobs.session import spark_session
 _SMALL_ROWS, _SMALL_SEQUENCES, _SMALL_STATE_ROWS = 200_000, 100_000, 2_000_000
 """Rows that land or are still to be counted, sequences of the window, and rows of earlier running sums that the day takes
 over: so many the driver holds."""
-_TINY_ROWS = 20_000
 _BYTES_A_LINE = 100
 
 
@@ -78,7 +77,6 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             numbers=config.numbers,
             state_days=state_days,
             is_small=_fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
-            is_tiny=landed_rows <= _TINY_ROWS,
             input_fingerprint=stage_fingerprint,
         )
         counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)

@@ -31,13 +31,13 @@ from bahe_tasks.behavior_key import canonical_text
 from bahe_tasks.config import LandingConfig
 from bahe_tasks.stores.delta_tables import data_files
 from benchmarks.kit.landed_day import DAY
-from spark_jobs.canonical_text import PLAIN_CHARACTERS
 from spark_jobs.count_rows import count_rows
-from spark_jobs.dedup_behaviors import settle
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.gather_behaviors import landed_texts
+from spark_jobs.landed.canonical_texts import PLAIN_CHARACTERS
 from spark_jobs.look_up_keys import look_up_keys
 from spark_jobs.many_rows import many_rows
+from spark_jobs.settle_landing import settled_landing
 
 _FIRST, _END = DAY - timedelta(days=LandingConfig().late_days), DAY + timedelta(days=1)
 _CONTENT = "user_id, feature, occurred_at, text, item_id, value"
@@ -112,15 +112,16 @@ def by_spark(spark: SparkSession, plan: DedupPlan) -> Engine:
             return settled(work)
 
     def settled(work: DedupWork) -> Found:
-        rows = settle(spark, plan, "behavior_events")
-        counts = count_rows({"behavior_events": rows}, days={"behavior_events": [DAY]})["behavior_events"][DAY]
-        rows.settled.quarantined.write.parquet(str(work.refused))
-        no_items = spark.createDataFrame([], "title string")
-        texts = landed_texts(plan, events=rows.settled.kept, items=no_items)
-        texts = texts.select("behavior_key", "text").localCheckpoint()
-        known = look_up_keys(spark, texts, tables_dir=work.tables_dir, name="atomic_behaviors")
-        texts.join(known, "behavior_key", "left_anti").write.parquet(str(work.new_texts))
-        return Found(counts["rows"], counts["duplicates"], counts["reasons"])
+        with settled_landing(spark, plan, ["behavior_events"]) as sources:
+            rows = sources["behavior_events"]
+            counts = count_rows(sources, days={"behavior_events": [DAY]})["behavior_events"][DAY]
+            rows.quarantined.write.parquet(str(work.refused))
+            no_items = spark.createDataFrame([], "title string")
+            texts = landed_texts(plan, events=rows.kept, items=no_items)
+            texts = texts.select("behavior_key", "text").localCheckpoint()
+            known = look_up_keys(spark, texts, tables_dir=work.tables_dir, name="atomic_behaviors")
+            texts.join(known, "behavior_key", "left_anti").write.parquet(str(work.new_texts))
+            return Found(counts["rows"], counts["duplicates"], counts["reasons"])
 
     return run
 

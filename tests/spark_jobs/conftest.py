@@ -90,7 +90,6 @@ def _plan_of(
         "numbers": NumbersConfig(),
         "state_days": (),
         "is_small": True,
-        "is_tiny": True,
         "input_fingerprint": f"stage-{day}",
     }
     return DedupPlan(**{**settings, **changes})

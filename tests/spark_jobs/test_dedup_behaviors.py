@@ -201,7 +201,6 @@ def test_few_rows_and_many_are_written_alike(spark, two_days, plan_of, tmp_path)
     for name in WRITTEN:
         recorded = [partition_records(folder, name).get(str(DAY)) for folder in (tables_dir, tmp_path)]
         assert recorded[0].counts == recorded[1].counts
-    assert spark.conf.get("spark.sql.codegen.wholeStage") == "true"
 
 
 @pytest.mark.spark

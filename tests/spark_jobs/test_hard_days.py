@@ -85,4 +85,4 @@ def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path):
     broken = tmp_path / "part-0.parquet"
     broken.write_bytes(b"PAR1 and no footer")
     with pytest.raises(UnreadableFileError, match=r"part-0\.parquet cannot be read"):
-        heads_of([str(broken)], lambda source: pq.read_schema(source))
+        heads_of([str(broken)], lambda source, _: pq.read_schema(source))

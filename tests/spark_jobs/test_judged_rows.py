@@ -8,19 +8,16 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import functions as F
 
-from spark_jobs.count_rows import RowsLostError, SourceRows, count_rows, observe_landed
-from spark_jobs.judge_events import judge_events
-from spark_jobs.judge_impressions import judge_impressions, with_label_date
-from spark_jobs.judge_items import judge_items
-from spark_jobs.read_landing import read_landing
-from spark_jobs.settle_rows import settle_events, settle_impressions, settle_items
+from spark_jobs.count_rows import RowsLostError, count_rows
+from spark_jobs.label_date import with_label_date
+from spark_jobs.landed.pieces import pieces_of
+from spark_jobs.landed.sources import judge_piece
+from spark_jobs.settle_landing import settled_landing
+from spark_jobs.settled_rows import SettledRows
 
 DAY = date(2024, 3, 10)
 NOON = "2024-03-10T12:00:00Z"
-JUDGES = {"behavior_events": judge_events, "items": judge_items, "impressions": judge_impressions}
-SETTLE = {"behavior_events": settle_events, "items": settle_items, "impressions": settle_impressions}
 FORMATS = ["jsonl", "csv", "parquet"]
 
 GOOD_EVENT = {"user_id": "u", "feature": "bills", "occurred_at": NOON, "text": "t"}
@@ -89,34 +86,40 @@ CASES = {
 }  # fmt: skip
 
 
-def judged(spark, landing, source, day=DAY):
-    return JUDGES[source](read_landing(spark, f"{landing.folder}/{source}", days=[day]), late_days=3)
+def judged_pieces(landing, source, day=DAY):
+    return [(p, judge_piece(p, late_days=3)) for p in pieces_of(str(landing.folder), source, [day])]
 
 
-def settled(spark, landing, source):
-    frame, seen = observe_landed(judged(spark, landing, source))
-    return SourceRows(SETTLE[source](frame), seen)
+def judged(landing, source):
+    """Good rows and refused rows alike, each with its file's name."""
+    rows = []
+    for piece, of in judged_pieces(landing, source):
+        rows += [{"source_file": piece.file_name, "reason": None, "raw": None} | row for row in of.good.to_pylist()]
+        rows += of.refused.to_pylist()
+        assert of.landed == len(of.good) + len(of.refused)
+    return rows
 
 
-def counts_of(spark, landing, source):
-    return count_rows({source: settled(spark, landing, source)}, days={source: [DAY]})[source][DAY]
+def settled(spark, plan_of, landing, tmp_path, source, *, is_small=True):
+    with settled_landing(spark, plan_of(landing, tmp_path, DAY, is_small=is_small), [source]) as sources:
+        counts = count_rows(sources, days={source: [DAY]})[source][DAY]
+        kept, refused = sources[source].kept, sources[source].quarantined
+        return counts, *((of if is_small else of.toArrow()).to_pylist() for of in (kept, refused))
 
 
-@pytest.mark.spark
 @pytest.mark.parametrize("source", CASES)
-def test_every_broken_row_gets_its_reason_in_each_format(spark, landing, source):
+def test_every_broken_row_gets_its_reason_in_each_format(landing, source):
     good, cases = CASES[source]
     rows = [{**good, **change} for change, _ in cases]
     for form in FORMATS:
         landing.rows(source, DAY, rows, form=form, name=form)
-    found = judged(spark, landing, source).groupBy("source_file", "reason").count().collect()
+    found = judged(landing, source)
     wanted = Counter(reason for _, reason in cases)
     for form in FORMATS:
-        assert {r["reason"]: r["count"] for r in found if r["source_file"] == f"{form}.{form}"} == wanted, form
+        assert Counter(r["reason"] for r in found if r["source_file"] == f"{form}.{form}") == wanted, form
 
 
-@pytest.mark.spark
-def test_broken_json_lines(spark, landing):
+def test_broken_json_lines(landing):
     good = '{"user_id":"u","feature":"f","occurred_at":"2024-03-10","text":"t"}'
     lines = {
         good: None,
@@ -136,7 +139,7 @@ def test_broken_json_lines(spark, landing):
     }
     content = b"\xef\xbb\xbf" + "\n".join(lines).encode() + b'\r\n\n   \n{"user_id":"\xff\xfe"}\n'
     landing.raw("behavior_events", DAY, "a.jsonl", content)
-    rows = judged(spark, landing, "behavior_events").collect()
+    rows = judged(landing, "behavior_events")
     assert len(rows) == len(lines) + 1  # blank lines are not rows
     refused = {line: reason for line, reason in lines.items() if reason}
     assert {r["raw"]: r["reason"] for r in rows if r["reason"] not in (None, "invalid_utf8")} == refused
@@ -144,22 +147,20 @@ def test_broken_json_lines(spark, landing):
     assert {r["user_id"] for r in rows if r["reason"] is None} == {"u", "7"}  # the last of a repeated key counts
 
 
-@pytest.mark.spark
-def test_broken_csv_rows_and_files_with_different_headers(spark, landing):
+def test_broken_csv_rows_and_files_with_different_headers(landing):
     first = b'user_id,feature,occurred_at,text\nu1,f,2024-03-10,"two\nlines, and a ""quote"""\nu2,f,2024-03-10\nu3,f,2024-03-10,t,more\n\nu4,f,2024-03-10,\xff\n'
     second = "\ufefftext,user_id,occurred_at,feature\ncafé,u5,2024-03-10,f\n".encode()
     landing.raw("behavior_events", DAY, "a.csv", first)
     landing.raw("behavior_events", DAY, "b.csv", second)
     landing.raw("behavior_events", DAY, "empty.csv", b"")
-    rows = judged(spark, landing, "behavior_events").collect()
+    rows = judged(landing, "behavior_events")
     good = {r["user_id"]: r["text"] for r in rows if r["reason"] is None}
     assert good == {"u1": 'two lines, and a "quote"', "u5": "café"}
     assert sorted(r["reason"] for r in rows if r["reason"]) == ["invalid_utf8", "malformed_csv", "malformed_csv"]
     assert {r["raw"] for r in rows if r["reason"] == "malformed_csv"} == {"u2,f,2024-03-10", "u3,f,2024-03-10,t,more"}
 
 
-@pytest.mark.spark
-def test_parquet_times_numbers_and_ids_of_any_type(spark, landing):
+def test_parquet_times_numbers_and_ids_of_any_type(landing):
     noon = datetime(2024, 3, 10, 12, tzinfo=UTC)
     columns = {
         "impression_id": pa.array([1, 2], pa.int64()),
@@ -173,10 +174,10 @@ def test_parquet_times_numbers_and_ids_of_any_type(spark, landing):
         table = pa.table({**columns, "shown_at": times, "impression_id": pa.array([2 * n, 2 * n + 1])})
         landing.raw("impressions", DAY, f"{n}.parquet", b"")
         pq.write_table(table, landing.folder / "impressions" / f"dt={DAY}" / f"{n}.parquet")
-    rows = judged(spark, landing, "impressions").select("*", F.unix_micros("shown_at").alias("us")).collect()
+    rows = judged(landing, "impressions")
     assert len(rows) == 6
-    assert {(r["reason"], r["us"]) for r in rows} == {(None, 1710072000 * 10**6)}
-    assert {(r["item_id"], r["label"], r["num"].get("hour")) for r in rows} == {("10", 1, 12.0), ("11", 0, None)}
+    assert {(r["reason"], r["shown_at"]) for r in rows} == {(None, noon)}
+    assert {(r["item_id"], r["label"], dict(r["num"]).get("hour")) for r in rows} == {("10", 1, 12.0), ("11", 0, None)}
 
 
 @pytest.mark.spark
@@ -192,7 +193,10 @@ def test_label_date_is_the_first_day_that_may_use_the_label(spark):
 
 
 @pytest.mark.spark
-def test_duplicates_are_counted_across_formats_and_refused_rows_are_not_merged(spark, landing):
+@pytest.mark.parametrize("is_small", [True, False])
+def test_duplicates_are_counted_across_formats_and_refused_rows_are_not_merged(
+    spark, plan_of, landing, tmp_path, is_small
+):
     other = {**GOOD_EVENT, "text": " t ", "occurred_at": "2024-03-10 12:00:00"}  # the same event, written otherwise
     landing.rows("behavior_events", DAY, [GOOD_EVENT, GOOD_EVENT, {**GOOD_EVENT, "item_id": "i"}], form="jsonl")
     landing.rows(
@@ -201,7 +205,7 @@ def test_duplicates_are_counted_across_formats_and_refused_rows_are_not_merged(s
         [other, {**GOOD_EVENT, "user_id": ""}, {**GOOD_EVENT, "user_id": "", "extra": 1}],
         form="csv",
     )
-    counts = counts_of(spark, landing, "behavior_events")
+    counts, *_ = settled(spark, plan_of, landing, tmp_path, "behavior_events", is_small=is_small)
     assert counts == {
         "landed": 6,
         "rows": 2,
@@ -213,29 +217,36 @@ def test_duplicates_are_counted_across_formats_and_refused_rows_are_not_merged(s
 
 
 @pytest.mark.spark
-def test_all_versions_of_a_conflicting_impression_are_quarantined_and_equal_copies_are_not_a_conflict(spark, landing):
-    same, differs = {**GOOD_IMPRESSION, "cat_a": "1"}, {**GOOD_IMPRESSION, "impression_id": "y"}
-    landing.rows("impressions", DAY, [same, same, differs, differs, {**differs, "label": "0"}])
-    rows = settled(spark, landing, "impressions")
-    counts = count_rows({"impressions": rows}, days={"impressions": [DAY]})["impressions"][DAY]
+@pytest.mark.parametrize("is_small", [True, False])
+def test_all_versions_of_a_conflicting_impression_are_quarantined_and_equal_copies_are_not_a_conflict(
+    spark, plan_of, landing, tmp_path, is_small
+):
+    same, differs = {**GOOD_IMPRESSION, "cat_a": "1", "num_b": 2}, {**GOOD_IMPRESSION, "impression_id": "y"}
+    landing.rows("impressions", DAY, [same, {"num_b": 2.0, **same}, differs, differs, {**differs, "label": "0"}])
+    counts, kept, refused = settled(spark, plan_of, landing, tmp_path, "impressions", is_small=is_small)
     assert (counts["landed"], counts["rows"], counts["duplicates"], counts["quarantined"]) == (5, 1, 1, 3)
     assert counts["reasons"] == {"conflicting_impression": 3}
-    kept = rows.settled.kept.collect()
-    assert [(r["impression_id"], r["cat"]) for r in kept] == [("x", {"a": "1"})]
-    assert sorted('"0"' in r["raw"] for r in rows.settled.quarantined.collect()) == [False, False, True]
+    assert [(r["impression_id"], dict(r["cat"]), dict(r["num"]), r["copies"]) for r in kept] == [
+        ("x", {"a": "1"}, {"b": 2.0}, 2)
+    ]
+    assert sorted('"0"' in r["raw"] for r in refused) == [False, False, True]
+    assert not list(tmp_path.glob("_settled*"))
 
 
 @pytest.mark.spark
-def test_a_row_that_vanishes_on_the_way_stops_the_run(spark, landing):
-    landing.rows("items", DAY, [GOOD_ITEM, {**GOOD_ITEM, "item_id": "j"}])
-    rows = settled(spark, landing, "items")
-    fewer = rows.settled._replace(kept=rows.settled.kept.where("item_id = 'i'"))
+def test_one_version_differs_in_a_map_alone(spark, plan_of, landing, tmp_path):
+    landing.rows("impressions", DAY, [{**GOOD_IMPRESSION, "cat_a": "1"}, {**GOOD_IMPRESSION, "cat_b": "1"}])
+    counts, kept, _ = settled(spark, plan_of, landing, tmp_path, "impressions")
+    assert (kept, counts["reasons"]) == ([], {"conflicting_impression": 2})
+
+
+def test_a_row_that_vanishes_on_the_way_stops_the_run():
+    tally = {"dt": DAY, "reason": None, "rows": 1, "duplicates": 0, "quarantined": 0}
     with pytest.raises(RowsLostError, match="2 landed rows were read but 1"):
-        count_rows({"items": rows._replace(settled=fewer)}, days={"items": [DAY]})
+        count_rows({"items": SettledRows(None, None, [tally], 2, [])}, days={"items": [DAY]})
 
 
-@pytest.mark.spark
-def test_parquet_columns_of_their_own_types_are_judged_as_their_text_would_be(spark, landing):
+def test_parquet_columns_of_their_own_types_are_judged_as_their_text_would_be(landing):
     noon = datetime(2024, 3, 10, 12, tzinfo=UTC)
     cases = [
         ({}, None),
@@ -260,11 +271,11 @@ def test_parquet_columns_of_their_own_types_are_judged_as_their_text_would_be(sp
     table = table.set_column(table.column_names.index("text"), "text", as_text)
     landing.raw("behavior_events", DAY, "a.parquet", b"")
     pq.write_table(table, landing.folder / "behavior_events" / f"dt={DAY}" / "a.parquet")
-    rows = judged(spark, landing, "behavior_events").collect()
+    rows = judged(landing, "behavior_events")
     assert Counter(row["reason"] for row in rows) == Counter([reason for _, reason in cases] + ["invalid_utf8"])
     assert {row["text"] for row in rows if row["reason"] is None} == {"t", "é t", "t t"}
     assert {row["value"] for row in rows if row["reason"] is None} == {2.5, None}
-    assert {tuple(row["unknown"] or ()) for row in rows} == {("extra",), ()}
+    assert [of.unknown for _, of in judged_pieces(landing, "behavior_events")] == [{"extra"}]
     refused = [row for row in rows if row["reason"] == "time_after_day"]
     assert '"occurred_at":"2024-03-11 00:00:00"' in refused[0]["raw"]
     assert all(row["raw"] is None for row in rows if row["reason"] is None)

@@ -1,4 +1,4 @@
-"""Spark's canonical text and behavior_key are those of the one Python rule."""
+"""The canonical texts and keys of a column are those of the one Python rule, by Arrow and by Spark."""
 
 from __future__ import annotations
 
@@ -6,48 +6,52 @@ import re
 import unicodedata
 from random import Random
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from bahe_tasks import behavior_key as rule
-from spark_jobs.canonical_text import PLAIN_CHARACTERS, behavior_key, canonical_text
+from spark_jobs.behavior_key import behavior_key
+from spark_jobs.landed.canonical_texts import PLAIN_CHARACTERS, behavior_keys, canonical_texts
 
 GOLDEN = ["order takeout", "  order \t takeout\n", "Café", "Cafe\u0301", "a\u0000b", "a\u200bb", "\u00a0x\u2003y\u0085z", "日本語  テキスト",
           "e\u0001\u0301", "\u1100\u1161\u11a8", "각\u11a8", "Й и\u0306", "\u2126 \u212b", "", "   ", "\u0001\u0002", "👩‍👩‍👧 emoji", "\x1c\x1f", "ﬁ", "a\r\nb",
           "\u0958", "x" * 5000, "~ !", "ends\n", "ends\r\n", "ends\u2028", "ends\u0085", "\u0344", "ạ̈", "ạ̈"]  # fmt: skip
 
 
-def spark_says(spark, texts):
-    rows = spark.createDataFrame(list(enumerate(texts)), "i int, text string")
-    canonical = rows.select("i", canonical_text(F.col("text")).alias("canonical"))
-    return [
-        (r[1], r[2]) for r in sorted(canonical.select("i", "canonical", behavior_key(F.col("canonical"))).collect())
-    ]
+def keys_and_texts(texts):
+    canonical = canonical_texts(pa.array(texts, pa.string()))
+    return list(zip(canonical.to_pylist(), behavior_keys(canonical).to_pylist(), strict=True))
 
 
-@pytest.mark.spark
-def test_golden_vectors_have_the_keys_of_the_python_rule(spark):
-    assert spark_says(spark, GOLDEN) == [(rule.canonical_text(t), rule.behavior_key(t)) for t in GOLDEN]
+def test_golden_vectors_have_the_keys_of_the_python_rule():
+    assert keys_and_texts(GOLDEN) == [(rule.canonical_text(t), rule.behavior_key(t)) for t in GOLDEN]
 
 
-@pytest.mark.spark
-def test_a_missing_text_has_no_key(spark):
-    assert spark_says(spark, ["a", None])[1] == (None, None)
+def test_a_missing_text_has_no_key():
+    assert keys_and_texts(["a", None])[1] == (None, None)
 
 
-@pytest.mark.spark
-@settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
-def test_random_unicode_has_the_keys_of_the_python_rule(spark, seed):
+def test_random_unicode_has_the_keys_of_the_python_rule(seed):
     random = Random(seed)
     tricky = " \t\u0301\u00e9ae\u0300가\u11a8Ω"
-    # A lone surrogate cannot be written in UTF-8 and so never reaches Spark.
+    # A lone surrogate cannot be written in UTF-8 and so never gets here.
     ranges = [(0, 0x300), (0, 0xD800), (0xE000, 0x110000)]
     draw = [lambda: random.choice(tricky), lambda: chr(random.randrange(*random.choice(ranges)))]
     texts = ["".join(random.choice(draw)() for _ in range(random.randrange(8))) for _ in range(600)]
-    assert spark_says(spark, texts) == [(rule.canonical_text(t), rule.behavior_key(t)) for t in texts]
+    assert keys_and_texts(texts) == [(rule.canonical_text(t), rule.behavior_key(t)) for t in texts]
+
+
+@pytest.mark.spark
+def test_spark_gives_a_canonical_text_the_same_key(spark):
+    texts = [rule.canonical_text(text) for text in GOLDEN]
+    rows = spark.createDataFrame([(n, text) for n, text in enumerate([*texts, None])], "n int, text string")
+    found = rows.select("n", behavior_key(F.col("text")).alias("key")).sort("n").toArrow()["key"].to_pylist()
+    assert found == [*map(rule.behavior_key, texts), None]
 
 
 def test_no_plain_character_can_be_dropped_composed_or_taken_for_a_space():

@@ -1,0 +1,66 @@
+"""Rows of csv files with a header line; quotes are doubled inside quotes, values may span lines.
+
+Unusual: bytes that are not UTF-8 pass the reader as lone surrogates, so that they are seen in the row that has them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import sys
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from spark_jobs.landed.pieces import Piece
+from spark_jobs.landed.rows import LandedRows
+from spark_jobs.landing_files import open_file
+
+_ROWS_AT_ONCE = 1 << 16
+
+
+def read_csv(piece: Piece) -> Iterator[LandedRows]:
+    """Yield the rows of a file. Empty lines are not rows; of columns with one name the first counts.
+
+    problem: invalid_utf8, or malformed_csv for a row with more or fewer values than the header has names.
+    """
+    csv.field_size_limit(sys.maxsize)
+    with open_file(piece.file) as file:
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        rows = (row for row in csv.reader(lines) if row)
+        header = [name.strip() for name in next(rows, [])]
+        while part := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+            yield _rows(piece, header, part)
+
+
+def _rows(piece: Piece, header: list[str], rows: list[list[str]]) -> LandedRows:
+    problems: list[str | None] = [None if len(row) == len(header) else "malformed_csv" for row in rows]
+    try:
+        columns = _columns(header, rows, problems)
+    except UnicodeEncodeError:
+        for n, row in enumerate(rows):
+            if not "".join(row).isascii() and _mended(row) != row:
+                problems[n] = "invalid_utf8"
+        columns = _columns(header, rows, problems)
+    return LandedRows(
+        piece, columns, pa.array(problems, pa.string()), lambda at: [_written(_mended(rows[n])) for n in at.tolist()]
+    )
+
+
+def _columns(header: list[str], rows: list[list[str]], problems: list[str | None]) -> dict[str, pa.Array]:
+    nothing: list[str | None] = [None] * len(header)
+    readable = [nothing if problem else row for row, problem in zip(rows, problems, strict=True)]
+    columns = zip(header, zip(*readable, strict=True), strict=True)
+    return {name: pa.array(column, pa.string()) for name, column in reversed(list(columns))}
+
+
+def _mended(row: list[str]) -> list[str]:
+    """Return the values with what is not UTF-8 replaced."""
+    return [value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for value in row]
+
+
+def _written(row: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(row)
+    return text.getvalue()

@@ -1,0 +1,77 @@
+"""What is done with the rows of each source of the landing contract, and its pieces read and judged by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from bahe_tasks.stores.arrow_types import arrow_schema
+from spark_jobs.landed.judge import REFUSED, Judged
+from spark_jobs.landed.judge_events import EVENT_CONTENT, judge_events
+from spark_jobs.landed.judge_impressions import IMPRESSION_CONTENT, judge_impressions
+from spark_jobs.landed.judge_items import ITEM_CONTENT, judge_items
+from spark_jobs.landed.pieces import Piece
+from spark_jobs.landed.read_csv import read_csv
+from spark_jobs.landed.read_json_lines import read_json_lines
+from spark_jobs.landed.read_parquet import read_parquet
+from spark_jobs.landed.rows import LandedRows
+from spark_jobs.landed.settle import Settled, settle_events, settle_impressions, settle_items
+
+_READERS = {".jsonl": read_json_lines, ".csv": read_csv, ".parquet": read_parquet}
+
+
+class Source(NamedTuple):
+    """One source."""
+
+    judge: Callable[..., Judged]
+    settle: Callable[[pa.Table], Settled]
+    content: tuple[str, ...]
+    """The columns of a settled row, beside its copies and the key of its text."""
+    equal_share: str
+    """A column that rows which may be equal, or contradict each other, have in common."""
+    text_and_key: tuple[str, str] | None
+    """The column that is a behavior, and that of its key."""
+
+
+LANDED: dict[str, Source] = {
+    "behavior_events": Source(judge_events, settle_events, EVENT_CONTENT, "user_id", ("text", "behavior_key")),
+    "items": Source(judge_items, settle_items, ITEM_CONTENT, "item_id", ("title", "title_key")),
+    "impressions": Source(
+        judge_impressions, settle_impressions, ("dt", "impression_id", *IMPRESSION_CONTENT), "impression_id", None
+    ),
+}
+
+
+def read_piece(piece: Piece) -> Iterator[LandedRows]:
+    """Yield the rows of a piece, part by part."""
+    return _READERS[piece.file[piece.file.rindex(".") :]](piece)
+
+
+def judge_piece(piece: Piece, *, late_days: int) -> Judged:
+    """Read a piece and judge its rows."""
+    parts = [LANDED[piece.source].judge(rows, late_days=late_days) for rows in read_piece(piece)]
+    return Judged(
+        pa.concat_tables([part.good for part in parts]) if parts else pa.table({}),
+        pa.concat_tables([REFUSED.empty_table(), *(part.refused for part in parts)]),
+        sum(part.landed for part in parts),
+        frozenset().union(*(part.unknown for part in parts)),
+    )
+
+
+def settle_rows(source: str, good: Sequence[pa.Table], refused: Sequence[pa.Table]) -> Settled:
+    """Settle the good rows of a source that may be equal to each other, and put the refused ones together."""
+    kinds = arrow_schema(source)
+    schema = pa.schema([*(kinds.field(name) for name in LANDED[source].content), pa.field("copies", pa.int64())])
+    filled = [rows for rows in good if len(rows)]
+    refused = [REFUSED.empty_table(), *refused]
+    if not filled:
+        return Settled(schema.empty_table(), pa.concat_tables(refused))
+    kept, contradictory = LANDED[source].settle(pa.concat_tables(filled))
+    return Settled(kept.cast(schema), pa.concat_tables([*refused, contradictory]))
+
+
+def seen(piece: Piece, judged: Judged) -> dict[str, Any]:
+    """Return how many rows of a piece were read, and the columns that the landing contract does not know."""
+    return {"dt": str(piece.dt), "landed": judged.landed, "unknown": sorted(judged.unknown)}

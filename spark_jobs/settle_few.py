@@ -1,0 +1,52 @@
+"""Settles the landed rows of a day of few rows: one task of Spark, whose rows come to the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from spark_jobs.landed.canonical_texts import behavior_keys
+from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
+from spark_jobs.landed.pieces import Piece
+from spark_jobs.landed.settle import tallies
+from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
+from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
+
+
+def settle_few(
+    spark: SparkSession, pieces: Sequence[Piece], sources: Sequence[str], *, late_days: int
+) -> dict[str, SettledRows[pa.Table]]:
+    """Return the settled rows of each source."""
+    task = partial(_task, sources=sources, pieces=pieces, late_days=late_days)
+    found = contents_by_source(spark.range(0, 1, 1, 1).mapInArrow(task, SETTLED).toArrow(), sources)
+
+    def settled(source: str) -> SettledRows[pa.Table]:
+        contents = found[source]
+        kept = as_table(contents["kept"][0])
+        if (named := LANDED[source].text_and_key) is not None:
+            text, key = named
+            kept = kept.append_column(key, behavior_keys(kept[text].combine_chunks()))
+        return SettledRows(kept, as_table(contents["refused"][0]), *counted(contents))
+
+    return {source: settled(source) for source in sources}
+
+
+def _task(
+    batches: Iterable[pa.RecordBatch], *, sources: Sequence[str], pieces: Sequence[Piece], late_days: int
+) -> Iterator[pa.RecordBatch]:
+    """Judge and settle everything; yield rows of SETTLED."""
+    list(batches)  # a worker whose input is left unread is not used again
+    for source in sources:
+        of_source = [piece for piece in pieces if piece.source == source]
+        judged = [judge_piece(piece, late_days=late_days) for piece in of_source]
+        settled = settle_rows(source, [of.good for of in judged], [of.refused for of in judged])
+        contents = {
+            "kept": as_bytes(settled.kept),
+            "refused": as_bytes(settled.refused),
+            "tallies": as_json(tallies(*settled)),
+            "seen": as_json([seen(piece, of) for piece, of in zip(of_source, judged, strict=True)]),
+        }
+        yield batch_of(SETTLED, [(source, kind, content) for kind, content in contents.items()])

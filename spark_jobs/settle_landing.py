@@ -1,0 +1,42 @@
+"""Settles what landed: Spark shares the files out and brings rows together that may be equal; what is done with rows is Arrow.
+
+Each source's landed rows end in its table, as surplus copies of a row there, or in quarantine (`spark_jobs.landed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from bahe_tasks.schemas import SOURCES
+from spark_jobs.dedup_plan import DedupPlan
+from spark_jobs.landed.pieces import pieces_of
+from spark_jobs.landing_files import make_folder, remove_folder
+from spark_jobs.settle_few import settle_few
+from spark_jobs.settle_many import settle_many
+from spark_jobs.settled_rows import SettledRows
+
+
+@contextmanager
+def settled_landing(
+    spark: SparkSession, plan: DedupPlan, sources: Sequence[str] = SOURCES
+) -> Iterator[dict[str, SettledRows[Any]]]:
+    """Give the settled rows of each source: Arrow tables of a small day, else frames of files that are gone afterwards.
+
+    Raises `UnreadableFileError`.
+    """
+    pieces = [piece for source in sources for piece in pieces_of(plan.landing_dir, source, plan.days_of(source))]
+    late_days = plan.landing.late_days
+    if plan.is_small:
+        yield settle_few(spark, pieces, sources, late_days=late_days)
+        return
+    folder = f"{plan.tables_dir}/_settled-{plan.day}"
+    remove_folder(folder)  # of a run that was killed
+    make_folder(folder)
+    try:
+        yield settle_many(spark, pieces, sources, late_days=late_days, folder=folder)
+    finally:
+        remove_folder(folder)

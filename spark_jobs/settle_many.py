@@ -1,0 +1,130 @@
+"""Settles the landed rows of a day of many rows: rows that may be equal meet in a bucket, and its kept rows go to a file.
+
+Unusual: rows pass Spark's shuffle as Arrow batches in a binary column, a few hundred of them however many rows there are:
+Spark takes longer to turn ten million rows into its own than to do all of the work (`benchmarks.dedup_cost`). The rest of
+the job reads the files, and of them only the columns that it needs.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from bahe_tasks.schemas import TABLES
+from spark_jobs.behavior_key import behavior_key
+from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
+from spark_jobs.landed.pieces import Piece
+from spark_jobs.landed.settle import tallies
+from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
+from spark_jobs.landing_files import write_to
+from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
+
+_BYTES_A_TASK = 16 << 20
+_BYTES_A_BUCKET = 4 << 20
+_BYTES_TO_OPEN = 1 << 16
+"""A file weighs so much more than its bytes."""
+_ROWS_A_GROUP = 1 << 17
+_JUDGED = "source string, bucket int, piece int, kind string, content binary"
+_REFUSED = "dt date, reason string, source_file string, raw string"
+
+
+def settle_many(
+    spark: SparkSession, pieces: Sequence[Piece], sources: Sequence[str], *, late_days: int, folder: str
+) -> dict[str, SettledRows[DataFrame]]:
+    """Return the settled rows of each source, which lie in files in the folder."""
+    shares = _shares(pieces)
+    buckets = 1 + sum(piece.num_bytes for piece in pieces) // _BYTES_A_BUCKET
+    judge = partial(_judge_shares, shares=shares, buckets=buckets, late_days=late_days)
+    judged = spark.range(0, len(shares), 1, max(len(shares), 1)).mapInArrow(judge, _JUDGED)
+
+    def settle(bucket: pa.Table) -> pa.Table:
+        return _settle_bucket(bucket, folder=folder)
+
+    settled = judged.groupBy("source", "bucket").applyInArrow(settle, SETTLED).toArrow()
+    found = contents_by_source(settled, sources)
+
+    def of(source: str) -> SettledRows[DataFrame]:
+        contents, kinds = found[source], dict(TABLES[source].columns)
+        ddl = ", ".join([*(f"{name} {kinds[name]}" for name in LANDED[source].content), "copies bigint"])
+        kept = _read(spark, ddl, contents.get("kept", []))
+        if (named := LANDED[source].text_and_key) is not None:
+            text, key = named
+            kept = kept.withColumn(key, behavior_key(F.col(text)))
+        return SettledRows(kept, _read(spark, _REFUSED, contents.get("refused", [])), *counted(contents))
+
+    return {source: of(source) for source in sources}
+
+
+def _judge_shares(
+    batches: Iterable[pa.RecordBatch], *, shares: Sequence[Sequence[tuple[int, Piece]]], buckets: int, late_days: int
+) -> Iterator[pa.RecordBatch]:
+    """Judge the shares whose numbers are given; yield rows of _JUDGED."""
+    for share in (shares[number] for batch in batches for number in batch["id"].to_pylist()):
+        for number, piece in share:
+            judged = judge_piece(piece, late_days=late_days)
+            bucket = number % buckets
+            rows = [(of, "good", as_bytes(part)) for of, part in _in_buckets(piece.source, judged.good, buckets)]
+            if len(judged.refused):
+                rows.append((bucket, "refused", as_bytes(judged.refused)))
+            rows.append((bucket, "seen", as_json([seen(piece, judged)])))
+            yield batch_of(_JUDGED, [(piece.source, of, number, kind, content) for of, kind, content in rows])
+
+
+def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the rows of each bucket that has any."""
+    if not len(rows):
+        return
+    encoded = rows[LANDED[source].equal_share].combine_chunks().dictionary_encode()
+    of_distinct = [zlib.crc32(name.encode()) % buckets for name in encoded.dictionary.to_pylist()]
+    bucket_of = np.array(of_distinct, np.int64)[np.asarray(encoded.indices)]
+    order = np.argsort(bucket_of, kind="stable")
+    ordered = rows.take(pa.array(order))
+    bounds = np.searchsorted(bucket_of[order], np.arange(buckets + 1))
+    for bucket in np.flatnonzero(np.diff(bounds)).tolist():
+        yield bucket, ordered.slice(bounds[bucket], bounds[bucket + 1] - bounds[bucket])
+
+
+def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
+    """Settle a bucket, given as rows of _JUDGED, and write what is kept and what is refused; return rows of SETTLED."""
+    rows = rows.sort_by("piece")  # the order in which they come is Spark's
+    source, bucket = rows["source"][0].as_py(), rows["bucket"][0].as_py()
+    contents: dict[str, list[pa.Buffer]] = {"good": [], "refused": [], "seen": []}
+    for kind, content in zip(rows["kind"].to_pylist(), rows["content"], strict=True):
+        contents[kind].append(content.as_buffer())
+    settled = settle_rows(source, *([as_table(content) for content in contents[kind]] for kind in ("good", "refused")))
+    attempt = TaskContext.get().taskAttemptId()  # type: ignore[union-attr]  # it runs in a task
+    found = [("tallies", as_json(tallies(*settled)))] + [("seen", bytes(content)) for content in contents["seen"]]
+    for kind, table in settled._asdict().items():
+        if len(table):
+            file = f"{folder}/{source}-{kind}-{bucket}-{attempt}.parquet"
+            with write_to(file) as sink:
+                pq.write_table(table, sink, row_group_size=_ROWS_A_GROUP, compression="lz4", use_dictionary=False)
+            found.append((kind, file.encode()))
+    return pa.Table.from_batches([batch_of(SETTLED, [(source, kind, content) for kind, content in found])])
+
+
+def _shares(pieces: Sequence[Piece]) -> list[list[tuple[int, Piece]]]:
+    """Share the pieces out, numbered, among tasks of about _BYTES_A_TASK."""
+    shares: list[list[tuple[int, Piece]]] = []
+    held = _BYTES_A_TASK
+    for number, piece in enumerate(pieces):
+        if held >= _BYTES_A_TASK:
+            shares.append([])
+            held = 0
+        shares[-1].append((number, piece))
+        held += piece.num_bytes + _BYTES_TO_OPEN
+    return shares
+
+
+def _read(spark: SparkSession, ddl: str, files: Sequence[bytes]) -> DataFrame:
+    if not files:
+        return spark.createDataFrame([], ddl)
+    return spark.read.schema(ddl).parquet(*sorted(file.decode() for file in files))
