@@ -15,6 +15,11 @@ import unicodedata
 CANONICALISATION_RULE = "canonical-text/1"
 """Name of the rule below. It is part of encoder_version: change the rule, change the name."""
 
+_CONTROLS_AND_SURROGATES = (*range(0xA0), *range(0xD800, 0xE000))
+_DROPPED = dict.fromkeys(
+    c for c in _CONTROLS_AND_SURROGATES if unicodedata.category(chr(c)) in ("Cc", "Cs") and not chr(c).isspace()
+)
+
 
 def canonical_text(text: str | None) -> str:
     """Return `text` in its canonical form: NFC, no control characters, single spaces, stripped, case kept.
@@ -25,8 +30,7 @@ def canonical_text(text: str | None) -> str:
     if not text:
         return ""
     if not (text.isascii() and text.isprintable()):
-        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", text.translate(_DROPPED))
     return " ".join(text.split())
 
 

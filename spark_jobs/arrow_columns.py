@@ -10,6 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_FACTORS = np.random.default_rng(0).integers(2**63, size=64, dtype=np.uint64) | np.uint64(1)
+_LAST_FACTOR = 63
+_HASHED_AT_ONCE = 1 << 14
+_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio."""
 Column: TypeAlias = pa.ChunkedArray | pa.Array
 
 
@@ -51,6 +56,21 @@ def numbered(texts: Column) -> tuple[np.ndarray, list[str]]:
     rank = np.empty(len(distinct) + 1, np.int64)
     rank[order], rank[-1] = np.arange(len(distinct)), -1
     return rank[np.asarray(pc.fill_null(encoded.indices, len(distinct)), np.int64)], [distinct[n] for n in order]
+
+
+def text_hashes(texts: pa.Array) -> np.ndarray:
+    """Return a hash of each text, (R,) uint64: the same for the same bytes, on every machine. None may be null or empty."""
+    parts = [_hashes(texts.slice(start, _HASHED_AT_ONCE)) for start in range(0, len(texts), _HASHED_AT_ONCE)]
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+
+def _hashes(texts: pa.Array) -> np.ndarray:
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    starts = offsets[:-1] - offsets[0]
+    places = np.arange(offsets[-1] - offsets[0], dtype=np.int32) - np.repeat(starts, np.diff(offsets))
+    values = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    sums = np.add.reduceat((values + np.uint64(1)) * _FACTORS[places & _LAST_FACTOR], starts)
+    return ((sums ^ (sums >> np.uint64(29))) * _ODD_MULTIPLIER) >> np.uint64(16)
 
 
 def lists(values: pa.Array, lengths: np.ndarray) -> pa.ListArray:

@@ -124,7 +124,7 @@ def _impressions_still_to_count(spark: SparkSession, plan: DedupPlan) -> DataFra
         earlier = earlier.where(f"label_date > '{plan.state_before}'")
     titles = look_up_keys(
         spark,
-        earlier.select(F.col("title_key").alias("behavior_key")),
+        earlier.select(F.col("title_key").alias("behavior_key")).distinct(),
         tables_dir=plan.tables_dir,
         name="atomic_behaviors",
         columns=("behavior_key", "text"),

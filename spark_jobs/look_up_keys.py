@@ -35,9 +35,9 @@ def look_up_keys(
 ) -> DataFrame:
     """Return the columns, behavior_key among them, of the table's rows whose behavior_key is one of `keys`.
 
-    `keys`: behavior_key, null or repeated as it likes; it is computed twice. `partitions`: SQL over partition columns.
+    `keys`: behavior_key, none repeated but null; it is computed twice. `partitions`: SQL over partition columns.
     """
-    wanted = keys.where("behavior_key IS NOT NULL").select("behavior_key").distinct()
+    wanted = keys.where("behavior_key IS NOT NULL").select("behavior_key")
     day_keys = wanted.limit(MANY_KEYS + 1).toArrow()["behavior_key"]
     if len(day_keys) > MANY_KEYS:
         table = read_delta(spark, tables_dir, name, partitions=partitions).select(*columns)

@@ -7,7 +7,6 @@ the job reads the files, and of them only the columns that it needs.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
@@ -19,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import TABLES
+from spark_jobs.arrow_columns import text_hashes
 from spark_jobs.behavior_key import behavior_key
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
 from spark_jobs.landed.pieces import Piece
@@ -82,9 +82,7 @@ def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int
     """Yield the rows of each bucket that has any."""
     if not len(rows):
         return
-    encoded = rows[LANDED[source].equal_share].combine_chunks().dictionary_encode()
-    of_distinct = [zlib.crc32(name.encode()) % buckets for name in encoded.dictionary.to_pylist()]
-    bucket_of = np.array(of_distinct, np.int64)[np.asarray(encoded.indices)]
+    bucket_of = text_hashes(rows[LANDED[source].equal_share].combine_chunks()) % np.uint64(buckets)
     order = np.argsort(bucket_of, kind="stable")
     ordered = rows.take(pa.array(order))
     bounds = np.searchsorted(bucket_of[order], np.arange(buckets + 1))

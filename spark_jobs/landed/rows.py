@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +110,7 @@ def written_out(value: Any) -> str:
 
 
 _LEAST_NANOSECONDS = 10**15
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _written_out(column: pa.Array) -> pa.Array:
@@ -134,8 +134,7 @@ def as_json(columns: dict[str, pa.Array], positions: np.ndarray) -> list[str]:
     chosen = {name: column.take(pa.array(positions)) for name, column in columns.items()}
     texts = {name: _safe_texts(column) for name, column in chosen.items()}
     rows = zip(*texts.values(), strict=True) if texts else ()
-    dumped = functools.partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
-    return [dumped({n: v for n, v in zip(texts, row, strict=True) if v is not None}) for row in rows]
+    return [_ENCODER.encode({n: v for n, v in zip(texts, row, strict=True) if v is not None}) for row in rows]
 
 
 def _safe_texts(column: pa.Array) -> list[str | None]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spark_jobs.arrow_columns import text_hashes
 from spark_jobs.landed import pieces as cutting
 from spark_jobs.landed.pieces import pieces_of
 from spark_jobs.landed.sources import judge_piece
@@ -56,3 +58,12 @@ def test_a_broken_file_is_named_and_other_formats_are_passed_over(landing):
     landing.raw("behavior_events", DAY, "a.parquet", b"PAR1 and no footer")
     with pytest.raises(UnreadableFileError, match=r"a\.parquet cannot be read"):
         pieces_of(str(landing.folder), "behavior_events", [DAY])
+
+
+def test_equal_texts_have_equal_hashes_wherever_they_stand():
+    texts = pa.array([f"user {n % 997}" for n in range(40_000)])
+    hashes = text_hashes(texts)
+    assert hashes.tolist() == text_hashes(texts.slice(997))[: 40_000 - 997].tolist() + hashes[-997:].tolist()
+    assert len(set(hashes.tolist())) == 997
+    spread = np.bincount((np.unique(hashes) % np.uint64(8)).astype(np.int64))
+    assert spread.min() > 80  # of 125 in each of eight buckets
