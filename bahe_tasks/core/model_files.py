@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.initialization import no_init_weights
 
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.llm_split import empty_deep_layers
@@ -50,9 +51,10 @@ def load_model(
             raise ModelFilesError(f"{folder} holds no model version: {name} is missing; train the day again")
     spec = ModelSpec.from_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
     deep = empty_deep_layers(spec.llm_config, spec.num_shallow_layers, deep_attention=spec.model.deep_attention)
-    model = BaheCtrModel(spec, deep)
+    with no_init_weights():  # all of them are read: millions of random numbers need not be drawn
+        model = BaheCtrModel(spec, deep)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE), assign=True)
     except RuntimeError as error:
         raise ModelFilesError(f"the weights in {folder} do not fit its {SPEC_FILE}: {error}") from error
     if not to_train:

@@ -80,7 +80,8 @@ def validate(
             context.validation_results_store.remove_key(stale)
     for pages in _pages(folder).get(str(run.run_name), ()):
         shutil.rmtree(pages)
-    source = context.data_sources.add_pandas("day")
+    # One for all frames: Great Expectations writes its whole configuration out for each that is added.
+    data = context.data_sources.add_pandas("day").add_dataframe_asset(stage).add_batch_definition_whole_dataframe("whole")
     found: list[ExpectationResult] = []
     for name, expectations in suites.items():
         if not expectations:
@@ -91,8 +92,7 @@ def validate(
         suite = context.suites.add(
             gx.ExpectationSuite(f"{stage}.{name}", expectations=[copy.copy(e) for e in expectations])
         )
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
-        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=data, suite=suite))
         answer = definition.run(batch_parameters={"dataframe": frames[name]}, run_id=run)
         answers = {result.expectation_config.id: result for result in answer.results if result.expectation_config}
         found += [
