@@ -17,6 +17,7 @@ theirs, `read_speedup_vs_dict`. FOLDER must have room for four times the vectors
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ import torch
 
 from bahe_tasks.checkpoint import embedding_width, encoder_version
 from bahe_tasks.config import Config, EncoderConfig
+from bahe_tasks.core.batches import gathered
 from bahe_tasks.stages.behavior_digests import digests_of
 from bahe_tasks.stages.embedding_index import read_embeddings
 from bahe_tasks.stores.arrow_types import arrow_schema
@@ -107,7 +109,7 @@ def read_ours(folder: Path) -> tuple[Gather, int]:
     version = encoder_version(config.encoder)
     index = read_embeddings(FIRST, config, map(digests_of, window_keys(folder)), encoder_version=version)
     rows = np.concatenate([index.rows_of(keys) for keys in window_keys(folder)])
-    return lambda at: torch.from_numpy(index.vectors[rows[at]]).float(), len(rows)
+    return lambda at: torch.from_numpy(gathered(index.vectors, rows[at])).float(), len(rows)
 
 
 def read_dict(folder: Path) -> tuple[Gather, int]:
@@ -170,6 +172,7 @@ def run(num_keys: int, folder: Path) -> Document:
     document = Document("store_cost")
     with tempfile.TemporaryDirectory(prefix="bahe-store-cost-", dir=folder) as name:
         write_tables(Path(name), num_keys)
+        os.sync()  # else the first to read them would share the disk with what is still being written
         for variant in VARIANTS:
             command = [sys.executable, "-m", "benchmarks.store_cost", "--variant", variant, "--folder", name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)

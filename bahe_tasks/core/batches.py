@@ -213,8 +213,13 @@ def collate_items(title_rows: np.ndarray, embeddings: np.ndarray, *, device: tor
         )
     known = title_rows >= 0
     titles = np.zeros((len(title_rows), embeddings.shape[1]), np.float32)
-    titles[known] = embeddings[title_rows[known]]
+    titles[known] = gathered(embeddings, title_rows[known])
     return ItemBatch(torch.from_numpy(titles).to(device), torch.from_numpy(known).to(device))
+
+
+def gathered(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the embeddings (M, H) at the rows, of any shape: (*rows, H). `take` copies rows sooner than an index does."""
+    return np.take(np.asarray(embeddings), rows, axis=0)
 
 
 def collate_users(
@@ -286,7 +291,7 @@ def _grouped(
         position = np.where(mask, starts[chosen][:, None] + steps, starts[chosen][:, None])
         groups.append(
             SequenceGroup(
-                behaviors=torch.from_numpy(embeddings[behavior_rows[position]]).to(device).float(),
+                behaviors=torch.from_numpy(gathered(embeddings, behavior_rows[position])).to(device).float(),
                 mask=torch.from_numpy(mask).to(device),
                 ages_s=torch.from_numpy(ages_s[position]).to(device),
                 slots=torch.from_numpy(slots[chosen]).to(device),

@@ -81,7 +81,9 @@ def validate(
     for pages in _pages(folder).get(str(run.run_name), ()):
         shutil.rmtree(pages)
     # One for all frames: Great Expectations writes its whole configuration out for each that is added.
-    data = context.data_sources.add_pandas("day").add_dataframe_asset(stage).add_batch_definition_whole_dataframe("whole")
+    data = (
+        context.data_sources.add_pandas("day").add_dataframe_asset(stage).add_batch_definition_whole_dataframe("whole")
+    )
     found: list[ExpectationResult] = []
     for name, expectations in suites.items():
         if not expectations:
