@@ -41,12 +41,12 @@ def _task(
     list(batches)  # a worker whose input is left unread is not used again
     for source in sources:
         of_source = [piece for piece in pieces if piece.source == source]
-        judged = [judge_piece(piece, late_days=late_days) for piece in of_source]
-        settled = settle_rows(source, [of.good for of in judged], [of.refused for of in judged])
+        judged = [(piece, part) for piece in of_source for part in judge_piece(piece, late_days=late_days)]
+        settled = settle_rows(source, [of.good for _, of in judged], [of.refused for _, of in judged])
         contents = {
             "kept": as_bytes(settled.kept),
             "refused": as_bytes(settled.refused),
             "tallies": as_json(tallies(*settled)),
-            "seen": as_json([seen(piece, of) for piece, of in zip(of_source, judged, strict=True)]),
+            "seen": as_json([seen(piece, of) for piece, of in judged]),
         }
         yield batch_of(SETTLED, [(source, kind, content) for kind, content in contents.items()])

@@ -32,7 +32,7 @@ _BYTES_A_BUCKET = 4 << 20
 _BYTES_TO_OPEN = 1 << 16
 """A file weighs so much more than its bytes."""
 _ROWS_A_GROUP = 1 << 17
-_JUDGED = "source string, bucket int, piece int, kind string, content binary"
+_JUDGED = "source string, bucket int, piece int, part int, kind string, content binary"
 _REFUSED = "dt date, reason string, source_file string, raw string"
 
 
@@ -69,13 +69,13 @@ def _judge_shares(
     """Judge the shares whose numbers are given; yield rows of _JUDGED."""
     for share in (shares[number] for batch in batches for number in batch["id"].to_pylist()):
         for number, piece in share:
-            judged = judge_piece(piece, late_days=late_days)
-            bucket = number % buckets
-            rows = [(of, "good", as_bytes(part)) for of, part in _in_buckets(piece.source, judged.good, buckets)]
-            if len(judged.refused):
-                rows.append((bucket, "refused", as_bytes(judged.refused)))
-            rows.append((bucket, "seen", as_json([seen(piece, judged)])))
-            yield batch_of(_JUDGED, [(piece.source, of, number, kind, content) for of, kind, content in rows])
+            for part, judged in enumerate(judge_piece(piece, late_days=late_days)):
+                bucket = number % buckets
+                rows = [(of, "good", as_bytes(some)) for of, some in _in_buckets(piece.source, judged.good, buckets)]
+                if len(judged.refused):
+                    rows.append((bucket, "refused", as_bytes(judged.refused)))
+                rows.append((bucket, "seen", as_json([seen(piece, judged)])))
+                yield batch_of(_JUDGED, [(piece.source, of, number, part, kind, content) for of, kind, content in rows])
 
 
 def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int, pa.Table]]:
@@ -92,7 +92,7 @@ def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int
 
 def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
     """Settle a bucket, given as rows of _JUDGED, and write what is kept and what is refused; return rows of SETTLED."""
-    rows = rows.sort_by("piece")  # the order in which they come is Spark's
+    rows = rows.sort_by([("piece", "ascending"), ("part", "ascending")])  # the order in which they come is Spark's
     source, bucket = rows["source"][0].as_py(), rows["bucket"][0].as_py()
     contents: dict[str, list[pa.Buffer]] = {"good": [], "refused": [], "seen": []}
     for kind, content in zip(rows["kind"].to_pylist(), rows["content"], strict=True):

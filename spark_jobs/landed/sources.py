@@ -49,15 +49,9 @@ def read_piece(piece: Piece) -> Iterator[LandedRows]:
     return _READERS[piece.file[piece.file.rindex(".") :]](piece)
 
 
-def judge_piece(piece: Piece, *, late_days: int) -> Judged:
-    """Read a piece and judge its rows."""
-    parts = [LANDED[piece.source].judge(rows, late_days=late_days) for rows in read_piece(piece)]
-    return Judged(
-        pa.concat_tables([part.good for part in parts]) if parts else pa.table({}),
-        pa.concat_tables([REFUSED.empty_table(), *(part.refused for part in parts)]),
-        sum(part.landed for part in parts),
-        frozenset().union(*(part.unknown for part in parts)),
-    )
+def judge_piece(piece: Piece, *, late_days: int) -> Iterator[Judged]:
+    """Read a piece and judge its rows, part by part."""
+    return (LANDED[piece.source].judge(rows, late_days=late_days) for rows in read_piece(piece))
 
 
 def settle_rows(source: str, good: Sequence[pa.Table], refused: Sequence[pa.Table]) -> Settled:

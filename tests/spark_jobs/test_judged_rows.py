@@ -87,7 +87,8 @@ CASES = {
 
 
 def judged_pieces(landing, source, day=DAY):
-    return [(p, judge_piece(p, late_days=3)) for p in pieces_of(str(landing.folder), source, [day])]
+    pieces = pieces_of(str(landing.folder), source, [day])
+    return [(piece, part) for piece in pieces for part in judge_piece(piece, late_days=3)]
 
 
 def judged(landing, source):
