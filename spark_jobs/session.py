@@ -36,7 +36,8 @@ _SETTINGS = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     # PySpark would look up the calling line for every column expression: half of all its calls into the JVM.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
-    # Rows of ten thousand tiny files are read by some tens of tasks, and no task groups more rows than it can hold.
+    # Many small files are read by some tens of tasks, and no task groups more rows than it can hold.
+    "spark.driver.maxResultSize": "0",  # what comes to the driver is bounded by this project, in rows
     "spark.sql.files.openCostInBytes": "65536",
     "spark.sql.files.maxPartitionBytes": "16m",
     # Java's own would look up a class for every row that does not fit into memory.

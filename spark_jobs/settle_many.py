@@ -1,7 +1,6 @@
 """Settles the landed rows of a day of many rows: rows that may be equal meet in a bucket, and its kept rows go to a file.
 
-Unusual: rows pass Spark's shuffle as Arrow batches in a binary column, a few hundred of them however many rows there are:
-Spark takes longer to turn ten million rows into its own than to do all of the work (`benchmarks.dedup_cost`). The rest of
+Unusual: rows pass Spark's shuffle as Arrow batches in a binary column, some thousands of rows in each: Spark takes longer to turn ten million rows into its own than to do all of the work (`benchmarks.dedup_cost`). The rest of
 the job reads the files, and of them only the columns that it needs.
 """
 
@@ -21,6 +20,7 @@ from bahe_tasks.schemas import TABLES
 from spark_jobs.arrow_columns import text_hashes
 from spark_jobs.behavior_key import behavior_key
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
+from spark_jobs.landed.judge import Judged
 from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
 from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
@@ -31,8 +31,11 @@ _BYTES_A_TASK = 16 << 20
 _BYTES_A_BUCKET = 4 << 20
 _BYTES_TO_OPEN = 1 << 16
 """A file weighs so much more than its bytes."""
+_BYTES_A_PART = 16 << 20
+_PARTS_A_PIECE = 1 << 24
+"""More than there can be."""
 _ROWS_A_GROUP = 1 << 17
-_JUDGED = "source string, bucket int, piece int, part int, kind string, content binary"
+_JUDGED = "source string, bucket int, number bigint, kind string, content binary"
 _REFUSED = "dt date, reason string, source_file string, raw string"
 
 
@@ -68,14 +71,37 @@ def _judge_shares(
 ) -> Iterator[pa.RecordBatch]:
     """Judge the shares whose numbers are given; yield rows of _JUDGED."""
     for share in (shares[number] for batch in batches for number in batch["id"].to_pylist()):
-        for number, piece in share:
-            for part, judged in enumerate(judge_piece(piece, late_days=late_days)):
-                bucket = number % buckets
-                rows = [(of, "good", as_bytes(some)) for of, some in _in_buckets(piece.source, judged.good, buckets)]
-                if len(judged.refused):
-                    rows.append((bucket, "refused", as_bytes(judged.refused)))
-                rows.append((bucket, "seen", as_json([seen(piece, judged)])))
-                yield batch_of(_JUDGED, [(piece.source, of, number, part, kind, content) for of, kind, content in rows])
+        for number, parts in _together(share, late_days=late_days):
+            source = parts[0][0].source
+            good = [of.good for _, of in parts if len(of.good)]
+            refused = [of.refused for _, of in parts if len(of.refused)]
+            bucket = (number // _PARTS_A_PIECE + number) % buckets
+            rows = [(bucket, "seen", as_json([seen(piece, of) for piece, of in parts]))]
+            if refused:
+                rows.append((bucket, "refused", as_bytes(pa.concat_tables(refused))))
+            for of_rows, some in _in_buckets(source, pa.concat_tables(good), buckets) if good else ():
+                rows.append((of_rows, "good", as_bytes(some)))
+            yield batch_of(_JUDGED, [(source, of, number, kind, content) for of, kind, content in rows])
+
+
+def _together(
+    share: Sequence[tuple[int, Piece]], *, late_days: int
+) -> Iterator[tuple[int, list[tuple[Piece, Judged]]]]:
+    """Judge pieces and yield, numbered in the order of all rows, parts of one source that make some megabytes together."""
+    held: list[tuple[Piece, Judged]] = []
+    number = share[0][0] * _PARTS_A_PIECE
+    for _, piece in share:
+        for judged in judge_piece(piece, late_days=late_days):
+            if held and (held[0][0].source != piece.source or _size(held) > _BYTES_A_PART):
+                yield number, held
+                number, held = number + 1, []
+            held.append((piece, judged))
+    if held:
+        yield number, held
+
+
+def _size(parts: Sequence[tuple[Piece, Judged]]) -> int:
+    return sum(int(of.good.nbytes + of.refused.nbytes) for _, of in parts)
 
 
 def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int, pa.Table]]:
@@ -92,7 +118,7 @@ def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int
 
 def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
     """Settle a bucket, given as rows of _JUDGED, and write what is kept and what is refused; return rows of SETTLED."""
-    rows = rows.sort_by([("piece", "ascending"), ("part", "ascending")])  # the order in which they come is Spark's
+    rows = rows.sort_by("number")  # the order in which they come is Spark's
     source, bucket = rows["source"][0].as_py(), rows["bucket"][0].as_py()
     contents: dict[str, list[pa.Buffer]] = {"good": [], "refused": [], "seen": []}
     for kind, content in zip(rows["kind"].to_pylist(), rows["content"], strict=True):

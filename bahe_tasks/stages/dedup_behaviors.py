@@ -32,6 +32,7 @@ from spark_jobs.session import spark_session
 _SMALL_ROWS, _SMALL_SEQUENCES, _SMALL_STATE_ROWS = 200_000, 100_000, 2_000_000
 """Rows that land or are still to be counted, sequences of the window, and rows of earlier running sums that the day takes
 over: so many the driver holds."""
+_SMALL_BYTES = 512 << 20
 _BYTES_A_LINE = 100
 
 
@@ -76,7 +77,8 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             sequences=config.sequences,
             numbers=config.numbers,
             state_days=state_days,
-            is_small=_fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
+            is_small=_landed_bytes(config, ingest) <= _SMALL_BYTES
+            and _fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             input_fingerprint=stage_fingerprint,
         )
         counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
@@ -112,10 +114,17 @@ def _partitions_to_read(
 
 def _landed_rows(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> int:
     """Return about how many rows are taken in."""
-    files = [
+    return sum(_rows_of(file) for file in _files(config, ingest))
+
+
+def _landed_bytes(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> int:
+    return sum(file.stat().st_size for file in _files(config, ingest))
+
+
+def _files(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> list[Path]:
+    return [
         file for source, days in ingest.items() for d in days for file in landed_files(config.landing_dir, source, d)
     ]
-    return sum(_rows_of(file) for file in files)
 
 
 def _rows_of(file: Path) -> int:

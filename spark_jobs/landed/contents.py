@@ -25,8 +25,9 @@ def as_table(content: bytes | pa.Buffer) -> pa.Table:
 
 
 def as_json(value: Any) -> bytes:
-    """Return a value as json."""
-    return json.dumps(value).encode()
+    """Return a value as json, as long as keeps what follows it in a column aligned."""
+    text = json.dumps(value).encode()
+    return text + b" " * (-len(text) % 8)
 
 
 def batch_of(ddl: str, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:

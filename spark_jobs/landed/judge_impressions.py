@@ -22,9 +22,7 @@ def judge_impressions(rows: LandedRows, *, late_days: int) -> Judged:
     """Return good rows with dt, impression_id, IMPRESSION_CONTENT, source_file and raw: they may yet be a conflict."""
     shown_at, label_known_at = rows.instant("shown_at"), rows.instant("label_known_at")
     label, num = whole_numbers(rows.number("label")), numbers(rows, "num_")
-    labels = {
-        name: whole_numbers(values) for name, values in numbers(rows, "label_").items() if name != "label_known_at"
-    }
+    labels = {name: whole_numbers(rows.number(name)) for name in rows.prefixed("label_") if name != "label_known_at"}
     typed = {
         **{name: identifiers_of(rows.text(name)) for name in _IDS},
         "shown_at": times(shown_at),

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ _ISO_8601 = re.compile(
     re.ASCII,
 )
 _USUAL_NUMBER = r"^-?\d+(\.\d+)?$"
-_USUAL_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z?$"
+_USUAL_TIME = r"^[12]\d{3}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z?$"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAST_INT, _GREATEST_INT = -(2**63), 2**63 - 1
 _MICROSECONDS = 1_000_000
@@ -59,7 +59,10 @@ def instant_of(text: str) -> int | None:
     """Return microseconds since 1970 UTC, else None."""
     text = text.strip(" ")
     if _NUMBER.fullmatch(text):
-        seconds = Decimal(text)
+        try:
+            seconds = Decimal(text)
+        except InvalidOperation:  # an exponent of twenty digits
+            return None
         if seconds.adjusted() > 18:
             return None
         micros = math.floor(seconds * _MICROSECONDS)
@@ -79,7 +82,7 @@ def instant_of(text: str) -> int | None:
 def whole_numbers(doubles: pa.Array) -> pa.Array:
     """Return doubles as int32, null where one is none."""
     values = np.asarray(pc.fill_null(doubles, math.nan))
-    is_whole = (values == np.floor(values)) & (np.abs(values) < 2**31)
+    is_whole = (values == np.floor(values)) & (values >= -(2**31)) & (values < 2**31)
     return pa.array(np.where(is_whole, values, 0).astype(np.int32), mask=~is_whole)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import sys
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.rows import LandedRows
 from spark_jobs.landing_files import open_file
 
-_ROWS_AT_ONCE = 1 << 16
+_ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 16, 16 << 20
 
 
 def read_csv(piece: Piece) -> Iterator[LandedRows]:
@@ -29,20 +28,31 @@ def read_csv(piece: Piece) -> Iterator[LandedRows]:
     with open_file(piece.file) as file:
         lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
         rows = (row for row in csv.reader(lines) if row)
-        header = [name.strip() for name in next(rows, [])]
-        while part := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+        header = [name.strip() for name in _mended(next((row for row in rows if any(map(str.strip, row))), []))]
+        for part in _parts(rows):
             yield _rows(piece, header, part)
+
+
+def _parts(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    """Share the rows out among parts of a size that can be held."""
+    part: list[list[str]] = []
+    held = 0
+    for row in rows:
+        part.append(row)
+        held += sum(map(len, row))
+        if len(part) == _ROWS_AT_ONCE or held > _CHARACTERS_AT_ONCE:
+            yield part
+            part, held = [], 0
+    if part:
+        yield part
 
 
 def _rows(piece: Piece, header: list[str], rows: list[list[str]]) -> LandedRows:
     problems: list[str | None] = [None if len(row) == len(header) else "malformed_csv" for row in rows]
-    try:
-        columns = _columns(header, rows, problems)
-    except UnicodeEncodeError:
-        for n, row in enumerate(rows):
-            if not "".join(row).isascii() and _mended(row) != row:
-                problems[n] = "invalid_utf8"
-        columns = _columns(header, rows, problems)
+    for n, row in enumerate(rows):
+        if not "".join(row).isascii() and _mended(row) != row:
+            problems[n] = "invalid_utf8"
+    columns = _columns(header, rows, problems)
     return LandedRows(
         piece, columns, pa.array(problems, pa.string()), lambda at: [_written(_mended(rows[n])) for n in at.tolist()]
     )
@@ -62,5 +72,5 @@ def _mended(row: list[str]) -> list[str]:
 
 def _written(row: list[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(row)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n")

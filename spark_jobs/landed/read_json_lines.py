@@ -15,7 +15,10 @@ from spark_jobs.landing_files import open_file
 
 _BYTE_ORDER_MARK = "\ufeff"
 _LINES_AT_ONCE = 1 << 16
+_VALUES_AT_ONCE = 1 << 24
 _LONGEST_LOOK = 1 << 20
+_MOST_DIGITS = 4000
+"""Python makes no number of more."""
 _loads = functools.partial(json.loads, parse_int=str, parse_float=str, parse_constant=str)
 
 
@@ -24,19 +27,22 @@ def read_json_lines(piece: Piece) -> Iterator[LandedRows]:
 
     problem: invalid_utf8, or malformed_json for a line that is not one whole json object.
     """
-    lines = [line for line in _lines(piece) if line.strip()]
+    lines = [line for line in _lines(piece) if line.removeprefix(_BYTE_ORDER_MARK.encode()).strip()]
     for start in range(0, len(lines), _LINES_AT_ONCE):
-        yield _rows(piece, lines[start : start + _LINES_AT_ONCE])
+        part = lines[start : start + _LINES_AT_ONCE]
+        yield from _rows(piece, part, [_fields(line) for line in part])
 
 
-def _rows(piece: Piece, lines: list[bytes]) -> LandedRows:
-    fields, problems = [], []
-    for line in lines:
-        found, problem = _fields(line)
-        fields.append(found)
-        problems.append(problem)
+def _rows(piece: Piece, lines: list[bytes], read: list[tuple[dict[str, Any], str | None]]) -> Iterator[LandedRows]:
+    """Yield the rows of lines, fewer at a time where there are many names of fields."""
+    fields, problems = zip(*read, strict=True)
     names = dict.fromkeys(name for row in fields for name in row)
-    return LandedRows(
+    if len(names) * len(lines) > _VALUES_AT_ONCE and len(lines) > 1:
+        half = len(lines) // 2
+        yield from _rows(piece, lines[:half], read[:half])
+        yield from _rows(piece, lines[half:], read[half:])
+        return
+    yield LandedRows(
         piece,
         {name: _texts([row.get(name) for row in fields]) for name in names},
         pa.array(problems, pa.string()),
@@ -52,24 +58,34 @@ def _fields(line: bytes) -> tuple[dict[str, Any], str | None]:
         return {}, "invalid_utf8"
     try:
         found = _loads(text)
+        if type(found) is not dict:
+            return {}, "malformed_json"
+        if any(value is not None and type(value) is not str for value in found.values()):
+            whole = json.loads(text, parse_int=_number)  # numbers inside lists are numbers again, `true` is a text
+            found = {
+                name: of if of is None or type(of) is str else written_out(whole[name]) for name, of in found.items()
+            }
     except (ValueError, RecursionError):
         return {}, "malformed_json"
-    if type(found) is not dict:
-        return {}, "malformed_json"
-    for value in found.values():
-        if value is not None and type(value) is not str:  # numbers inside lists are numbers again, `true` is a text
-            whole = json.loads(text)
-            return {
-                name: of if of is None or type(of) is str else written_out(whole[name]) for name, of in found.items()
-            }, None
+    if not all(map(str.isascii, found)):
+        found = {_paired(name): value for name, value in found.items()}
     return found, None
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) < _MOST_DIGITS else digits
+
+
+def _paired(text: str) -> str:
+    """Return a text with half surrogate pairs, which json can write, replaced."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _texts(values: list[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # half of a surrogate pair, which json can write
-        return pa.array([v if v is None else v.encode("utf-8", "replace").decode() for v in values], pa.string())
+    except UnicodeEncodeError:
+        return pa.array([value if value is None else _paired(value) for value in values], pa.string())
 
 
 def _decoded(line: bytes) -> str:

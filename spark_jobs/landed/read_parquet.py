@@ -10,46 +10,55 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_jobs.landed.pieces import Piece
-from spark_jobs.landed.rows import LandedRows, as_json
+from spark_jobs.landed.rows import LandedRows, as_json, escaped_texts, unescaped
 from spark_jobs.landing_files import open_file
 
-_ROWS_AT_ONCE = 1 << 17
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 1 << 17, 16 << 20
 
 
 def read_parquet(piece: Piece) -> Iterator[LandedRows]:
     """Yield the rows of the piece's row groups. problem: invalid_utf8."""
+    groups = list(range(piece.start, piece.end))
     with open_file(piece.file) as file:
-        batches = pq.ParquetFile(file).iter_batches(
-            _ROWS_AT_ONCE, row_groups=list(range(piece.start, piece.end)), use_threads=False
-        )
-        for batch in batches:
+        parquet = pq.ParquetFile(file)
+        num_rows = max(sum(parquet.metadata.row_group(group).num_rows for group in groups), 1)
+        at_once = min(_ROWS_AT_ONCE, 1 + num_rows * _BYTES_AT_ONCE // max(piece.num_bytes, 1))
+        for batch in parquet.iter_batches(at_once, row_groups=groups, use_threads=False):
             yield _rows(piece, batch)
 
 
 def _rows(piece: Piece, batch: pa.RecordBatch) -> LandedRows:
-    columns = {name: _plain(batch.column(n)) for n, name in reversed(list(enumerate(batch.schema.names)))}
-    columns = dict(reversed(columns.items()))
+    columns: dict[str, pa.Array] = {}
     invalid = np.zeros(len(batch), bool)
-    for column in columns.values():
+    for name, column in zip(batch.schema.names, map(_plain, batch.columns), strict=True):
+        if name in columns:
+            continue
+        columns[name] = column
         if not _is_valid(column):
-            invalid |= _invalid_rows(column)
+            texts = escaped_texts(column)
+            invalid |= [text is not None and not _is_utf8(text) for text in texts]
+            columns[name] = pa.array([text and unescaped(text) for text in texts], pa.string())
     read = columns
     if invalid.any():
-        readable = pa.array(np.flatnonzero(~invalid))
-        places = np.where(invalid, -1, np.cumsum(~invalid) - 1)
-        back = pa.array(places, mask=invalid)
-        read = {name: column.take(readable).take(back) for name, column in columns.items()}
+        back = pa.array(np.cumsum(~invalid) - 1, mask=invalid)
+        read = {name: column.filter(pa.array(~invalid)).take(back) for name, column in columns.items()}
     problems = pc.if_else(pa.array(invalid), "invalid_utf8", pa.scalar(None, pa.string()))
     return LandedRows(piece, read, problems, lambda positions: as_json(columns, positions))
 
 
 def _plain(column: pa.Array) -> pa.Array:
     """Return a column of values themselves, not of numbers of them; bytes are taken for text."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain(column.dictionary_decode())
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
-    if pa.types.is_large_binary(column.type) or pa.types.is_binary(column.type):
+    if (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    ):
         column = column.cast(pa.binary())
         return pa.StringArray.from_buffers(
             len(column), *column.buffers()[1:], column.buffers()[0], offset=column.offset
@@ -58,6 +67,7 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _is_valid(column: pa.Array) -> bool:
+    """Return whether all texts are UTF-8."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
@@ -65,6 +75,9 @@ def _is_valid(column: pa.Array) -> bool:
     return True
 
 
-def _invalid_rows(column: pa.Array) -> np.ndarray:
-    """Return which rows have texts that are not UTF-8, (R,) bool."""
-    return np.array([not _is_valid(column.slice(n, 1)) for n in range(len(column))], bool)
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

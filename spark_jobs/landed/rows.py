@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -56,18 +55,21 @@ class LandedRows:
 
 def as_text(column: pa.Array) -> pa.Array:
     """Return a column as text, null for an empty one."""
-    if not pa.types.is_string(column.type):
-        return _written_out(column)
+    kind = column.type
+    if pa.types.is_null(kind) or pa.types.is_integer(kind):
+        return column.cast(pa.string())
+    if not pa.types.is_string(kind):
+        return pa.array([(text and unescaped(text)) or None for text in escaped_texts(column)], pa.string())
     return nulled(column, pc.equal(column, ""))
 
 
 def as_number(column: pa.Array) -> pa.Array:
-    """Return a column as finite doubles, null for what is none."""
+    """Return a column as finite doubles, null for what is none; there is one zero."""
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_float64(kind):
-        doubles = column.cast(pa.float64(), safe=False)
+        doubles = pc.add(column.cast(pa.float64(), safe=False), 0.0)
         return pc.if_else(pc.is_finite(doubles), doubles, pa.scalar(None, pa.float64()))
-    return numbers_of(as_text(column))
+    return pc.add(numbers_of(as_text(column)), 0.0)
 
 
 def as_instant(column: pa.Array) -> pa.Array:
@@ -77,69 +79,95 @@ def as_instant(column: pa.Array) -> pa.Array:
     """
     kind = column.type
     if pa.types.is_timestamp(kind):
-        if kind.unit != "ns":
-            return column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64())
-        return _floored(column.cast(pa.int64()), 1000)
+        return _in_micros(column.cast(pa.int64()), kind.unit)
     if pa.types.is_integer(kind):
+        if pa.types.is_uint64(kind):
+            column = pc.if_else(pc.greater(column, 2**63 - 1), pa.scalar(None, kind), column)
         whole = column.cast(pa.int64())
         is_ns = pc.greater_equal(pc.abs(pc.fill_null(whole, 0)), _LEAST_NANOSECONDS)
         if pc.any(is_ns).as_py():
             seconds = instants_of(as_text(pc.if_else(is_ns, pa.scalar(None, pa.int64()), whole)))
-            return pc.if_else(is_ns, _floored(whole, 1000), seconds)
+            return pc.if_else(is_ns, _in_micros(whole, "ns"), seconds)
     return instants_of(as_text(column))
-
-
-def written_out(value: Any) -> str:
-    """Return a value of a typed column as text: what stands in the quarantine, and what an id of that type is."""
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case datetime():
-            text = value.strftime("%Y-%m-%d %H:%M:%S")
-            return f"{text}.{value.microsecond:06}".rstrip("0") if value.microsecond else text
-        case date():
-            return value.isoformat()
-        case bytes():
-            return value.decode("utf-8", "replace")
-        case dict() | list():
-            return json.dumps(value, default=written_out, ensure_ascii=False, separators=(",", ":"))
-        case _:
-            return str(value)
-
-
-_LEAST_NANOSECONDS = 10**15
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def _written_out(column: pa.Array) -> pa.Array:
-    if pa.types.is_null(column.type):
-        return column.cast(pa.string())
-    if pa.types.is_integer(column.type) or pa.types.is_large_string(column.type):
-        return as_text(column.cast(pa.string()))
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":  # Python's times have no nanoseconds
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    texts = [None if value is None else written_out(value) or None for value in column.to_pylist()]
-    return pa.array(texts, pa.string())
-
-
-def _floored(numbers: pa.Array, divisor: int) -> pa.Array:
-    absent = np.asarray(numbers.is_null())
-    return pa.array(np.floor_divide(np.asarray(pc.fill_null(numbers, 0)), divisor), mask=absent)
 
 
 def as_json(columns: dict[str, pa.Array], positions: np.ndarray) -> list[str]:
     """Return rows at these positions (K,) int64 of a file of columns, each as one json object of texts."""
-    chosen = {name: column.take(pa.array(positions)) for name, column in columns.items()}
-    texts = {name: _safe_texts(column) for name, column in chosen.items()}
-    rows = zip(*texts.values(), strict=True) if texts else ()
-    return [_ENCODER.encode({n: v for n, v in zip(texts, row, strict=True) if v is not None}) for row in rows]
+    chosen = {name: escaped_texts(column.take(pa.array(positions))) for name, column in columns.items()}
+    rows = zip(*chosen.values(), strict=True) if chosen else ()
+    named = ({n: unescaped(v) for n, v in zip(chosen, row, strict=True) if v is not None} for row in rows)
+    return [_ENCODER.encode(row) for row in named]
 
 
-def _safe_texts(column: pa.Array) -> list[str | None]:
-    if pa.types.is_string(column.type):  # need not be UTF-8
-        column = column.cast(pa.binary())
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    return [None if value is None else written_out(value) for value in column.to_pylist()]
+def escaped_texts(column: pa.Array) -> list[str | None]:
+    """Return each value as text: what stands in the quarantine, and what an id of that type is.
+
+    A byte that is not UTF-8 is half a surrogate pair (Python's `surrogateescape`).
+    """
+    kind = column.type
+    if pa.types.is_timestamp(kind):  # by Arrow, which knows times that Python does not
+        texts = column.cast(pa.int64()).cast(pa.timestamp(kind.unit)).cast(pa.string())
+        texts = pc.replace_substring_regex(texts, r"(\.\d*?)0+$", r"\1")
+        return pc.utf8_rtrim(texts, ".").to_pylist()
+    if pa.types.is_temporal(kind):
+        return column.cast(pa.string()).to_pylist()
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        there = np.asarray(column.is_valid()).tolist()
+        values = np.asarray(pc.fill_null(column, 0)) if column.null_count else np.asarray(column)
+        return [str(value) if is_there else None for value, is_there in zip(values, there, strict=True)]
+    return [None if value is None else _written_out(value) for value in column.cast(_with_bytes(kind)).to_pylist()]
+
+
+def unescaped(text: str) -> str:
+    """Return a text in which what is not UTF-8 is replaced."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def written_out(value: Any) -> str:
+    """Return a value of a json document as text."""
+    return unescaped(_written_out(value))
+
+
+_LEAST_NANOSECONDS = 10**15
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+
+def _written_out(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case bytes():
+            return value.decode("utf-8", "surrogateescape")
+        case bool():
+            return "true" if value else "false"
+        case dict() | list():
+            return json.dumps(value, default=_written_out, ensure_ascii=False, separators=(",", ":"))
+        case _:
+            return str(value)
+
+
+def _with_bytes(kind: pa.DataType) -> pa.DataType:
+    """Return the type with bytes in place of texts, which need not be UTF-8, and with texts in place of times."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.binary()
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _with_bytes(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_with_bytes(kind.key_type), _with_bytes(kind.item_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(_with_bytes(kind.value_type))
+    return kind
+
+
+def _in_micros(numbers: pa.Array, unit: str) -> pa.Array:
+    """Return whole numbers of a unit as microseconds; null where there are no such microseconds."""
+    values = np.asarray(pc.fill_null(numbers, 0))
+    absent = np.array(numbers.is_null())
+    if unit == "ns":
+        return pa.array(np.floor_divide(values, 1000), mask=absent)
+    most = (2**63 - 1) // _MICROS[unit]
+    absent |= (values > most) | (values < -most)
+    return pa.array(np.where(absent, 0, values) * _MICROS[unit], mask=absent)

@@ -1,0 +1,147 @@
+"""Values that a careless writer makes: each row is judged by itself, and none of them stops a day."""
+
+from __future__ import annotations
+
+import decimal
+from collections import Counter
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spark_jobs.landed import read_json_lines
+from spark_jobs.landed.pieces import pieces_of
+from spark_jobs.landed.sources import judge_piece, settle_rows
+
+DAY = date(2024, 3, 10)
+NOON = datetime(2024, 3, 10, 12, tzinfo=UTC)
+EVENT = {"user_id": "u", "feature": "f", "occurred_at": "2024-03-10", "text": "t"}
+
+
+def judged(landing, source="behavior_events"):
+    return [of for piece in pieces_of(str(landing.folder), source, [DAY]) for of in judge_piece(piece, late_days=3)]
+
+
+def good_and_reasons(landing, source="behavior_events"):
+    parts = judged(landing, source)
+    refused = [row for of in parts for row in of.refused.to_pylist()]
+    return [row for of in parts for row in of.good.to_pylist()], Counter(row["reason"] for row in refused), refused
+
+
+def write_parquet(landing, columns, source="behavior_events"):
+    count = len(next(iter(columns.values())))
+    good = {"user_id": ["u"] * count, "feature": ["f"] * count, "occurred_at": [NOON] * count, "text": ["t"] * count}
+    if source == "items":
+        good = {"item_id": ["i"] * count, "title": ["t"] * count, "updated_at": [NOON] * count}
+    landing.raw(source, DAY, "a.parquet", b"")
+    pq.write_table(pa.table({**good, **columns}), landing.folder / source / f"dt={DAY}" / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(2), pa.binary_view()])
+def test_bytes_that_are_no_text_are_refused_in_their_own_row(landing, kind):
+    write_parquet(landing, {"user_id": pa.array([b"\xff\xff", b"ok", b"\xfe\xfe"], kind)})
+    good, reasons, _ = good_and_reasons(landing)
+    assert ([row["user_id"] for row in good], reasons) == (["ok"], {"invalid_utf8": 2})
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_texts_of_any_type_are_texts(landing, kind):
+    write_parquet(landing, {"user_id": pa.array(["a", "b", "a"]).cast(kind)})
+    assert [row["user_id"] for row in good_and_reasons(landing)[0]] == ["a", "b", "a"]
+
+
+def test_a_byte_inside_a_list_that_is_no_text_refuses_its_row_alone(landing):
+    lists = pa.array([[b"\xff"], [b"ok"], None], pa.list_(pa.binary()))
+    tags = pa.ListArray.from_arrays(
+        lists.offsets, pa.StringArray.from_buffers(2, *lists.values.buffers()[1:], lists.values.buffers()[0])
+    )
+    write_parquet(landing, {"tags": tags})
+    good, reasons, refused = good_and_reasons(landing)
+    assert (len(good), reasons) == (2, {"invalid_utf8": 1})
+    assert "\ufffd" in refused[0]["raw"]
+
+
+def test_times_beyond_those_that_python_knows(landing):
+    slip = pa.array([int(NOON.timestamp() * 10**6), int(NOON.timestamp() * 1000), 2**62], pa.int64())
+    write_parquet(landing, {"occurred_at": slip.cast(pa.timestamp("ms", "UTC"))})
+    good, reasons, refused = good_and_reasons(landing)
+    assert [row["occurred_at"] for row in good] == [NOON]
+    assert reasons == {"time_after_day": 1, "unreadable_time": 1}
+    assert all(row["raw"] for row in refused)
+
+
+def test_the_quarantine_has_times_in_utc(landing):
+    times = pa.array([datetime(2024, 3, 12, 8, 0, 0, 250_000)], pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    write_parquet(landing, {"occurred_at": times.cast(pa.timestamp("us", "+02:00"))})
+    assert '"occurred_at":"2024-03-12 08:00:00.25"' in good_and_reasons(landing)[2][0]["raw"]
+
+
+def test_numbers_of_any_type(landing):
+    numbers = {
+        "num_a": pa.array([0.1, None, 1.0], pa.float32()),
+        "num_b": pa.array([2**63, 1, 2], pa.uint64()),
+        "num_c": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("-2.25")]),
+        "num_d": pa.array([-0.0, 0.0, 1.0]),
+    }
+    write_parquet(landing, numbers, source="items")
+    found = [dict(row["num"]) for row in good_and_reasons(landing, "items")[0]]
+    assert found == [
+        {"a": 0.1, "b": 2.0**63, "c": 1.5, "d": 0.0},
+        {"b": 1.0, "d": 0.0},
+        {"a": 1.0, "b": 2.0, "c": -2.25, "d": 1.0},
+    ]
+    assert not np.signbit([row["d"] for row in found]).any()
+
+
+def test_minus_zero_is_zero(landing):
+    landing.rows("behavior_events", DAY, [{**EVENT, "value": "-0"}, {**EVENT, "value": 0}, {**EVENT, "value": "-0.0"}])
+    settled = settle_rows("behavior_events", [of.good for of in judged(landing)], [])
+    assert settled.kept["copies"].to_pylist() == [3]
+
+
+def test_json_that_python_stumbles_over(landing):
+    lines = [
+        '{"user_id":"a","feature":"f","occurred_at":1e99999999999999999999,"text":"t"}',
+        '{"user_id":"b","feature":"f","occurred_at":"2024-03-10","text":"t","z":true,"n":' + "1" * 5000 + "}",
+        '{"user_id":"c","feature":"f","occurred_at":"2024-03-10","text":"t","cat_\\ud800":"v"}',
+        '{"user_id":"d","feature":"f","occurred_at":"2024-03-10","text":"\\ud800x"}',
+        '{"user_id":"e","feature":"f","occurred_at":"0000-01-01 00:00:00","text":"t"}',
+        "[" * 100_000,
+    ]
+    landing.raw("behavior_events", DAY, "a.jsonl", "\n".join(lines).encode())
+    good, reasons, _ = good_and_reasons(landing)
+    assert [row["user_id"] for row in good] == ["b", "c", "d"]
+    assert reasons == {"unreadable_time": 2, "malformed_json": 1}
+
+
+def test_a_file_of_a_mark_alone_has_no_row(landing):
+    landing.raw("behavior_events", DAY, "a.jsonl", b"\xef\xbb\xbf\n")
+    landing.raw("behavior_events", DAY, "b.csv", b"\xef\xbb\xbf")
+    assert good_and_reasons(landing) == ([], {}, [])
+
+
+def test_fields_of_their_own_in_every_line_are_read_few_lines_at_a_time(landing, monkeypatch):
+    monkeypatch.setattr(read_json_lines, "_VALUES_AT_ONCE", 100)
+    landing.rows(
+        "items", DAY, [{"item_id": f"i{n}", "title": "t", "updated_at": "2024-03-10", f"num_{n}": n} for n in range(50)]
+    )
+    parts = judged(landing, "items")
+    assert len(parts) > 4
+    found = [(row["item_id"], dict(row["num"])) for of in parts for row in of.good.to_pylist()]
+    assert found == [(f"i{n}", {str(n): float(n)}) for n in range(50)]
+
+
+def test_csv_that_is_not_utf8(landing):
+    header = "item_id,title,updated_at,cat_gr\u00f6\u00dfe\n".encode("latin-1")
+    rows = b"a,t,2024-03-10,x\nb,\xff,2024-03-10,x\nc,t,2024-03-10,x,\xff\nd,t,2024-03-10\n"
+    landing.raw("items", DAY, "a.csv", b"   \n" + header + rows)
+    good, reasons, _ = good_and_reasons(landing, "items")
+    assert [row["item_id"] for row in good] == ["a"]
+    assert reasons == {"invalid_utf8": 2, "malformed_csv": 1}
+
+
+def test_a_refused_csv_row_can_be_landed_again(landing):
+    landing.raw("behavior_events", DAY, "a.csv", b'user_id,feature,occurred_at,text\n,f,2024-03-10,"x\ny, ""z"""\n')
+    assert good_and_reasons(landing)[2][0]["raw"] == ',f,2024-03-10,"x\ny, ""z"""'
