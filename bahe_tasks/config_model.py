@@ -16,7 +16,10 @@ class EncoderConfig:
         "all-MiniLM-L6-v2",
         "local folder or hub name of a transformers checkpoint; all-MiniLM-L6-v2 comes with its pip package",
     )
-    num_shallow_layers: int = setting(3, "layers, from the bottom, that are frozen and run once per distinct text")
+    num_shallow_layers: int = setting(
+        5,
+        "layers, from the bottom, that are frozen and run once per distinct text; all-MiniLM-L6-v2 has 6 (docs/quality.md)",
+    )
     pooling: Literal["mean", "first", "last"] = setting("mean", "how the token vectors of a text become one vector")
     prompt: str = setting("{text}", "text the LLM reads for a behavior or title; {text} stands for it")
     max_tokens_per_behavior: int = setting(
@@ -59,7 +62,7 @@ class ModelConfig:
     lora_alpha: float = setting(16.0, "scale of a LoRA adapter: its output counts lora_alpha / lora_rank fold")
     lora_dropout: float = setting(0.0, "dropout before a LoRA adapter, share of units")
     behavior_pooling: Literal["mean", "first", "last", "attention", "summary"] = setting(
-        "mean",
+        "summary",
         "how the S outputs of the deep layers become one vector a feature; attention is learned; summary: the output at "
         "one more position, at the end, that reads the mean of the others",
     )

@@ -43,7 +43,7 @@ def _batch(model, rows, index, *, features, max_tokens=1000):
 def test_a_history_of_one_behavior_is_what_the_whole_llm_makes_of_its_tokens(family):
     shape = _shape(num_features=1, behaviors=1)
     rows = _rows(shape)
-    model = _model(family, shape)
+    model = _model(family, shape, behavior_pooling="mean")
     torch.nn.init.zeros_(model.recency.weight)
     batch = _batch(model, rows, [2], features=shape.features)
     tokens = TOKENS.of_texts(rows.histories["feature0"].behavior_rows[2:3])

@@ -149,7 +149,7 @@ def test_beside_the_item_is_the_last_position_of_every_sequence(
     fill, tiny_split, with_model, tiny_rows, embeddings, batch_of
 ):
     """Against one sequence at a time; row 4 has no known title, so its sequences hold behaviors alone."""
-    spec = with_model(item_reading="beside", recency_buckets=0)
+    spec = with_model(item_reading="beside", recency_buckets=0, behavior_pooling="mean")
     model = fill(new_model(spec, tiny_split().deep, seed=3))
     batch = batch_of(tiny_rows, embeddings, spec)
     with torch.inference_mode():
