@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 _FACTORS = np.random.default_rng(0).integers(2**63, size=64, dtype=np.uint64) | np.uint64(1)
 _LAST_FACTOR = 63
 _HASHED_AT_ONCE = 1 << 14
-_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio."""
+ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: the upper bits of a product depend on all bits of the factor (Knuth, volume 3, 6.4)."""
 Column: TypeAlias = pa.ChunkedArray | pa.Array
 
 
@@ -70,7 +70,7 @@ def _hashes(texts: pa.Array) -> np.ndarray:
     places = np.arange(offsets[-1] - offsets[0], dtype=np.int32) - np.repeat(starts, np.diff(offsets))
     values = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
     sums = np.add.reduceat((values + np.uint64(1)) * _FACTORS[places & _LAST_FACTOR], starts)
-    return ((sums ^ (sums >> np.uint64(29))) * _ODD_MULTIPLIER) >> np.uint64(16)
+    return ((sums ^ (sums >> np.uint64(29))) * ODD_MULTIPLIER) >> np.uint64(16)
 
 
 def lists(values: pa.Array, lengths: np.ndarray) -> pa.ListArray:

@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from spark_jobs.arrow_columns import ODD_MULTIPLIER
 from spark_jobs.landing_files import open_file
 
 _KEY_BYTES = 64
 _MARK_BITS = 24
-_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: the upper bits of a product depend on all bits of the factor (Knuth, volume 3, 6.4)."""
 _ROWS_AT_ONCE = 1 << 15
 _FILES_AT_ONCE = 2
 
@@ -57,4 +56,4 @@ def _places(keys: pa.Array) -> np.ndarray | None:
         return None
     digits = np.frombuffer(values, np.uint8)[starts[0] : starts[-1]].reshape(-1, _KEY_BYTES)
     numbers = np.ascontiguousarray(digits[:, :8]).view(np.uint64).ravel()
-    return (numbers * _ODD_MULTIPLIER) >> np.uint64(64 - _MARK_BITS)
+    return (numbers * ODD_MULTIPLIER) >> np.uint64(64 - _MARK_BITS)
