@@ -176,6 +176,10 @@ class TrainingConfig:
         True, "whether AdamW updates all of a weight in one kernel: faster on a CPU too, with other last bits"
     )
     num_processes: int = setting(1, "processes that share each batch; 0: one a GPU, or one where there is none")
+    compile_layers: bool = setting(
+        False,
+        "compile the deep layers but the last with torch.compile: pays for a large LLM on a GPU, tens of seconds at first",
+    )
     gradient_checkpointing: bool = setting(
         False, "whether the deep layers' hidden states are computed again for gradients: less memory, a third more work"
     )

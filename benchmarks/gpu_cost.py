@@ -2,11 +2,12 @@
 
     python -m benchmarks.gpu_cost [--json] [--small] [--layers-cut 12] [--users 64] [--tuning full]
 
-Random weights, drawn on the device; 6 text features of 50 behaviors. Deep layers are float32 with bfloat16 autocast,
+Random weights, drawn on the device; every step with and without `training.compile_layers`; 6 text features of 50 behaviors. Deep layers are float32 with bfloat16 autocast,
 shallow layers are bfloat16. A step is that of `core.train`: collating one batch ahead, forward, backward, clipping and fused AdamW,
 with 4 impressions for each user and time (figures) and with one; unlike there, kernels need not be deterministic. Without a GPU only `--small` runs, at tiny size.
 
-Figures: `samples_per_s` (target 1,000), `encode_texts_per_s`, `mfu` (0.4) and `hours_50m` (14), the hours for 50 M samples.
+Figures, of compiled layers (with `--small` of eager ones): `samples_per_s` (target 1,000), `encode_texts_per_s`, `mfu` (0.4) and
+`hours_50m` (14), the hours for 50 M samples. `warm_up_s` of a row is what its first steps took, compiling included.
 mfu: operations of the deep layers (`kit.operations`), counted once for each user and item, over seconds of the whole step
 times what a large bfloat16 matrix product reaches in the same run. LoRA does two thirds of the operations and is counted so.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from time import perf_counter
 from typing import Any
 
@@ -26,6 +27,7 @@ from transformers.utils import logging
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.batches import ImpressionRows, row_columns
+from bahe_tasks.core.compiled_layers import compiled_layers
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
 from bahe_tasks.core.one_ahead import one_ahead
@@ -70,6 +72,7 @@ class Size:
     steps: int
     texts_at_once: int
     matmul: int
+    compiled: tuple[bool, ...] = (False, True)
 
 
 def encode_texts_per_s(shallow: ShallowLayers, size: Size, device: torch.device) -> float:
@@ -112,9 +115,10 @@ def seconds_of_step(
         wait_for(device)
         return perf_counter() - began
 
-    taken(WARM_UP)
+    warm_up_s = seconds(lambda: taken(WARM_UP))
     kept = step.prepare(parts[0])
     return {
+        "warm_up_s": warm_up_s,
         "step_s": seconds(lambda: taken(steps)) / steps,
         "prepare_s": seconds(lambda: [step.prepare(part) for part in parts]) / NUM_BATCHES,
         "without_preparing_s": seconds(lambda: step.take(kept, number=0)),
@@ -145,18 +149,20 @@ def run(size: Size, *, tuning: str, pooling: str, device: torch.device) -> Docum
         pooling=model_settings.behavior_pooling,
     )
     embeddings = random_embeddings(NUM_TEXTS, deep.width)
-    for per_user in IMPRESSIONS_PER_USER:
+    for compiled, per_user in product(size.compiled, IMPRESSIONS_PER_USER):
         samples = size.users * per_user
         rows = cost_rows(SHAPE, users=size.users * NUM_BATCHES, impressions_per_user=per_user, num_texts=NUM_TEXTS)
-        with PeakMemory(device) as memory:
+        with PeakMemory(device) as memory, compiled_layers(model, enabled=compiled):
             seconds = seconds_of_step(model, optimizers, rows, embeddings, steps=size.steps, device=device)
         passed = size.users * of_user + samples * of_title
         operations = training_operations(passed, lora=tuning == "lora")
         document.rows.append(
             {
+                "compiled": compiled,
                 "impressions_per_user": per_user,
                 "samples_a_step": samples,
                 "samples_per_s": samples / seconds["step_s"],
+                "warm_up_s": seconds.pop("warm_up_s"),
                 **{name.removesuffix("_s") + "_ms": value * 1000 for name, value in seconds.items()},
                 "tera_operations_a_step": operations / 1e12,
                 "mfu": operations / seconds["step_s"] / peak,
@@ -176,12 +182,14 @@ def run(size: Size, *, tuning: str, pooling: str, device: torch.device) -> Docum
     grouped = document.rows[-1]
     document.figures = {name: grouped[name] for name in ("samples_per_s", "encode_texts_per_s", "mfu")}
     document.figures["hours_50m"] = SAMPLES_OF_A_WEEK / grouped["samples_per_s"] / 3600
-    document.figures["samples_per_s_ungrouped"] = document.rows[0]["samples_per_s"]
+    document.figures["samples_per_s_ungrouped"] = document.rows[-2]["samples_per_s"]
+    document.figures["samples_per_s_eager"] = document.rows[1]["samples_per_s"]
+    document.figures["mfu_eager"] = document.rows[1]["mfu"]
     return document
 
 
 def main() -> None:
-    parser = benchmark_arguments(__doc__, small="tiny size, with or without a GPU")
+    parser = benchmark_arguments(__doc__, small="tiny size, with or without a GPU, not compiled")
     parser.add_argument("--layers-cut", type=int, default=12, help="shallow layers of 24")
     parser.add_argument("--users", type=int, default=64, help="users a step, each with 1 or 4 impressions")
     parser.add_argument("--steps", type=int, default=12, help="steps timed")
@@ -197,7 +205,7 @@ def main() -> None:
         raise SystemExit(2)
     size = Size(QWEN_1_8B, given.layers_cut, given.users, given.steps, texts_at_once=8192, matmul=8192)
     if given.small:
-        size = Size(TINY, layers_cut=2, users=4, steps=4, texts_at_once=256, matmul=512)
+        size = Size(TINY, layers_cut=2, users=4, steps=4, texts_at_once=256, matmul=512, compiled=(False,))
     run(size, tuning=given.tuning, pooling=given.pooling, device=device).show(as_json=given.json)
 
 

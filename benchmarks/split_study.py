@@ -1,9 +1,11 @@
 """BAHE against the same LLM end-to-end over the full text: AUC and processor time, for every number of shallow layers.
 
     python -m benchmarks.split_study [--json] [--small] [--landing FOLDER --first-day YYYY-MM-DD] [--days 5] [--seeds 1]
+        [--splits 3 5] [--processes 1] [--kept FOLDER] [--compute-dtype float32]
 
 Each variant replays the same days with the same seeds (`kit.replay`: a day is scored, then trained on, warm start; the
-first day is trained on alone). What the variants are: `kit.split_variants`. `--days` makes the study larger.
+first day is trained on alone). What the variants are: `kit.split_variants`. `--days` makes the study larger. On a GPU,
+`--processes` replay side by side; processor time then says nothing of cost (`train_cost` does).
 
 Rows, one a variant: `difference` is its AUC less that of full text on the same scored rows, mean over seeds, with the ends
 `low` and `high` of the 95 % interval over resamples of users; the same for impressions of new users and of new items, which
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from bahe_tasks.config import Config, EncoderConfig, TrainingConfig
 from benchmarks.kit.document import Document
 from benchmarks.kit.paired_seeds import mean_auc, mean_auc_difference, rows_for_half_width
 from benchmarks.kit.program import benchmark_arguments
-from benchmarks.kit.split_variants import SplitVariant, num_layers, replay_variant, split_variants
+from benchmarks.kit.split_runs import Replayed, replays
+from benchmarks.kit.split_variants import SplitVariant, num_layers, split_variants
 from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
 
 SMALL = {"days": 2, "users": 5, "max_behaviors": 3}
@@ -47,17 +50,16 @@ class Measured:
     score_cpu_s: float
     encode_cpu_s: float
 
-
-def measure(variant: SplitVariant, study: StudyLog, config: Config, *, seeds: int) -> Measured:
-    """Replay a variant with seeds 0, 1, …"""
-    runs = [replay_variant(variant, study, config, seed=1000 * seed) for seed in range(seeds)]
-    return Measured(
-        variant,
-        [run.predictions.scores for run in runs],
-        train_cpu_s=float(np.mean([run.predictions.train_cpu_s for run in runs])),
-        score_cpu_s=float(np.mean([run.predictions.score_cpu_s for run in runs])),
-        encode_cpu_s=float(np.mean([run.encode_cpu_s for run in runs])),
-    )
+    @classmethod
+    def of(cls, variant: SplitVariant, runs: list[Replayed]) -> Measured:
+        """Average the costs of a variant's replays."""
+        return cls(
+            variant,
+            [run.scores for run in runs],
+            train_cpu_s=float(np.mean([run.train_cpu_s for run in runs])),
+            score_cpu_s=float(np.mean([run.score_cpu_s for run in runs])),
+            encode_cpu_s=float(np.mean([run.encode_cpu_s for run in runs])),
+        )
 
 
 def row_of(found: Measured, full_text: Measured, study: StudyLog) -> dict[str, Any]:
@@ -93,14 +95,16 @@ def row_of(found: Measured, full_text: Measured, study: StudyLog) -> dict[str, A
     }
 
 
-def run(study: StudyLog, config: Config, *, splits: list[int], seeds: int) -> Document:
+def run(
+    study: StudyLog, config: Config, *, splits: list[int], seeds: int, processes: int = 1, kept: Path | None = None
+) -> Document:
     """Replay every variant; full text comes first. `config` says what the default split is."""
     document = Document("split_study")
     default = config.encoder.num_shallow_layers
     variants = split_variants(splits, default=default, num_layers=num_layers(config.encoder))
     full_text: Measured | None = None
-    for variant in variants:
-        found = measure(variant, study, config, seeds=seeds)
+    for variant, runs in replays(variants, study, config, seeds=seeds, processes=processes, kept=kept):
+        found = Measured.of(variant, runs)
         full_text = full_text or found
         row = row_of(found, full_text, study)
         document.rows.append(row)
@@ -131,6 +135,9 @@ def main() -> None:
     add_log_arguments(parser, days=5, users=60, max_behaviors=8)
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each variant")
     parser.add_argument("--splits", type=int, nargs="+", help="numbers of shallow layers; all unless given")
+    parser.add_argument("--processes", type=int, default=1, help="replays at a time")
+    parser.add_argument("--kept", type=Path, help="folder for the scores of ended replays, to go on from")
+    parser.add_argument("--compute-dtype", default="float32", choices=("float32", "bfloat16"), help="of training")
     given = parser.parse_args()
     encoder = EncoderConfig()
     if given.small:
@@ -139,9 +146,12 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     study = read_study_log(given)
-    config = Config(home=Path(), encoder=encoder, training=replace(TrainingConfig(), num_threads=1))
+    config = Config(
+        home=Path(), encoder=encoder, training=TrainingConfig(num_threads=1, compute_dtype=given.compute_dtype)
+    )
     splits = sorted({*(given.splits or range(num_layers(encoder) + 1)), encoder.num_shallow_layers})
-    run(study, config, splits=splits, seeds=given.seeds).show(as_json=given.json)
+    document = run(study, config, splits=splits, seeds=given.seeds, processes=given.processes, kept=given.kept)
+    document.show(as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -98,6 +98,13 @@ class DeepLayers(nn.Module):
         """Return of the outputs those at `position` (B,) int64, (B, H); of the last layer little else is computed."""
         with self._only_at(position):
             return at_position(self(hidden, mask), position)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers themselves, lowest first."""
+        if not self.llm.config.num_hidden_layers:
+            return nn.ModuleList()
+        return cast(nn.ModuleList, self.llm.get_submodule(layers_path(self.llm)))
 
     @property
     def narrowable(self) -> tuple[str, ...]:

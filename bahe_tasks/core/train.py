@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import ImpressionRows, passed_together, row_columns, shuffled
+from bahe_tasks.core.compiled_layers import compiled_layers
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.metrics import logloss
 from bahe_tasks.core.one_ahead import one_ahead
@@ -83,6 +85,7 @@ def train(
     with (
         _reproducible(num_threads=training.num_threads, device=device),
         _recomputing(model, training.gradient_checkpointing),
+        compiled_layers(model, enabled=training.compile_layers),
     ):
         at, best = resume_state(state_file, model, optimizers, device) if state_file else (Position(), {})
         while at.epoch < training.epochs and not _stopped(at.stop_losses, training.patience_epochs):
@@ -159,10 +162,10 @@ def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
             f"training.gradient_checkpointing is on, but the deep layers of {type(model.deep.llm).__name__} are frozen or "
             "cannot compute their hidden states again: set it to false"
         )
+    last = set(model.deep.layers[-1].modules()) if enabled else set()
     for layer in layers if enabled else ():
-        layer._gradient_checkpointing_func = partial(  # type: ignore[assignment]
-            checkpoint, use_reentrant=False, context_fn=model.deep.contexts_of_checkpoint
-        )
+        contexts: dict[str, Any] = {"context_fn": model.deep.contexts_of_checkpoint} if layer in last else {}
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, **contexts)  # type: ignore[assignment]
         layer.gradient_checkpointing = True
     try:
         yield

@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 import torch
 
+from bahe_tasks.core import compiled_layers
 from benchmarks.gpu_cost import TINY, Size, run
 
-SIZE = Size(TINY, layers_cut=2, users=2, steps=1, texts_at_once=16, matmul=64)
+SIZE = Size(TINY, layers_cut=2, users=2, steps=1, texts_at_once=16, matmul=64, compiled=(False,))
 
 
 @pytest.mark.parametrize(("tuning", "pooling"), [("full", "mean"), ("full", "summary"), ("lora", "mean")])
@@ -14,3 +17,11 @@ def test_the_steps_of_a_gpu_run_at_tiny_size_on_the_cpu(tuning, pooling):
     # the user is passed once for 4 impressions, and titles are few beside 300 behaviors
     alone, grouped = (row["tera_operations_a_step"] for row in document.rows)
     assert alone < grouped < 1.05 * alone
+
+
+def test_compiled_layers_take_the_same_steps(monkeypatch):
+    monkeypatch.setattr(compiled_layers, "BACKEND", "aot_eager")
+    size = dataclasses.replace(SIZE, compiled=(False, True))
+    document = run(size, tuning="full", pooling="summary", device=torch.device("cpu"))
+    assert [row["compiled"] for row in document.rows] == [False, False, True, True]
+    assert document.figures["samples_per_s_eager"] != document.figures["samples_per_s"]

@@ -14,6 +14,7 @@ from bahe_tasks.stages.model_of_day import model_to_train
 from benchmarks.kit.full_text import TokenTable, collate_full_text
 from benchmarks.kit.in_memory_log import texts_read
 from benchmarks.kit.paired_seeds import mean_auc_difference, rows_for_half_width
+from benchmarks.kit.split_runs import replays
 from benchmarks.kit.split_variants import SplitVariant, replay_variant, split_variants
 from benchmarks.kit.text_readers import TokenVectors, WholeText, text_numbers, token_vectors
 from benchmarks.split_study import run
@@ -149,3 +150,19 @@ def test_the_study_has_a_row_for_every_split_trained_and_frozen_and_either_savin
     assert document.rows[0]["difference"] == 0
     assert document.rows[0]["cpu_ratio"] == 1
     assert {row["rows"] for row in document.rows} == {len(two_days.days[1][1])}
+
+
+def test_replays_side_by_side_and_those_kept_are_the_same(two_days, tiny_config, tmp_path):
+    variant = SplitVariant("bahe", 1)
+
+    def scores(**given):
+        ((_, runs),) = replays([variant], two_days, tiny_config, seeds=2, **given)
+        return [run.scores for run in runs]
+
+    alone, side_by_side = scores(processes=1, kept=None), scores(processes=2, kept=tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(alone, side_by_side, strict=True))
+    assert not np.array_equal(*alone)
+    one, _ = tmp_path.iterdir()
+    with np.load(one) as found:
+        np.savez(one, **{**found, "scores": found["scores"] * 0})
+    assert sum(not of_seed.any() for of_seed in scores(processes=1, kept=tmp_path)) == 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
+from bahe_tasks.core import compiled_layers as compiled_layers_module
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.score import score
@@ -285,6 +286,27 @@ def test_recomputed_hidden_states_give_the_same_model(family, pooling, tiny_spli
     assert passes.count(1) == 2 * passes.count(0)
     for name, tensor in models[0].items():
         torch.testing.assert_close(models[1][name], tensor)
+
+
+@pytest.mark.parametrize(("family", "checkpointing"), [("bert", False), ("llama", False), ("llama", True)])
+def test_compiled_layers_train_the_same_model_and_are_left_as_they_were(
+    family, checkpointing, tiny_split, with_model, tiny_rows, embeddings, monkeypatch, without_dropout
+):
+    calls = []
+    torch._dynamo.reset()
+    monkeypatch.setattr(compiled_layers_module, "BACKEND", lambda graph, _: calls.append(graph) or graph.forward)
+    models = []
+    for compiled in (False, True):
+        split = tiny_split(family)
+        spec = dataclasses.replace(with_model(dropout=0.0), llm_config=split.llm_config)
+        model = without_dropout(new_model(spec, split.deep, seed=3))
+        training = dataclasses.replace(TRAINING, compile_layers=compiled, gradient_checkpointing=checkpointing)
+        train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
+        models.append(model)
+    assert 1 <= len(calls) <= 6  # not one for each number and length of sequences
+    for (name, weight), other in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(other, weight, msg=lambda m, n=name: f"{n}: {m}")
+    assert all(module._compiled_call_impl is None for module in models[1].modules())
 
 
 def test_nothing_to_recompute_is_refused_by_name(tiny_split, with_model, tiny_rows, embeddings):
