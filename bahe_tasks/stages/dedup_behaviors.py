@@ -29,10 +29,9 @@ from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.session import spark_session
 
-_SMALL_ROWS, _SMALL_SEQUENCES, _SMALL_STATE_ROWS = 200_000, 100_000, 2_000_000
-"""Rows that land or are still to be counted, sequences of the window, and rows of earlier running sums that the day takes
-over: so many the driver holds."""
 _SMALL_BYTES = 512 << 20
+_STATE_ROWS_A_ROW = 5
+"""Rows of earlier running sums that take the memory of a row of the day."""
 _BYTES_A_LINE = 100
 
 
@@ -150,12 +149,11 @@ def _fits_driver(
     counted = (
         landed_rows + stored("impressions", first - horizon) + stored("behavior_events", first + timedelta(days=1))
     )
-    sequences = stored("user_sequences", first_impression_day(day, config))
     merged = sum(
         count_stored(config.tables_dir, "running_sums", partitions=f"dt = '{d}'")
         for d in days_to_merge(day, state_days)
     )
-    return counted <= _SMALL_ROWS and sequences <= _SMALL_SEQUENCES and merged <= _SMALL_STATE_ROWS
+    return max(counted, merged / _STATE_ROWS_A_ROW) <= config.spark.driver_rows
 
 
 def _counted_inputs(

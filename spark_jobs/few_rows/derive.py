@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_tables import read_batches, read_table
 from spark_jobs.arrow_columns import day_numbers, micros, present, repeated
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days
@@ -39,13 +40,11 @@ def derive(plan: DedupPlan, kept: Mapping[str, pa.Table], quarantined: pa.Table)
     behaviors = gather_behaviors(
         plan,
         landed=[(events, "behavior_key", "text"), (items, "title_key", "title")],
-        needed=[
-            of_today["behavior_key"],
-            pc.list_flatten(sequences["behavior_keys"]),
-            today["title_key"],
-            pc.list_flatten(_of_window(plan, "user_sequences", "behavior_keys")),
-            _of_window(plan, "impressions", "title_key"),
-        ],
+        needed=chain(
+            [of_today["behavior_key"], pc.list_flatten(sequences["behavior_keys"]), today["title_key"]],
+            _keys_of_window(plan, "user_sequences", "behavior_keys"),
+            _keys_of_window(plan, "impressions", "title_key"),
+        ),
     )
     since = plan.state_before and plan.state_before + timedelta(days=1)
     counted = counted_rows(
@@ -89,10 +88,14 @@ def _with_label_date(plan: DedupPlan, impressions: pa.Table) -> pa.Table:
     )
 
 
-def _of_window(plan: DedupPlan, name: str, column: str) -> pa.ChunkedArray:
-    """Return a column of the training and gate windows' earlier days."""
-    nothing_fresh = arrow_schema(name).empty_table()
-    return readable(plan, name, nothing_fresh, columns=("dt", column), first=plan.needed_from)[column]
+def _keys_of_window(plan: DedupPlan, name: str, column: str) -> Iterator[pa.Array]:
+    """Yield the keys in a column of the training and gate windows' earlier days, some thousand rows at a time."""
+    wanted = f"dt >= '{plan.needed_from}' AND dt < '{plan.day}'"
+    if plan.excluded_days:
+        wanted += f" AND NOT {in_days(plan.excluded_days)}"
+    for batch in read_batches(plan.tables_dir, name, columns=(column,), partitions=wanted):
+        keys = batch[column]
+        yield pc.list_flatten(keys) if pa.types.is_list(keys.type) else keys
 
 
 def _impressions_still_to_count(plan: DedupPlan) -> pa.Table:

@@ -23,7 +23,7 @@ class Behaviors(NamedTuple):
 
 
 def gather_behaviors(
-    plan: DedupPlan, *, landed: Iterable[tuple[pa.Table, str, str]], needed: Iterable[pa.ChunkedArray]
+    plan: DedupPlan, *, landed: Iterable[tuple[pa.Table, str, str]], needed: Iterable[pa.ChunkedArray | pa.Array]
 ) -> Behaviors:
     """Return which keys are needed, which of those are new, and which texts the dictionary lacks.
 

@@ -19,7 +19,6 @@ from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
 
 from bahe_tasks.config import Config, LandingConfig, NumbersConfig, SparkConfig
 from bahe_tasks.running_sums import IMPRESSION_SUMS, STATISTICS, state_key, state_width
-from bahe_tasks.stages import dedup_behaviors as dedup_stage
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
 from bahe_tasks.stages.pair_sums import pair_sums
 from bahe_tasks.stages.state_as_of import StateAsOf, active_state
@@ -134,16 +133,13 @@ def assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day(home, days
 
 
 @pytest.mark.parametrize(("as_of", "few_rows"), [("impression", 200_000), ("day_start", 200_000), ("impression", 0)])
-def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_refused_day(
-    new_home, monkeypatch, as_of, few_rows
-):
-    monkeypatch.setattr(dedup_stage, "_SMALL_ROWS", few_rows)  # of more Spark does everything
+def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_refused_day(new_home, as_of, few_rows):
     days = [FIRST, FIRST + 1, FIRST + 2, FIRST + 5, FIRST + 6]
     landed = [*days[:3], FIRST + 3, *days[3:]]  # the events of one day are taken in by a later run
     impressions, events = random_log(1, days=landed, rows_a_day=24, plain=False)
     impressions = [i for i in impressions if i.dt != FIRST + 3]
     refused = FIRST + 1
-    home = new_home(numbers=NumbersConfig(as_of=as_of))
+    home = new_home(numbers=NumbersConfig(as_of=as_of), spark=SparkConfig(driver_rows=few_rows))
     home.land(impressions, events)
     for day in days:
         home.run(day)
