@@ -26,6 +26,7 @@ from torch import nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
 
 from bahe_tasks.core.deep_attention import DeepAttention, attends_as_asked, four_dimensional_mask
 from bahe_tasks.core.last_layer import at_position, modules_to_narrow, narrowed
@@ -157,9 +158,10 @@ class LlmSplit:
                 f"({cause(error)}): choose another checkpoint, or copy or download this one again"
             ) from error
         try:
-            llm, report = AutoModel.from_pretrained(
-                checkpoint_dir, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
-            )
+            with _without_progress_bar():
+                llm, report = AutoModel.from_pretrained(
+                    checkpoint_dir, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+                )
         except Exception as error:  # each format of weights has its own
             raise CheckpointWeightsError(
                 f"the weights in {checkpoint_dir} cannot be read ({cause(error)}): copy or download the checkpoint again"
@@ -217,6 +219,18 @@ class LlmSplit:
             deep.attention = deep_attention
             _require_attention(deep, name)
         return cls(shallow, deep, llm_config)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Reading weights takes a moment, and its bar would stand between the lines of the days."""
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 @torch.inference_mode(False)

@@ -20,6 +20,11 @@ from bahe_tasks.stores.promotion_rules import (
     withdrawn_by_rollback,
 )
 
+_OF_ALL_VERSIONS = (
+    "Click-through-rate model, trained on one day after the other. "
+    f"Alias {CHAMPION}: the version in force; alias {CHALLENGER}: the newest one."
+)
+
 
 class RegistrationError(ValueError):
     """A run that cannot become a version."""
@@ -64,6 +69,7 @@ def record_gate(
     client.set_model_version_tag(name, str(version), "gate_reason", reason)
     client.set_model_version_tag(name, str(version), "gate", outcome)
     judged = version_of(registry, version)
+    client.update_model_version(name, str(version), description=_description(judged, outcome, reason))
     if outcome == "passed" and not judged.withdrawn:
         if judged.superseded:
             client.delete_model_version_tag(name, str(version), "superseded_by")
@@ -103,6 +109,12 @@ def rollback(registry: Registry, *, to: int | None, reason: str) -> tuple[ModelV
     return version_of(registry, target.version), [version_of(registry, v.version) for v in withdrawn]
 
 
+def _description(judged: ModelVersion, outcome: str, reason: str) -> str:
+    """Return what MLflow's page of the versions shows beside a version."""
+    parent = "from pre-trained weights" if judged.parent_version is None else f"from version {judged.parent_version}"
+    return f"{judged.day}, trained {parent}. Gate {outcome}" + (f": {reason}" if reason else ".")
+
+
 def _existing(registry: Registry, run_id: str, *, input_fingerprint: str, force: bool) -> int | None:
     same = [v for v in versions(registry) if v.fingerprint == input_fingerprint and (not force or v.run_id == run_id)]
     return same[-1].version if same else None
@@ -120,7 +132,7 @@ def _create(registry: Registry, run_id: str, *, tags: Mapping[str, str]) -> int:
         )
     mlflow.set_tracking_uri(registry.tracking_uri)  # MLflow resolves models:/ with the process's address
     try:
-        registry.client.create_registered_model(registry.model_name)
+        registry.client.create_registered_model(registry.model_name, description=_OF_ALL_VERSIONS)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -245,3 +245,17 @@ def test_the_database_and_the_artifacts_lie_in_the_home_folder(registry, mlflow_
     location = registry.client.get_experiment(registry.experiment_id).artifact_location
     assert location == (mlflow_home / "mlflow" / "artifacts").as_uri()
     assert registry.tracking_uri == Config(home=mlflow_home).tracking_uri
+
+
+def test_the_pages_say_where_a_version_comes_from_and_what_the_gate_said(registry, add):
+    first = add(D1, "f1")
+    second = add(D2, "f2", gate="refused", parent=version_of(registry, first))
+
+    def description(version):
+        return registry.client.get_model_version(registry.model_name, str(version)).description
+
+    assert description(first) == f"{D1}, trained from pre-trained weights. Gate passed: gate said passed"
+    assert description(second) == f"{D2}, trained from version {first}. Gate refused: gate said refused"
+    record_gate(registry, second, "passed")
+    assert description(second) == f"{D2}, trained from version {first}. Gate passed."
+    assert "champion" in registry.client.get_registered_model(registry.model_name).description
