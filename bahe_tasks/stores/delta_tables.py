@@ -93,6 +93,15 @@ def read_table(
     return dataset.to_table(columns=list(columns or schema.names), filter=filters)
 
 
+def scan_table(
+    tables_dir: Path | str, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield what `read_table` would return, in no particular order: a few files at a time are held, never the table."""
+    dataset = _dataset(tables_dir, name, partitions=partitions, version=None)
+    if dataset is not None:
+        yield from dataset.to_batches(columns=list(columns), filter=filters, fragment_readahead=2)
+
+
 def read_batches(
     tables_dir: Path | str,
     name: str,

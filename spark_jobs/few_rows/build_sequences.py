@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bahe_tasks.config import SequencesConfig
 from bahe_tasks.key_sums import DAY_US
 from spark_jobs.arrow_columns import floats, lists, maps, micros, numbered, runs, whole
 
 EVENT_COLUMNS = ("dt", "user_id", "feature", "occurred_at", "behavior_key", "value", "item_id")
+
+
+_ROWS_HELD = 1_000_000
+
+
+class _Histories(NamedTuple):
+    """Distinct events before the last of their user's impressions, by user and feature, oldest first."""
+
+    user: np.ndarray  # (E,) int64, place among the names of the users
+    feature: np.ndarray  # (E,) int64, place among `features`
+    occurred_us: np.ndarray  # (E,) int64
+    rows: pa.Table  # the E events
+    features: list[str]
+    begins: np.ndarray  # (E,) bool, whether a user and feature begins here
+    from_end: np.ndarray  # (E,) int64, 1 for the newest of a user and feature
+    wanted: np.ndarray  # (user and feature,) int64, how many of the newest some impression reads
+
+    @property
+    def group(self) -> np.ndarray:
+        """Which user and feature an event is of, (E,) int64."""
+        return np.cumsum(self.begins) - 1
 
 
 def build_sequences(
@@ -19,43 +44,81 @@ def build_sequences(
 
     `events`: EVENT_COLUMNS of the rows that may be read, of the impressions' users at least.
     """
-    users, names = numbered(pa.concat_arrays([whole(t["user_id"]) for t in (impressions, events)]))
-    users, of_event = np.split(users, [len(impressions)])
+    users, as_of, names = _readers(impressions, sequences)
+    found = _histories(events, users, as_of, names, sequences)
+    kept = np.minimum(found.wanted, sequences.max_events_per_sequence)
+    is_kept = found.from_end <= kept[found.group]
+    rows = found.rows.filter(pa.array(is_kept))
+    table = pa.table(
+        {
+            "user_id": pa.array([names[u] for u in found.user[found.begins]], pa.string()),
+            "feature": pa.array([found.features[f] for f in found.feature[found.begins]], pa.string()),
+            "behavior_keys": lists(whole(rows["behavior_key"]), kept),
+            "occurred_at": lists(whole(rows["occurred_at"]), kept),
+            "values": lists(whole(rows["value"]), kept),
+            "capped": pa.array(found.wanted - kept),
+        }
+    )
+    return table, _ends(users, as_of, found.user[found.begins], table["feature"], found.occurred_us[is_kept], kept)
+
+
+def events_read(
+    parts: Iterable[pa.Table], impressions: pa.Table, *, sequences: SequencesConfig, rows_held: int = _ROWS_HELD
+) -> pa.Table:
+    """Return of the events in `parts` those that the sequences of the impressions are built of.
+
+    Of a long history the newest are enough, so that not all of a window has to be held.
+    """
+    held: list[pa.Table] = []
+    most = rows_held
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) > most:
+            found = _histories(pa.concat_tables(held), *_readers(impressions, sequences), sequences)
+            held = [found.rows.filter(pa.array(found.from_end <= found.wanted[found.group]))]
+            most = max(rows_held, 2 * len(held[0]))
+    return pa.concat_tables(held)
+
+
+def _readers(impressions: pa.Table, sequences: SequencesConfig) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return user of each impression, the time its history ends, and the names of the users."""
+    users, names = numbered(impressions["user_id"])
     as_of = micros(impressions["shown_at"])
     if sequences.history_as_of == "day_start":
         as_of = as_of - np.mod(as_of, DAY_US)
+    return users, as_of, names
+
+
+def _histories(
+    events: pa.Table, users: np.ndarray, as_of: np.ndarray, names: list[str], sequences: SequencesConfig
+) -> _Histories:
     first, last = np.full((2, len(names)), np.iinfo(np.int64).max)
     last[:] = np.iinfo(np.int64).min
     np.minimum.at(first, users, as_of)
     np.maximum.at(last, users, as_of)
-    events = events.filter(pa.array(micros(events["occurred_at"]) < last[of_event]))
-    user, feature, occurred_us, at, features = _in_order(events, names)
+    of_event = pc.fill_null(pc.index_in(whole(events["user_id"]), pa.array(names, pa.string())), -1)
+    of_event = np.asarray(of_event, np.int64)
+    is_read = micros(events["occurred_at"]) < np.append(last, np.iinfo(np.int64).min)[of_event]
+    events = events.filter(pa.array(is_read))
+    user, feature, occurred_us, at, features = _in_order(events, of_event[is_read])
     begins = runs(user, feature)
     group = np.cumsum(begins) - 1
     sizes = np.bincount(group, minlength=0)
     num_before = np.bincount(group, weights=occurred_us < first[user], minlength=len(sizes)).astype(np.int64)
-    wanted = sizes - np.maximum(num_before - sequences.max_behaviors_per_sequence, 0)
-    kept = np.minimum(wanted, sequences.max_events_per_sequence)
-    from_end = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(group))  # 1 for the newest
-    is_kept = from_end <= kept[group]
-    rows = events.take(pa.array(at[is_kept]))
-    table = pa.table(
-        {
-            "user_id": pa.array([names[u] for u in user[begins]], pa.string()),
-            "feature": pa.array([features[f] for f in feature[begins]], pa.string()),
-            "behavior_keys": lists(whole(rows["behavior_key"]), kept),
-            "occurred_at": lists(whole(rows["occurred_at"]), kept),
-            "values": lists(whole(rows["value"]), kept),
-            "capped": pa.array(wanted - kept),
-        }
+    return _Histories(
+        user,
+        feature,
+        occurred_us,
+        events.take(pa.array(at)),
+        features,
+        begins,
+        from_end=np.repeat(np.cumsum(sizes), sizes) - np.arange(len(group)),
+        wanted=sizes - np.maximum(num_before - sequences.max_behaviors_per_sequence, 0),
     )
-    return table, _ends(users, as_of, user[begins], table["feature"], occurred_us[is_kept], kept)
 
 
-def _in_order(events: pa.Table, users: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def _in_order(events: pa.Table, user: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Return user, feature, time and place of each distinct event, oldest first within user and feature; and the features."""
-    number_of = {name: n for n, name in enumerate(users)}
-    user = np.array([number_of[name] for name in events["user_id"].to_pylist()], np.int64)
     feature, features = numbered(events["feature"])
     occurred_us = micros(events["occurred_at"])
     key, _ = numbered(events["behavior_key"])

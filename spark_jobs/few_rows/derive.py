@@ -17,11 +17,11 @@ from bahe_tasks.stores.delta_tables import read_batches, read_table
 from spark_jobs.arrow_columns import day_numbers, micros, present, repeated
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days
-from spark_jobs.few_rows.build_sequences import EVENT_COLUMNS, build_sequences
+from spark_jobs.few_rows.build_sequences import EVENT_COLUMNS, build_sequences, events_read
 from spark_jobs.few_rows.counted_rows import COUNTED_EVENT_COLUMNS, COUNTED_IMPRESSION_COLUMNS, counted_rows
 from spark_jobs.few_rows.gather_behaviors import gather_behaviors
 from spark_jobs.few_rows.look_up_items import look_up_items
-from spark_jobs.few_rows.readable import readable
+from spark_jobs.few_rows.readable import readable, readable_parts
 from spark_jobs.few_rows.running_sums import running_sums
 from spark_jobs.write_day import DayTables, DerivedCounts
 
@@ -33,7 +33,8 @@ def derive(plan: DedupPlan, kept: Mapping[str, pa.Table], quarantined: pa.Table)
     today = look_up_items(plan, _with_label_date(plan, impressions), items)
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
     of_users = pc.field("user_id").isin(pc.unique(today["user_id"]))
-    history = readable(plan, "behavior_events", events, columns=EVENT_COLUMNS, first=oldest, filters=of_users)
+    parts = readable_parts(plan, "behavior_events", events, columns=EVENT_COLUMNS, first=oldest, filters=of_users)
+    history = events_read(parts, today, sequences=plan.sequences)
     sequences, ends = build_sequences(history, today, sequences=plan.sequences)
     today = today.append_column("sequence_ends", ends)
     of_today = events.filter(pc.field("dt") == pa.scalar(plan.day))

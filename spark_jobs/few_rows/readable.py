@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_tables import scan_table
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days
 
@@ -24,10 +24,19 @@ def readable(
     filters: pc.Expression | None = None,
 ) -> pa.Table:
     """Return the columns of the rows of dt in [first, D] that satisfy `filters`, without refused days."""
-    wanted = f"dt <= '{plan.day}'" if first is None else f"dt >= '{first}' AND dt <= '{plan.day}'"
-    refused = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
-    written_before = f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}"
-    earlier = read_table(plan.tables_dir, name, columns=columns, partitions=written_before, filters=filters)
+    return pa.concat_tables(readable_parts(plan, name, fresh, columns=columns, first=first, filters=filters))
+
+
+def readable_parts(
+    plan: DedupPlan,
+    name: str,
+    fresh: pa.Table,
+    *,
+    columns: Sequence[str],
+    first: date | None,
+    filters: pc.Expression | None = None,
+) -> Iterator[pa.Table]:
+    """Yield what `readable` returns, the fresh rows first."""
     dt = pc.field("dt")
     may_be_read = dt <= pa.scalar(plan.day)
     if first is not None:
@@ -37,4 +46,9 @@ def readable(
     if filters is not None:
         may_be_read &= filters
     schema = pa.schema([arrow_schema(name).field(column) for column in columns])
-    return pa.concat_tables([earlier, fresh.filter(may_be_read).select(columns).cast(schema)])
+    yield fresh.filter(may_be_read).select(columns).cast(schema)
+    wanted = f"dt <= '{plan.day}'" if first is None else f"dt >= '{first}' AND dt <= '{plan.day}'"
+    refused = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
+    written_before = f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}"
+    for batch in scan_table(plan.tables_dir, name, columns=columns, partitions=written_before, filters=filters):
+        yield pa.Table.from_batches([batch]).cast(schema)

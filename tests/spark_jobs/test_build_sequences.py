@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from bahe_tasks.config import SequencesConfig
 from spark_jobs.build_sequences import build_sequences, sequence_ends
 from spark_jobs.few_rows.build_sequences import build_sequences as in_the_driver
+from spark_jobs.few_rows.build_sequences import events_read
 
 LIMITS = SequencesConfig(max_behaviors_per_sequence=3, max_events_per_sequence=5)
 Event = tuple[str, str, int, str, float | None, str | None]  # user, feature, second, behavior_key, value, item
@@ -36,8 +37,8 @@ def spark_result(spark, events, impressions, limits=LIMITS):
     return built, ends
 
 
-def driver_result(_spark, events, impressions, limits=LIMITS):
-    """What a day of few rows computes without Spark."""
+def driver_result(_spark, events, impressions, limits=LIMITS, *, rows_held=None):
+    """What a day of few rows computes without Spark, of all events at once or of parts of two, few of them held."""
     names = ("user_id", "feature", "occurred_at", "behavior_key", "value", "item_id")
     columns = dict(zip(names, zip(*events, strict=True), strict=True))
     kinds = dict.fromkeys(names, pa.string()) | {"value": pa.float64(), "occurred_at": pa.timestamp("us", "UTC")}
@@ -46,6 +47,9 @@ def driver_result(_spark, events, impressions, limits=LIMITS):
     numbers, users, seconds = zip(*impressions, strict=True)
     shown_at = pa.array([second * 1_000_000 for second in seconds], pa.timestamp("us", "UTC"))
     shown = pa.table({"user_id": pa.array(users, pa.string()), "shown_at": shown_at})
+    if rows_held is not None:
+        parts = [frame.slice(start, 2) for start in range(0, len(frame), 2)]
+        frame = events_read(parts[::-1], shown, sequences=limits, rows_held=rows_held)
     sequences, ends = in_the_driver(frame, shown, sequences=limits)
     built = {
         (r["user_id"], r["feature"]): (
@@ -56,7 +60,11 @@ def driver_result(_spark, events, impressions, limits=LIMITS):
     return built, dict(zip(numbers, map(dict, ends.to_pylist()), strict=True))
 
 
-WAYS = pytest.mark.parametrize("result_of", [spark_result, driver_result])
+def in_parts(*given):
+    return driver_result(*given, rows_held=3)
+
+
+WAYS = pytest.mark.parametrize("result_of", [spark_result, driver_result, in_parts])
 
 
 def slow_result(events: list[Event], impressions):
