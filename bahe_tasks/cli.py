@@ -15,6 +15,7 @@ from bahe_tasks.commands import days, landing, metrics, models, pages, settings,
 from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log
 from bahe_tasks.config import ConfigError
 from bahe_tasks.data_interval import InvalidDayError
+from bahe_tasks.processor_sharing import sleep_while_waiting
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +41,7 @@ app.command("doctor")(pages.doctor)
 
 def main() -> None:
     """Run the command line. BAHE_TRACEBACK=1 shows where an error came from."""
+    sleep_while_waiting()
     try:
         app()
     except Exception as error:

@@ -21,6 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from bahe_tasks.config import AirflowConfig, Config, load_config
 from bahe_tasks.data_interval import day_of_run, parse_day, start_of
+from bahe_tasks.processor_sharing import sleep_while_waiting
 
 MAX_MESSAGE = 2000
 
@@ -49,6 +50,7 @@ def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -
     """
     from bahe_tasks.stages.errors import GateRefused, NothingLandedError
 
+    sleep_while_waiting()
     context = get_current_context()
     try:
         params = dict(context["params"])

@@ -28,16 +28,31 @@ class Document:
         if as_json:
             print(json.dumps({**vars(self), "machine": machine()}, indent=1))
             return
-        table = Table(title=self.benchmark)
-        names = list(self.rows[0]) if self.rows else []
-        for name in names:
-            table.add_column(name)
-        for row in self.rows:
-            table.add_row(*(f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in names))
         out = Console()
+        names = list(self.rows[0]) if self.rows else []
+        cells = [[_cell(row[name]) for row in self.rows] for name in names]
+        table = Table(title=self.benchmark)
+        if _width([[name, *of_name] for name, of_name in zip(names, cells, strict=True)]) <= out.width:
+            for name in names:
+                table.add_column(name)
+            for of_row in zip(*cells, strict=True):
+                table.add_row(*of_row)
+        else:  # a line a name, a column a row
+            table.show_header = False
+            for name, of_name in zip(names, cells, strict=True):
+                table.add_row(name, *of_name)
         out.print(table)
         for name, value in self.figures.items():
             out.print(f"{name}: {value:.4g}")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _width(columns: list[list[str]]) -> int:
+    """Return how wide a table of these columns is."""
+    return sum(max(map(len, column)) + 3 for column in columns) + 1
 
 
 def machine() -> dict[str, Any]:
