@@ -18,8 +18,7 @@ finally:
 @pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_threads_wait_asleep_unless_the_environment_says_how(given, expected):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
-    program = _PROGRAM
     found = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True, check=False
     )
     assert found.stdout.splitlines()[-1] == f"{expected} False", found.stderr
