@@ -116,7 +116,7 @@ class RegistryConfig:
 
 @dataclass(frozen=True)
 class SparkConfig:
-    """How Spark runs. Nothing here changes a result."""
+    """How Spark runs. Nothing here changes a result, but for `driver_rows` the last bits of running sums."""
 
     master: str = setting("local[2]", "Spark master")
     driver_memory: str = setting("2g", "memory of the driver's JVM")
@@ -132,6 +132,9 @@ class SparkConfig:
     jars: str = setting(
         "", "comma-separated local Delta jars (delta-spark, delta-storage); empty: resolved from Maven Central"
     )
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "driver_rows")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Deep layers compiled by torch while a model is trained: fewer, larger kernels for the same numbers within rounding.
 
-Compiling takes tens of seconds in each process, so it pays for LLMs whose step is long. One program serves sequences of
-every number and length.
+Where layers drop out, they drop other units than uncompiled. Compiling takes tens of seconds in each process, so it pays
+for LLMs whose step is long. A handful of programs serve sequences of every number and length: those of one behavior, those with
+padding and without, and the like are apart.
 """
 
 from __future__ import annotations
@@ -9,23 +10,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from bahe_tasks.core.ctr_model import BaheCtrModel
 
 BACKEND = "inductor"
 """It needs a C++ compiler on a CPU, Triton on a GPU."""
+_MOST_PROGRAMS = 64
+"""Of one layer, in the whole process; beyond it torch goes on uncompiled."""
+
+
+class NothingToCompileError(ValueError):
+    """Compiling of deep layers of which none may be compiled."""
 
 
 @contextmanager
 def compiled_layers(model: BaheCtrModel, *, enabled: bool) -> Iterator[None]:
-    """Run all deep layers but the last one compiled; of that one, parts are computed at one position (`last_layer`)."""
+    """Run all deep layers but the last one compiled; of that one, parts are computed at one position (`last_layer`).
+
+    Raises `NothingToCompileError` where the last is the only one.
+    """
     if not enabled:
         yield
         return
     layers = list(model.deep.layers)[:-1]
+    if not layers:
+        raise NothingToCompileError(
+            "training.compile_layers is on, but all deep layers but the last one are compiled, and there is no other: "
+            "set it to false, or encoder.num_shallow_layers lower"
+        )
+    # They are found by hooks on the modules of every layer, of which each compiled one would get a program of its own.
+    _ = model.deep.narrowable
     for layer in layers:
         layer.compile(backend=BACKEND, dynamic=True)
     try:
-        yield
+        with torch._dynamo.config.patch(recompile_limit=_MOST_PROGRAMS):
+            yield
     finally:
         for layer in layers:
             layer._compiled_call_impl = None

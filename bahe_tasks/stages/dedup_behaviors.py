@@ -7,6 +7,7 @@ late still has histories and titles.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
@@ -30,8 +31,9 @@ from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.session import spark_session
 
 _SMALL_BYTES = 512 << 20
-_STATE_ROWS_A_ROW = 5
-"""Rows of earlier running sums that take the memory of a row of the day."""
+"""Bytes of landed files that one task of Spark settles."""
+_STATE_ROWS_A_ROW, _HISTORY_ROWS_A_ROW = 5, 8
+"""Rows of earlier running sums, and of histories, that take the driver's memory of a row of the day."""
 _BYTES_A_LINE = 100
 
 
@@ -153,7 +155,19 @@ def _fits_driver(
         count_stored(config.tables_dir, "running_sums", partitions=f"dt = '{d}'")
         for d in days_to_merge(day, state_days)
     )
-    return max(counted, merged / _STATE_ROWS_A_ROW) <= config.spark.driver_rows
+    oldest_event = day - timedelta(days=config.sequences.history_days - 1)
+    histories = min(stored("behavior_events", oldest_event), _history_rows(day, config))
+    rows = max(counted, merged / _STATE_ROWS_A_ROW, histories / _HISTORY_ROWS_A_ROW)
+    return rows <= config.spark.driver_rows
+
+
+def _history_rows(day: date, config: Config) -> float:
+    """Return how many rows the histories of a day's users have at most, if they are twice those of the day before."""
+    earlier = [dt for dt in partition_records(config.tables_dir, "user_sequences") if dt < str(day)]
+    if not earlier:
+        return math.inf
+    sequences = count_stored(config.tables_dir, "user_sequences", partitions=f"dt = '{max(earlier)}'")
+    return 2 * sequences * config.sequences.max_behaviors_per_sequence
 
 
 def _counted_inputs(

@@ -69,7 +69,6 @@ def record_gate(
     client.set_model_version_tag(name, str(version), "gate_reason", reason)
     client.set_model_version_tag(name, str(version), "gate", outcome)
     judged = version_of(registry, version)
-    client.update_model_version(name, str(version), description=_description(judged, outcome, reason))
     if outcome == "passed" and not judged.withdrawn:
         if judged.superseded:
             client.delete_model_version_tag(name, str(version), "superseded_by")
@@ -79,6 +78,7 @@ def record_gate(
         for older in versions(registry):
             if older.tags.get("superseded_by") == str(version):
                 client.delete_model_version_tag(name, str(older.version), "superseded_by")
+    client.update_model_version(name, str(version), description=_description(judged, outcome, reason))
     return version_of(registry, version)
 
 

@@ -30,17 +30,16 @@ class Document:
             return
         out = Console()
         names = list(self.rows[0]) if self.rows else []
-        cells = [[_cell(row[name]) for row in self.rows] for name in names]
-        table = Table(title=self.benchmark)
-        if _width([[name, *of_name] for name, of_name in zip(names, cells, strict=True)]) <= out.width:
+        by_name = [[name, *(_cell(row[name]) for row in self.rows)] for name in names]
+        by_row = [list(cells) for cells in zip(*by_name, strict=True)]
+        table = Table(title=self.benchmark, show_header=False)
+        if _width(by_name) <= max(out.width, _width(by_row)):
+            table.show_header = True
             for name in names:
                 table.add_column(name)
-            for of_row in zip(*cells, strict=True):
-                table.add_row(*of_row)
-        else:  # a line a name, a column a row
-            table.show_header = False
-            for name, of_name in zip(names, cells, strict=True):
-                table.add_row(name, *of_name)
+            by_name = by_row[1:]
+        for cells in by_name:  # else a line a name
+            table.add_row(*cells)
         out.print(table)
         for name, value in self.figures.items():
             out.print(f"{name}: {value:.4g}")

@@ -40,7 +40,8 @@ def replays(
 ) -> Iterator[tuple[SplitVariant, list[Replayed]]]:
     """Yield each variant with its replays with seeds 0, 1, …, in the order given, as soon as it is complete.
 
-    `kept` is the folder for the files of ended replays; one of other days, settings or seed has another name.
+    `kept` is the folder for the files of ended replays; one of other impressions, settings or seed has another name, but not
+    one of other texts or other code: then choose another folder.
     """
     if processes == 1:
         for variant in variants:
@@ -55,8 +56,12 @@ def replays(
         running = [
             (variant, [pool.submit(_one_of_begun, variant, seed) for seed in range(seeds)]) for variant in variants
         ]
-        for variant, of_seeds in running:
-            yield variant, [one.result() for one in of_seeds]
+        try:
+            for variant, of_seeds in running:
+                yield variant, [one.result() for one in of_seeds]
+        except BaseException:  # else what is queued would run first
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 _begun: list[Any] = []

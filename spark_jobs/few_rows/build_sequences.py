@@ -14,9 +14,8 @@ from bahe_tasks.key_sums import DAY_US
 from spark_jobs.arrow_columns import floats, lists, maps, micros, numbered, runs, whole
 
 EVENT_COLUMNS = ("dt", "user_id", "feature", "occurred_at", "behavior_key", "value", "item_id")
-
-
 _ROWS_HELD = 1_000_000
+"""Events, some hundred bytes each, of which those that no sequence needs are dropped."""
 
 
 class _Histories(NamedTuple):
@@ -65,9 +64,9 @@ def build_sequences(
 def events_read(
     parts: Iterable[pa.Table], impressions: pa.Table, *, sequences: SequencesConfig, rows_held: int = _ROWS_HELD
 ) -> pa.Table:
-    """Return of the events in `parts` those that the sequences of the impressions are built of.
+    """Return a part of the events in `parts` that gives the same sequences of the impressions as all of them.
 
-    Of a long history the newest are enough, so that not all of a window has to be held.
+    Of a long history the newest are enough, so that never much more than `rows_held`, or what is enough, has to be held.
     """
     held: list[pa.Table] = []
     most = rows_held

@@ -89,10 +89,16 @@ def test_training_takes_the_steps_of_the_cpu(family, pooling, trained, tiny_rows
 
 @pytest.mark.parametrize(
     "settings",
-    [{"gradient_checkpointing": True}, {"rows_a_pass": 1}, {"positions_a_pass": 6}, {"fused_optimizer": False}],
+    [
+        {"gradient_checkpointing": True},
+        {"rows_a_pass": 1},
+        {"positions_a_pass": 6},
+        {"fused_optimizer": False},
+        {"compile_layers": True},
+    ],
     ids=str,
 )
-def test_what_saves_memory_changes_no_loss(settings, trained):
+def test_what_saves_memory_or_time_changes_no_loss(settings, trained):
     plain, saving = trained(GPU)[1], trained(GPU, **settings)[1]
     assert saving.losses == pytest.approx(plain.losses, rel=1e-3)
 
