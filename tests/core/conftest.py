@@ -15,6 +15,7 @@ from bahe_tasks.core.columns import NumStatistics
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.score import score_pairs
 
 WIDTH = 32
 TINY = {
@@ -168,6 +169,19 @@ def _histories(lengths: list[int], *, rng: np.random.Generator, num_embeddings: 
         starts=ends - np.array(lengths),
         ends=ends,
     )
+
+
+@pytest.fixture
+def scores_of_cached() -> Callable[..., np.ndarray]:
+    """(model, user embeddings, item embeddings, rows, device) → scores of the rows' own pairs."""
+
+    def pairs(
+        model: BaheCtrModel, users: np.ndarray, items: np.ndarray, rows: ImpressionRows, device: torch.device
+    ) -> np.ndarray:
+        ids = {"user_ids": rows.user_ids, "item_ids": rows.item_ids}
+        return score_pairs(model, users, items, **ids, cat=rows.cat, num=rows.num, batch_size=5, device=device)
+
+    return pairs
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from bahe_tasks.config import EncoderConfig, TrainingConfig
 from bahe_tasks.core import encoder as encoder_module
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.encoder import encode_texts
-from bahe_tasks.core.score import item_embeddings, score, score_pairs, user_embeddings
+from bahe_tasks.core.score import item_embeddings, score, user_embeddings
 from bahe_tasks.core.train import train
 from bahe_tasks.core.train_processes import train_in_processes
 from benchmarks.model_matrix import save_checkpoint
@@ -111,20 +111,11 @@ def test_bfloat16_products_train_nearly_the_same(tuning, trained):
         torch.testing.assert_close(weight, plain.state_dict()[name], atol=0.05, rtol=0.1)
 
 
-def test_scores_from_cached_embeddings_are_those_of_impressions(trained, tiny_rows, embeddings):
+def test_scores_from_cached_embeddings_are_those_of_impressions(trained, tiny_rows, embeddings, scores_of_cached):
     model, _ = trained(GPU)
     users = user_embeddings(model, tiny_rows.histories, tiny_rows.as_of, embeddings, batch_size=4, device=GPU)
     items = item_embeddings(model, tiny_rows.title_rows, embeddings, batch_size=4, device=GPU)
-    pairs = score_pairs(
-        model,
-        users,
-        items,
-        user_ids=tiny_rows.user_ids,
-        item_ids=tiny_rows.item_ids,
-        cat=tiny_rows.cat,
-        num=tiny_rows.num,
-        device=GPU,
-    )
+    pairs = scores_of_cached(model, users, items, tiny_rows, GPU)
     np.testing.assert_allclose(pairs, score(model, tiny_rows, embeddings, batch_size=9, device=GPU), rtol=1e-4)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bahe_tasks.core.batches import MissingEmbeddingError
-from bahe_tasks.core.score import NonFiniteScoreError, item_embeddings, score, score_pairs, user_embeddings
+from bahe_tasks.core.score import NonFiniteScoreError, item_embeddings, score, user_embeddings
 
 CPU = torch.device("cpu")
 
@@ -19,21 +19,11 @@ def test_batch_composition_changes_nothing_beyond_rounding(tiny_model, tiny_rows
         )
 
 
-def test_scores_from_cached_embeddings_equal_scores_of_impressions(tiny_model, tiny_rows, embeddings):
+def test_scores_from_cached_embeddings_equal_scores_of_impressions(tiny_model, tiny_rows, embeddings, scores_of_cached):
     users = user_embeddings(tiny_model, tiny_rows.histories, tiny_rows.shown_at, embeddings, batch_size=4, device=CPU)
     items = item_embeddings(tiny_model, tiny_rows.title_rows, embeddings, batch_size=4, device=CPU)
     assert (users.shape, items.shape) == ((9, 64), (9, 32))
-    paired = score_pairs(
-        tiny_model,
-        users,
-        items,
-        user_ids=tiny_rows.user_ids,
-        item_ids=tiny_rows.item_ids,
-        cat=tiny_rows.cat,
-        num=tiny_rows.num,
-        batch_size=5,
-        device=CPU,
-    )
+    paired = scores_of_cached(tiny_model, users, items, tiny_rows, CPU)
     np.testing.assert_allclose(paired, score(tiny_model, tiny_rows, embeddings, batch_size=3, device=CPU), atol=1e-6)
 
 
