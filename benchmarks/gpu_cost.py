@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu_cost [--json] [--small] [--layers-cut 12] [--users 64] [--tuning full]
 
-Random weights, drawn on the device; every step with and without `training.compile_layers`; 6 text features of 50 behaviors. Deep layers are float32 with bfloat16 autocast,
-shallow layers are bfloat16. A step is that of `core.train`: collating one batch ahead, forward, backward, clipping and fused AdamW,
+Random weights, drawn on the device; 6 text features of 50 behaviors; every step with and without `training.compile_layers`.
+Deep layers are float32 with bfloat16 autocast, shallow layers are bfloat16. A step is that of `core.train`: collating one batch ahead, forward, backward, clipping and fused AdamW,
 with 4 impressions for each user and time (figures) and with one; unlike there, kernels need not be deterministic. Without a GPU only `--small` runs, at tiny size.
 
 Figures, of compiled layers (with `--small` of eager ones): `samples_per_s` (target 1,000), `encode_texts_per_s`, `mfu` (0.4) and
@@ -162,8 +162,8 @@ def run(size: Size, *, tuning: str, pooling: str, device: torch.device) -> Docum
                 "impressions_per_user": per_user,
                 "samples_a_step": samples,
                 "samples_per_s": samples / seconds["step_s"],
-                "warm_up_s": seconds.pop("warm_up_s"),
-                **{name.removesuffix("_s") + "_ms": value * 1000 for name, value in seconds.items()},
+                "warm_up_s": seconds["warm_up_s"],
+                **{f"{name}_ms": seconds[f"{name}_s"] * 1000 for name in ("step", "prepare", "without_preparing")},
                 "tera_operations_a_step": operations / 1e12,
                 "mfu": operations / seconds["step_s"] / peak,
                 "mfu_without_preparing": operations / seconds["without_preparing_s"] / peak,

@@ -154,7 +154,8 @@ def _stopped(stop_losses: list[float], patience_epochs: int) -> bool:
 def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
     """Compute hidden states of the deep layers again in the backward pass instead of keeping them.
 
-    The layers are switched one by one: the LLM's own method looks for a token embedding, which the deep half lacks.
+    The layers are switched one by one: the LLM's own method looks for a token embedding, which the deep half lacks. The last
+    one needs to know its position again; the others do not, and a compiled layer could not be told.
     """
     layers = [module for module in model.deep.modules() if isinstance(module, GradientCheckpointingLayer)]
     if enabled and (not layers or model.spec.model.deep_tuning == "frozen"):

@@ -68,14 +68,17 @@ def events_read(
 
     Of a long history the newest are enough, so that never much more than `rows_held`, or what is enough, has to be held.
     """
+    readers = _readers(impressions, sequences)
     held: list[pa.Table] = []
-    most = rows_held
+    count, most = 0, rows_held
     for part in parts:
         held.append(part)
-        if sum(map(len, held)) > most:
-            found = _histories(pa.concat_tables(held), *_readers(impressions, sequences), sequences)
+        count += len(part)
+        if count > most:
+            found = _histories(pa.concat_tables(held), *readers, sequences)
             held = [found.rows.filter(pa.array(found.from_end <= found.wanted[found.group]))]
-            most = max(rows_held, 2 * len(held[0]))
+            count = len(held[0])
+            most = max(rows_held, 2 * count)
     return pa.concat_tables(held)
 
 

@@ -21,7 +21,7 @@ from spark_jobs.few_rows.build_sequences import EVENT_COLUMNS, build_sequences, 
 from spark_jobs.few_rows.counted_rows import COUNTED_EVENT_COLUMNS, COUNTED_IMPRESSION_COLUMNS, counted_rows
 from spark_jobs.few_rows.gather_behaviors import gather_behaviors
 from spark_jobs.few_rows.look_up_items import look_up_items
-from spark_jobs.few_rows.readable import readable, readable_parts
+from spark_jobs.few_rows.readable import readable
 from spark_jobs.few_rows.running_sums import running_sums
 from spark_jobs.write_day import DayTables, DerivedCounts
 
@@ -33,7 +33,7 @@ def derive(plan: DedupPlan, kept: Mapping[str, pa.Table], quarantined: pa.Table)
     today = look_up_items(plan, _with_label_date(plan, impressions), items)
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
     of_users = pc.field("user_id").isin(pc.unique(today["user_id"]))
-    parts = readable_parts(plan, "behavior_events", events, columns=EVENT_COLUMNS, first=oldest, filters=of_users)
+    parts = readable(plan, "behavior_events", events, columns=EVENT_COLUMNS, first=oldest, filters=of_users)
     history = events_read(parts, today, sequences=plan.sequences)
     sequences, ends = build_sequences(history, today, sequences=plan.sequences)
     today = today.append_column("sequence_ends", ends)
@@ -52,7 +52,7 @@ def derive(plan: DedupPlan, kept: Mapping[str, pa.Table], quarantined: pa.Table)
         plan,
         today=today.select(COUNTED_IMPRESSION_COLUMNS),
         earlier=_impressions_still_to_count(plan),
-        events=readable(plan, "behavior_events", events, columns=COUNTED_EVENT_COLUMNS, first=since),
+        events=pa.concat_tables(readable(plan, "behavior_events", events, columns=COUNTED_EVENT_COLUMNS, first=since)),
     )
     sums = running_sums(plan, counted, num_impressions=len(today))
     tables: dict[str, pa.Table] = {

@@ -21,7 +21,7 @@ Entries = list[tuple[str, Any]]
 def look_up_items(plan: DedupPlan, impressions: pa.Table, fresh_items: pa.Table) -> pa.Table:
     """Return `impressions` with title_key and title, and with cat and num filled up from the item; its own values win."""
     shown = pc.field("item_id").isin(pc.unique(impressions["item_id"]))
-    items = readable(plan, "items", fresh_items, columns=_COLUMNS, first=None, filters=shown)
+    items = pa.concat_tables(readable(plan, "items", fresh_items, columns=_COLUMNS, first=None, filters=shown))
     versions: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for item, *of_row in zip(
         items["item_id"].to_pylist(),

@@ -22,21 +22,8 @@ def readable(
     columns: Sequence[str],
     first: date | None,
     filters: pc.Expression | None = None,
-) -> pa.Table:
-    """Return the columns of the rows of dt in [first, D] that satisfy `filters`, without refused days."""
-    return pa.concat_tables(readable_parts(plan, name, fresh, columns=columns, first=first, filters=filters))
-
-
-def readable_parts(
-    plan: DedupPlan,
-    name: str,
-    fresh: pa.Table,
-    *,
-    columns: Sequence[str],
-    first: date | None,
-    filters: pc.Expression | None = None,
 ) -> Iterator[pa.Table]:
-    """Yield what `readable` returns, the fresh rows first."""
+    """Yield the columns of the rows of dt in [first, D] that satisfy `filters`, without refused days: the fresh rows first."""
     dt = pc.field("dt")
     may_be_read = dt <= pa.scalar(plan.day)
     if first is not None:
