@@ -123,8 +123,8 @@ class SparkConfig:
     shuffle_partitions: int = setting(2, "partitions of a shuffle; raise it with the size of the log")
     driver_rows: int = setting(
         1_000_000,
-        "rows of a day, about 4 kB each, that the driver derives tables of after Spark has settled them; of more Spark does everything, "
-        "three to five times as slowly",
+        "rows of a day, about 4 kB each where histories are short, that the driver derives tables of after Spark has "
+        "settled them; of more Spark does everything, three to five times as slowly",
     )
     jvm_options: str = setting(
         "", "options of Spark's JVM; empty: quick to start, or for a backfill of several days quick to run"
