@@ -116,7 +116,7 @@ class RegistryConfig:
 
 @dataclass(frozen=True)
 class SparkConfig:
-    """How Spark runs. Nothing here changes a result, but for `driver_rows` the last bits of running sums."""
+    """How Spark runs. Nothing here changes a result."""
 
     master: str = setting("local[2]", "Spark master")
     driver_memory: str = setting("2g", "memory of the driver's JVM")

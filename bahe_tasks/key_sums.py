@@ -9,7 +9,7 @@ other keys. So their bits depend neither on which keys are computed together nor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -56,21 +56,31 @@ def statistics_of(scope: str, facts: Mapping[str, np.ndarray], base_rate: float)
     """Return what each of F facts adds to a key of a scope, (F, statistics) float64.
 
     `facts`, (F,) each: label (NaN: not a label), is_event, score (of an event's value, NaN: none), and what was expected of
-    its user and item at the start of the day: user_rate, item_rate, user_value, item_value.
+    its user and item at the start of the day: user_rate, item_rate, user_value, item_value; only what the scope's
+    statistics are made of need be there.
     """
     label, score = facts["label"], facts["score"]
-    both = np.clip(facts["user_rate"] + facts["item_rate"] - base_rate, MIN_RATE, 1 - MIN_RATE)
-    of_user = scope == "user"
-    columns = {
-        "label_n": ~np.isnan(label),
-        "label_s": label,
-        "label_e": label - (facts["item_rate"] if of_user else both),
-        "event_n": facts["is_event"],
-        "value_n": ~np.isnan(score),
-        "value_s": score,
-        "value_e": score - facts["item_value"] - (0.0 if of_user else facts["user_value"]),
+
+    def residual_of_label() -> np.ndarray:
+        if scope == "user":
+            return label - facts["item_rate"]
+        both = np.clip(facts["user_rate"] + facts["item_rate"] - base_rate, MIN_RATE, 1 - MIN_RATE)
+        return np.asarray(label - both)
+
+    def residual_of_value() -> np.ndarray:
+        of_item = score - facts["item_value"]
+        return of_item if scope == "user" else of_item - facts["user_value"]
+
+    columns: dict[str, Callable[[], np.ndarray]] = {
+        "label_n": lambda: ~np.isnan(label),
+        "label_s": lambda: label,
+        "label_e": residual_of_label,
+        "event_n": lambda: facts["is_event"],
+        "value_n": lambda: ~np.isnan(score),
+        "value_s": lambda: score,
+        "value_e": residual_of_value,
     }
-    return np.stack([np.nan_to_num(np.asarray(columns[name], float)) for name in STATISTICS[scope]], 1)
+    return np.stack([np.nan_to_num(np.asarray(columns[name](), float)) for name in STATISTICS[scope]], 1)
 
 
 def key_sums(

@@ -60,7 +60,7 @@ MIN_VALUE_VARIANCE = 1e-9
 MAX_TITLE_TOKENS = 32
 
 _TOKEN = re.compile(r"[^\W_]+")
-_KEY_DIGITS = 15
+_BITS_DROPPED = 4
 
 
 def state_width(scope: str) -> int:
@@ -77,7 +77,8 @@ def title_tokens(text: str) -> list[str]:
 
 def state_key(*parts: str) -> int:
     """Return the key of a user, item, token or pair: the first 60 bits of sha256 over its NUL-joined ids."""
-    return int(hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS], 16)
+    digest = hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") >> _BITS_DROPPED
 
 
 def _names() -> tuple[str, ...]:

@@ -3,9 +3,9 @@
     python -m benchmarks.hard_input [--files 10000] [--impressions 100000] [--driver-memory 2g] [--json] [--small]
 
 `files`: the whole job (`spark_jobs.dedup_behaviors`) over a day of events in so many files of one row each, in each format,
-and over the same rows in one file. `sequences`: the histories of so many impressions, four a user, with 50 behaviors in
-each of 6 features, built and lined up with their impressions (`spark_jobs.build_sequences`) and held for what comes
-after, as the job holds them. The session is started beforehand and warmed up by the one file.
+and over the same rows in one file. `sequences`: the whole job over a day of so many impressions, four a user, with 50
+behaviors of the day before in each of 6 features, in buckets as a day of many rows. The session is started beforehand and
+warmed up by the one file.
 
 Rows: case, rows, files, seconds, peak_mb (Spark's JVM and its Python workers, sampled). Figures: `seconds_FORMAT` and
 `seconds_a_thousand_files` (of the slowest format); `seconds_sequences`, `peak_mb_sequences`, and
@@ -17,29 +17,34 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
-from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
-from bahe_tasks.config import SequencesConfig, SparkConfig
+from bahe_tasks.behavior_key import behavior_key
+from bahe_tasks.config import SparkConfig
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import append_rows, read_batches, replace_partitions
 from benchmarks.dedup_cost import plan_of
 from benchmarks.kit.document import Document
 from benchmarks.kit.landed_day import DAY
 from benchmarks.kit.peak_memory import PeakMemory
-from spark_jobs.build_sequences import build_sequences, sequence_ends
 from spark_jobs.dedup_behaviors import dedup_behaviors
 from spark_jobs.session import spark_session, stop_spark_session
 
 FORMATS = ("jsonl", "csv", "parquet")
 FEATURES, BEHAVIORS, IMPRESSIONS_A_USER = 6, 50, 4
+_TEXTS = 100_003
 ONE_FILE = "one jsonl"
 
 
@@ -87,47 +92,72 @@ def measure_files(spark: SparkSession, scratch: Path, *, num_files: int) -> list
     return measured
 
 
-def measure_sequences(spark: SparkSession, *, num_impressions: int) -> dict[str, Any]:
-    """Return a row for the histories of so many impressions. Raises `RuntimeError` where behaviors are lost."""
+def measure_sequences(spark: SparkSession, scratch: Path, *, num_impressions: int) -> dict[str, Any]:
+    """Return a row for a day of so many impressions, all of long histories. Raises `RuntimeError` where behaviors are lost."""
     num_users = max(num_impressions // IMPRESSIONS_A_USER, 1)
+    landing, tables_dir = scratch / "sequences" / "landing", scratch / "sequences" / "tables"
+    land_impressions(landing, num_users)
+    write_histories(tables_dir, num_users)
+    # As on the day after a day with a state: histories are read, and nothing but the day is counted.
+    plan = replace(plan_of(landing, tables_dir), state_days=(DAY - timedelta(days=1),))
     with PeakMemory(of_children=True) as memory:
         began = perf_counter()
-        impressions = _impressions(spark, num_users)
-        events = _events(spark, num_users)
-        sequences = build_sequences(events, impressions, sequences=SequencesConfig())
-        sequences = sequences.localCheckpoint(storageLevel=StorageLevel.MEMORY_AND_DISK)
-        ends = sequence_ends(impressions, sequences, settings=SequencesConfig())
-        read = ends.select(F.aggregate(F.map_values("sequence_ends"), F.lit(0), lambda total, end: total + end))
-        behaviors = read.toDF("behaviors").agg(F.sum("behaviors")).collect()[0][0]
+        dedup_behaviors(spark, plan)
         seconds = perf_counter() - began
-    rows = num_users * IMPRESSIONS_A_USER
+    rows, behaviors = num_users * IMPRESSIONS_A_USER, 0
+    for batch in read_batches(tables_dir, "impressions", columns=["sequence_ends"]):
+        behaviors += pc.sum(batch["sequence_ends"].items).as_py() or 0
     if behaviors != rows * FEATURES * BEHAVIORS:
         raise RuntimeError(f"{rows} impressions read {behaviors} behaviors, not {FEATURES * BEHAVIORS} each")
     return _row("sequences", rows, 0, seconds, memory)
 
 
-def _impressions(spark: SparkSession, num_users: int) -> DataFrame:
-    rows = spark.range(num_users * IMPRESSIONS_A_USER)
-    shown_at = F.lit(str(DAY)).cast("timestamp") + F.expr("make_interval(0, 0, 0, 0, 12)")
-    return rows.select(
-        F.col("id").cast("string").alias("impression_id"),
-        F.concat(F.lit("u"), F.col("id") % num_users).alias("user_id"),
-        shown_at.alias("shown_at"),
+def land_impressions(landing: Path, num_users: int) -> None:
+    """Write a day of IMPRESSIONS_A_USER impressions of each user."""
+    number = np.arange(num_users * IMPRESSIONS_A_USER)
+    folder = landing / "impressions" / f"dt={DAY}"
+    folder.mkdir(parents=True)
+    rows = pa.table(
+        {
+            "impression_id": pa.array(number).cast(pa.string()),
+            "user_id": _texts("u", number % num_users),
+            "item_id": _texts("i", number % 1000),
+            "shown_at": pa.repeat(f"{DAY}T12:00:00Z", len(number)),
+            "label": pa.array(number % 2),
+        }
     )
+    pq.write_table(rows, folder / "part-0.parquet")
 
 
-def _events(spark: SparkSession, num_users: int) -> DataFrame:
-    rows = spark.range(num_users * FEATURES * BEHAVIORS)
-    number = F.floor(F.col("id") / num_users)
-    seconds_before = F.lit(str(DAY)).cast("timestamp").cast("bigint") - number * 60
-    return rows.select(
-        F.concat(F.lit("u"), F.col("id") % num_users).alias("user_id"),
-        F.concat(F.lit("f"), number % FEATURES).alias("feature"),
-        F.timestamp_seconds(seconds_before).alias("occurred_at"),
-        F.sha2((F.col("id") % 100_003).cast("string"), 256).alias("behavior_key"),
-        F.lit(1.0).alias("value"),
-        F.lit(None).cast("string").alias("item_id"),
-    )
+def write_histories(tables_dir: Path, num_users: int) -> None:
+    """Write BEHAVIORS events of each user and feature, as the day before left them."""
+    before = DAY - timedelta(days=1)
+    first_us = int(datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp()) * 1_000_000
+    keys = pa.array([behavior_key(f"text {n}") for n in range(_TEXTS)])
+    texts = pa.array([f"text {n}" for n in range(_TEXTS)])
+    schema = arrow_schema("behavior_events")
+
+    def rows() -> Iterator[pa.Table]:
+        for number in range(FEATURES * BEHAVIORS):
+            text = pa.array((np.arange(num_users) * 7 + number) % _TEXTS)
+            columns = {
+                "dt": pa.repeat(pa.scalar(before), num_users),
+                "user_id": _texts("u", np.arange(num_users)),
+                "feature": pa.repeat(f"f{number % FEATURES}", num_users),
+                "occurred_at": pa.repeat(first_us + number * 60_000_000, num_users).cast(pa.timestamp("us", "UTC")),
+                "behavior_key": keys.take(text),
+                "item_id": pa.nulls(num_users, pa.string()),
+                "value": pa.repeat(1.0, num_users),
+                "text": texts.take(text),
+            }
+            yield pa.table([columns[name] for name in schema.names], schema=schema)
+
+    replace_partitions(tables_dir, "behavior_events", rows, predicate=f"dt = '{before}'", partitions={})
+    append_rows(tables_dir, "atomic_behaviors", pa.table({"behavior_key": keys, "text": texts}), partitions={})
+
+
+def _texts(letter: str, numbers: np.ndarray) -> pa.Array:
+    return pc.binary_join_element_wise(letter, pa.array(numbers).cast(pa.string()), "")
 
 
 def _row(case: str, rows: int, files: int, seconds: float, memory: PeakMemory) -> dict[str, Any]:
@@ -140,7 +170,7 @@ def run(scratch: Path, *, num_files: int, num_impressions: int, driver_memory: s
     document = Document("hard_input")
     document.rows = measure_files(spark, scratch, num_files=num_files)
     slowest = max(row["seconds"] for row in document.rows)
-    document.rows.append(measure_sequences(spark, num_impressions=num_impressions))
+    document.rows.append(measure_sequences(spark, scratch, num_impressions=num_impressions))
     of = {row["case"]: row for row in document.rows}
     sequences = of["sequences"]
     document.figures = {

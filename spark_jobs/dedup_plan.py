@@ -32,7 +32,7 @@ class DedupPlan:
     state_days: tuple[date, ...]
     """Partitions of running_sums that hold the state before the day, newest first (`bahe_tasks.state_cover`)."""
     is_small: bool
-    """What landed fits the driver: Spark settles it, and the driver does the rest (`spark_jobs.few_rows`)."""
+    """What landed fits the driver: Spark settles it, and the driver does the rest."""
     input_fingerprint: str
     """Fingerprint of the stage; recorded with the day's partition of impressions."""
 

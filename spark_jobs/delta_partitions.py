@@ -4,8 +4,8 @@ Every commit carries one JSON document, {"partitions": {key: {"input_fingerprint
 names a partition tells its state. Tables are plain (reader 1, writer 2), so that delta-rs reads and writes them too.
 
 Unusual: delta-rs reads the log, and Spark the data files it names. Spark's own reading of a small log takes three jobs
-a table, about a second. For the same reason rows that are in the driver, an Arrow table, are written by delta-rs; those
-of a frame are written by Spark. A table comes to be with its first write, which carries its properties.
+a table, about a second. For the same reason rows that are Arrow tables, in the driver or read part by part, are written by
+delta-rs; those of a frame are written by Spark. A table comes to be with its first write, which carries its properties.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores import delta_tables
 from bahe_tasks.stores.delta_tables import COMMIT_METADATA_KEY, TABLE_PROPERTIES, data_files, table_uri
 
-Rows: TypeAlias = DataFrame | pa.Table
+Rows: TypeAlias = DataFrame | delta_tables.Rows
 """Rows to write, wherever they are."""
 
 
@@ -50,19 +50,19 @@ def overwrite_partitions(
     partitions: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Replace the rows of the table that satisfy `where`, a predicate over partition columns, in one commit."""
-    if isinstance(rows, pa.Table):
-        delta_tables.replace_partitions(tables_dir, name, rows, predicate=where, partitions=partitions)
-    else:
+    if isinstance(rows, DataFrame):
         _write(rows, tables_dir, name, partitions, mode="overwrite", replaceWhere=where)
+    else:
+        delta_tables.replace_partitions(tables_dir, name, rows, predicate=where, partitions=partitions)
 
 
 def append_rows(rows: Rows, *, tables_dir: str | Path, name: str, partitions: Mapping[str, Mapping[str, Any]]) -> None:
     """Add rows that are known not to be in the table, in one commit; no commit where there are none."""
-    if isinstance(rows, pa.Table):
-        if rows.num_rows:
-            delta_tables.append_rows(tables_dir, name, rows, partitions=partitions)
-    elif not rows.isEmpty():
-        _write(rows, tables_dir, name, partitions, mode="append")
+    if isinstance(rows, DataFrame):
+        if not rows.isEmpty():
+            _write(rows, tables_dir, name, partitions, mode="append")
+    elif not isinstance(rows, pa.Table) or rows.num_rows:
+        delta_tables.append_rows(tables_dir, name, rows, partitions=partitions)
 
 
 def in_days(days: Collection[date]) -> str:

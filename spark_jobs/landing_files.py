@@ -6,7 +6,7 @@ the JVM's reading of their footers, takes longer than their rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -54,6 +54,12 @@ def write_to(file: str) -> pa.NativeFile:
     """Open a new file anywhere for writing."""
     system, path = _system_of(file)
     return system.open_output_stream(path)
+
+
+def bytes_of(files: Sequence[str]) -> list[int]:
+    """Return the size of each file."""
+    systems = [_system_of(file) for file in files]
+    return [system.get_file_info(path).size for system, path in systems]
 
 
 def make_folder(folder: str) -> None:

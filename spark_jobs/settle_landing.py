@@ -33,10 +33,15 @@ def settled_landing(
     if plan.is_small:
         yield settle_few(spark, pieces, sources, late_days=late_days)
         return
-    folder = f"{plan.tables_dir}/_settled-{plan.day}"
+    folder = settled_folder(plan)
     remove_folder(folder)  # of a run that was killed
     make_folder(folder)
     try:
         yield settle_many(spark, pieces, sources, late_days=late_days, folder=folder)
     finally:
         remove_folder(folder)
+
+
+def settled_folder(plan: DedupPlan) -> str:
+    """Return the folder of a day of many rows for files that are gone after its run."""
+    return f"{plan.tables_dir}/_settled-{plan.day}"

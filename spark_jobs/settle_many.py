@@ -25,6 +25,7 @@ from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
 from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
 from spark_jobs.landing_files import write_to
+from spark_jobs.row_buckets import in_buckets
 from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
 
 _BYTES_A_TASK = 16 << 20
@@ -61,7 +62,8 @@ def settle_many(
         if (named := LANDED[source].text_and_key) is not None:
             text, key = named
             kept = kept.withColumn(key, behavior_key(F.col(text)))
-        return SettledRows(kept, _read(spark, _REFUSED, contents.get("refused", [])), *counted(contents))
+        files = tuple(sorted(file.decode() for file in contents.get("kept", [])))
+        return SettledRows(kept, _read(spark, _REFUSED, contents.get("refused", [])), *counted(contents), files)
 
     return {source: of(source) for source in sources}
 
@@ -109,11 +111,7 @@ def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int
     if not len(rows):
         return
     bucket_of = text_hashes(rows[LANDED[source].equal_share].combine_chunks()) % np.uint64(buckets)
-    order = np.argsort(bucket_of, kind="stable")
-    ordered = rows.take(pa.array(order))
-    bounds = np.searchsorted(bucket_of[order], np.arange(buckets + 1))
-    for bucket in np.flatnonzero(np.diff(bounds)).tolist():
-        yield bucket, ordered.slice(bounds[bucket], bounds[bucket + 1] - bounds[bucket])
+    yield from in_buckets(rows, bucket_of, buckets)
 
 
 def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:

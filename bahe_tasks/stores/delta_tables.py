@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +40,10 @@ _ROWS_AT_ONCE = 8192
 _STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # else a whole row group is held
 _COMMIT_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.2
+
+
+Rows: TypeAlias = pa.Table | Callable[[], Iterable[pa.Table]]
+"""Rows to write: a table, or what yields them part by part, again whenever it is called."""
 
 
 class RowsRefusedError(ValueError):
@@ -144,6 +148,18 @@ def data_files(tables_dir: Path | str, name: str, *, partitions: str | None = No
     return sorted(f"{table_uri(tables_dir, name)}/{file}" for file in dataset.files) if dataset is not None else []
 
 
+def data_fragments(
+    tables_dir: Path | str, name: str, *, partitions: str | None = None
+) -> list[tuple[ds.Fragment, int]]:
+    """Return the data files of some partitions, each with its bytes; they can be pickled, and know their partition."""
+    dataset = _dataset(tables_dir, name, partitions=partitions)
+    if dataset is None:
+        return []
+    fragments = sorted(dataset.get_fragments(), key=lambda fragment: fragment.path)
+    sizes = dataset.filesystem.get_file_info([fragment.path for fragment in fragments])
+    return [(fragment, of.size) for fragment, of in zip(fragments, sizes, strict=True)]
+
+
 def count_stored(tables_dir: Path | str, name: str, *, partitions: str | None = None) -> int:
     """Return the number of rows of some partitions; 0 for a table that does not exist."""
     dataset = _dataset(tables_dir, name, partitions=partitions)
@@ -153,7 +169,7 @@ def count_stored(tables_dir: Path | str, name: str, *, partitions: str | None = 
 def replace_partitions(
     tables_dir: Path | str,
     name: str,
-    rows: pa.Table,
+    rows: Rows,
     *,
     predicate: str,
     partitions: Mapping[str, Mapping[str, Any]],
@@ -168,9 +184,7 @@ def replace_partitions(
     return _commit(tables_dir, name, rows, partitions, replaced=predicate)
 
 
-def append_rows(
-    tables_dir: Path | str, name: str, rows: pa.Table, *, partitions: Mapping[str, Mapping[str, Any]]
-) -> int:
+def append_rows(tables_dir: Path | str, name: str, rows: Rows, *, partitions: Mapping[str, Mapping[str, Any]]) -> int:
     """Add rows that are known not to be in the table, in one commit, and return the table version it made."""
     return _commit(tables_dir, name, rows, partitions, replaced=None)
 
@@ -178,19 +192,14 @@ def append_rows(
 def _commit(
     tables_dir: Path | str,
     name: str,
-    rows: pa.Table,
+    rows: Rows,
     partitions: Mapping[str, Mapping[str, Any]],
     *,
     replaced: str | None,
 ) -> int:
     """Write rows in place of those that satisfy `replaced`, of none without."""
-    uri, schema = table_uri(tables_dir, name), arrow_schema(name)
-    try:
-        fitted = rows.select(schema.names).cast(schema)
-    except (KeyError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise RowsRefusedError(
-            f"rows for {uri} do not have the columns of {name} in bahe_tasks.schemas: {error}"
-        ) from error
+    uri = table_uri(tables_dir, name)
+    fitted = _fitted(rows, uri, name) if isinstance(rows, pa.Table) else None
     how: dict[str, Any] = {"mode": "append"} if replaced is None else {"mode": "overwrite", "predicate": replaced}
     document = json.dumps({"partitions": {key: dict(entry) for key, entry in partitions.items()}}, sort_keys=True)
     for attempt in range(1, _COMMIT_ATTEMPTS + 1):
@@ -198,7 +207,7 @@ def _commit(
             table = _open_or_create(uri, name)
             write_deltalake(
                 table,
-                fitted,
+                _batches(rows, uri, name) if fitted is None else fitted,
                 schema_mode="merge",  # a table written before a column was added gets it
                 commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
                 **how,
@@ -213,6 +222,22 @@ def _commit(
                 raise RowsRefusedError(f"rows for {uri} lie outside {replaced}: {error}") from error
             raise
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _batches(parts: Callable[[], Iterable[pa.Table]], uri: str, name: str) -> pa.RecordBatchReader:
+    batches = (batch for rows in parts() for batch in _fitted(rows, uri, name).to_batches())
+    return pa.RecordBatchReader.from_batches(arrow_schema(name), batches)
+
+
+def _fitted(rows: pa.Table, uri: str, name: str) -> pa.Table:
+    """Return rows with just the columns of the table."""
+    schema = arrow_schema(name)
+    try:
+        return rows.select(schema.names).cast(schema)
+    except (KeyError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise RowsRefusedError(
+            f"rows for {uri} do not have the columns of {name} in bahe_tasks.schemas: {error}"
+        ) from error
 
 
 def partition_records(tables_dir: Path | str, name: str) -> dict[str, PartitionRecord]:

@@ -10,35 +10,16 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from pyspark.sql import functions as F
 
 from bahe_tasks.config import SequencesConfig
-from spark_jobs.build_sequences import build_sequences, sequence_ends
-from spark_jobs.few_rows.build_sequences import build_sequences as in_the_driver
-from spark_jobs.few_rows.build_sequences import events_read
+from spark_jobs.derived.build_sequences import build_sequences, events_read
 
 LIMITS = SequencesConfig(max_behaviors_per_sequence=3, max_events_per_sequence=5)
 Event = tuple[str, str, int, str, float | None, str | None]  # user, feature, second, behavior_key, value, item
 
 
-def spark_result(spark, events, impressions, limits=LIMITS):
-    frame = spark.createDataFrame(
-        events, "user_id string, feature string, s int, behavior_key string, value double, item_id string"
-    )
-    frame = frame.withColumn("occurred_at", F.timestamp_seconds("s")).drop("s")
-    shown = spark.createDataFrame(impressions, "impression_id int, user_id string, s int").withColumn(
-        "shown_at", F.timestamp_seconds("s")
-    )
-    sequences = build_sequences(frame, shown, sequences=limits).localCheckpoint()
-    seconds = F.transform("occurred_at", lambda t: F.unix_seconds(t)).alias("seconds")
-    built = {(r["user_id"], r["feature"]): (r["behavior_keys"], r["seconds"], r["values"], r["capped"])
-             for r in sequences.select("*", seconds).collect()}  # fmt: skip
-    ends = {r["impression_id"]: r["sequence_ends"] for r in sequence_ends(shown, sequences, settings=limits).collect()}
-    return built, ends
-
-
-def driver_result(_spark, events, impressions, limits=LIMITS, *, rows_held=None):
-    """What a day of few rows computes without Spark, of all events at once or of parts of two, few of them held."""
+def at_once(events, impressions, limits=LIMITS, *, rows_held=None):
+    """Sequences and ends, of all events at once or of parts of two, few of them held."""
     names = ("user_id", "feature", "occurred_at", "behavior_key", "value", "item_id")
     columns = dict(zip(names, zip(*events, strict=True), strict=True))
     kinds = dict.fromkeys(names, pa.string()) | {"value": pa.float64(), "occurred_at": pa.timestamp("us", "UTC")}
@@ -50,7 +31,7 @@ def driver_result(_spark, events, impressions, limits=LIMITS, *, rows_held=None)
     if rows_held is not None:
         parts = [frame.slice(start, 2) for start in range(0, len(frame), 2)]
         frame = events_read(parts[::-1], shown, sequences=limits, rows_held=rows_held)
-    sequences, ends = in_the_driver(frame, shown, sequences=limits)
+    sequences, ends = build_sequences(frame, shown, sequences=limits)
     built = {
         (r["user_id"], r["feature"]): (
             r["behavior_keys"], [int(t.timestamp()) for t in r["occurred_at"]], r["values"], r["capped"]
@@ -61,10 +42,10 @@ def driver_result(_spark, events, impressions, limits=LIMITS, *, rows_held=None)
 
 
 def in_parts(*given):
-    return driver_result(*given, rows_held=3)
+    return at_once(*given, rows_held=3)
 
 
-WAYS = pytest.mark.parametrize("result_of", [spark_result, driver_result, in_parts])
+WAYS = pytest.mark.parametrize("result_of", [at_once, in_parts])
 
 
 def slow_result(events: list[Event], impressions):
@@ -95,11 +76,10 @@ def slow_result(events: list[Event], impressions):
     return built, ends
 
 
-@pytest.mark.spark
 @WAYS
-@settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
-def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(spark, result_of, seed):
+def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(result_of, seed):
     random = Random(seed)
     users = [f"u{n}" for n in range(40)]
     impressions = [(n, random.choice(users[:30]), random.randrange(100, 120)) for n in range(80)]
@@ -117,7 +97,7 @@ def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(
     planted = [
         (user, "f", shown + random.choice([0, 0, 1, 10_000]), "future", 1.0, None) for _, user, shown in impressions
     ]
-    built, ends = result_of(spark, events + planted, impressions)
+    built, ends = result_of(events + planted, impressions)
     assert (built, ends) == slow_result(events + planted, impressions)
     # Stated again without the reference: what a model may read of any impression happened strictly before it.
     planted_at = {(user, s) for user, _, s, *_ in planted}
@@ -130,25 +110,23 @@ def test_random_histories_equal_the_slow_reading_and_hold_nothing_of_the_future(
             )
 
 
-@pytest.mark.spark
 @WAYS
-def test_an_event_at_the_instant_of_the_impression_is_not_history(spark, result_of):
+def test_an_event_at_the_instant_of_the_impression_is_not_history(result_of):
     events = [
         ("u", "f", 9, "before", None, None),
         ("u", "f", 10, "same instant", None, None),
         ("u", "f", 11, "after", None, None),
     ]
-    built, ends = result_of(spark, events, [(1, "u", 10), (2, "u", 11), (3, "nobody", 11)])
+    built, ends = result_of(events, [(1, "u", 10), (2, "u", 11), (3, "nobody", 11)])
     assert built == {("u", "f"): (["before", "same instant"], [9, 10], [None, None], 0)}
     assert ends == {1: {"f": 1}, 2: {"f": 2}, 3: {}}
 
 
-@pytest.mark.spark
 @WAYS
-def test_histories_as_of_the_day_s_start_hold_the_newest_before_it_for_every_impression_of_the_day(spark, result_of):
+def test_histories_as_of_the_day_s_start_hold_the_newest_before_it_for_every_impression_of_the_day(result_of):
     noon, day = 43_200, 86_400
     limits = replace(LIMITS, history_as_of="day_start")
     events = [("u", "f", day + n, f"k{n}", None, None) for n in (-4, -3, -2, -1, 0, noon)]
-    built, ends = result_of(spark, events, [(1, "u", day + 5), (2, "u", day + noon + 5)], limits)
+    built, ends = result_of(events, [(1, "u", day + 5), (2, "u", day + noon + 5)], limits)
     assert built == {("u", "f"): (["k-3", "k-2", "k-1"], [day - 3, day - 2, day - 1], [None] * 3, 0)}
     assert ends == {1: {"f": 3}, 2: {"f": 3}}

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_jobs.count_rows import RowsLostError, count_rows
-from spark_jobs.label_date import with_label_date
 from spark_jobs.landed.pieces import pieces_of
 from spark_jobs.landed.sources import judge_piece
 from spark_jobs.settle_landing import settled_landing
@@ -179,18 +178,6 @@ def test_parquet_times_numbers_and_ids_of_any_type(landing):
     assert len(rows) == 6
     assert {(r["reason"], r["shown_at"]) for r in rows} == {(None, noon)}
     assert {(r["item_id"], r["label"], dict(r["num"]).get("hour")) for r in rows} == {("10", 1, 12.0), ("11", 0, None)}
-
-
-@pytest.mark.spark
-def test_label_date_is_the_first_day_that_may_use_the_label(spark):
-    rows = spark.sql(
-        "SELECT n, date'2024-03-10' AS dt, timestamp'2024-03-09 23:59:59' AS shown_at, CAST(known AS timestamp) AS label_known_at "
-        "FROM VALUES (1, NULL), (2, '2024-03-01'), (3, '2024-03-12 00:00:00') AS t(n, known)"
-    )
-    dates = {r["n"]: str(r["label_date"]) for r in with_label_date(rows, label_delay_s=0).collect()}
-    assert dates == {1: "2024-03-10", 2: "2024-03-10", 3: "2024-03-12"}
-    delayed = with_label_date(rows.where("n = 1"), label_delay_s=2 * 86400).collect()[0]
-    assert (str(delayed["label_date"]), delayed["is_late"]) == ("2024-03-11", True)
 
 
 @pytest.mark.spark

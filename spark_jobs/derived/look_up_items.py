@@ -1,4 +1,8 @@
-"""What was known of an impression's item when it was shown: `spark_jobs.look_up_items` without Spark."""
+"""What was known of an impression's item when it was shown.
+
+The newest item row updated at or before `shown_at` counts. An item first described later still has its title and
+categories (they name the thing), but never its numbers, which could tell the future.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.stores.arrow_types import arrow_type
+from bahe_tasks.stores.arrow_types import arrow_schema, arrow_type
 from spark_jobs.arrow_columns import day_numbers, micros
-from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.few_rows.readable import readable
 
-_COLUMNS = ("dt", "item_id", "updated_at", "title_key", "title", "cat", "num")
+VERSION_COLUMNS = ("dt", "item_id", "updated_at", "title_key", "title", "cat", "num")
+VERSIONS = pa.schema([arrow_schema("items").field(name) for name in VERSION_COLUMNS])
 Entries = list[tuple[str, Any]]
 
 
-def look_up_items(plan: DedupPlan, impressions: pa.Table, fresh_items: pa.Table) -> pa.Table:
-    """Return `impressions` with title_key and title, and with cat and num filled up from the item; its own values win."""
-    shown = pc.field("item_id").isin(pc.unique(impressions["item_id"]))
-    items = pa.concat_tables(readable(plan, "items", fresh_items, columns=_COLUMNS, first=None, filters=shown))
+def look_up_items(impressions: pa.Table, items: pa.Table) -> pa.Table:
+    """Return `impressions` with title_key and title, and with cat and num filled up from the item; its own values win.
+
+    `items`: VERSIONS that may be read, of other items too. title_key and title are null for an unknown item. Of rows
+    updated at the same time the one of the greater dt counts.
+    """
+    items = items.filter(pc.field("item_id").isin(pc.unique(impressions["item_id"])))
     versions: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for item, *of_row in zip(
         items["item_id"].to_pylist(),

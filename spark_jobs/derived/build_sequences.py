@@ -1,4 +1,9 @@
-"""Point-in-time histories: `spark_jobs.build_sequences` without Spark."""
+"""Point-in-time histories: the sequences of a day's users, and where in them each impression stands (PAPER.md, step 3).
+
+One sequence serves all of a user's impressions of the day. It holds the newest S events before the first of them and
+everything from there up to the last; each impression stores the exclusive end of what had happened when it was shown,
+or, with `history_as_of: day_start`, at the start of its day.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +46,8 @@ def build_sequences(
 ) -> tuple[pa.Table, pa.MapArray]:
     """Return the sequences, with the number of `capped` behaviors, and the column sequence_ends of the impressions.
 
-    `events`: EVENT_COLUMNS of the rows that may be read, of the impressions' users at least.
+    `events`: EVENT_COLUMNS of the rows that may be read, of the impressions' users at least; one that landed on two days
+    counts once. Ties in time are broken by behavior_key, value, item_id. At most max_events_per_sequence newest are kept.
     """
     users, as_of, names = _readers(impressions, sequences)
     found = _histories(events, users, as_of, names, sequences)

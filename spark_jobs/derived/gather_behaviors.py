@@ -1,4 +1,4 @@
-"""Which atomic behaviors a run meets: `spark_jobs.gather_behaviors` without Spark."""
+"""Which atomic behaviors a day of few rows meets: `spark_jobs.gather_behaviors` without Spark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sums of all keys of one scope, as arrays: what both ways of running a day do with the rows of a key.
+"""The sums of keys of one scope, as arrays.
 
 Rows are (row, key) pairs: one row of the log has one user, perhaps an item, and a token and a pair for each word.
 """
@@ -16,7 +16,7 @@ from bahe_tasks.key_sums import DAY_US, KeyState, Timed, faded, key_sums, token_
 from bahe_tasks.running_sums import IMPRESSION_SUMS, state_width
 from bahe_tasks.stores.arrow_types import arrow_schema
 from spark_jobs.arrow_columns import day_number, day_numbers, lists, micros, nullable, present, repeated
-from spark_jobs.counted_rows import start_us
+from spark_jobs.derived.counted_rows import start_us
 
 STATE = pa.schema([field for field in arrow_schema("running_sums") if field.name != "dt"])
 """Columns of the state, without the partition."""
@@ -62,8 +62,8 @@ def scope_sums(scope: str, rows: KeyedRows, before: pa.Table, *, day: date) -> S
     return ScopeSums(np.concatenate([found.sums, gap_s[:, None], age_s[:, None]], 1), keys, closing)
 
 
-def state_rows(scope: str, sums: ScopeSums, owners: list[int | None], *, day: date) -> pa.Table:
-    """Return the state of a scope's keys at the end of the day; `owners` are theirs."""
+def state_rows(scope: str, sums: ScopeSums, *, day: date, owners: pa.Array | None = None) -> pa.Table:
+    """Return the state of a scope's keys at the end of the day; `owners` are theirs, if they have any."""
 
     def instants(times_us: np.ndarray) -> pa.Array:
         absent = np.isnan(times_us)
@@ -74,7 +74,7 @@ def state_rows(scope: str, sums: ScopeSums, owners: list[int | None], *, day: da
     columns = {
         "scope": repeated(scope, pa.string(), count),
         "key": pa.array(sums.keys, pa.int64()),
-        "owner": pa.array(owners, pa.int64()),
+        "owner": repeated(None, pa.int64(), count) if owners is None else owners,
         "updated": repeated(day, pa.date32(), count),
         "first_at": instants(sums.closing.first_us),
         "last_at": instants(sums.closing.last_us),

@@ -1,0 +1,40 @@
+"""Impressions that share a user: all of their sums together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.running_sums import state_width
+from spark_jobs.derived.scope_sums import impression_part, sums_column
+from spark_jobs.derived.steps import KeyOf, Step, column, together
+from spark_jobs.derived.token_step import ANSWERS
+from spark_jobs.derived.user_step import OF_USERS
+
+
+def impression_step(base_rate: float) -> Step:
+    """Return the step: OF_USERS and ANSWERS ↦ impressions with the column `sums`, null for late ones."""
+    keys: dict[str, KeyOf] = dict.fromkeys(("impressions", "answers"), partial(column, name="user_key"))
+    return Step("impressions", keys, partial(_work, base_rate=base_rate))
+
+
+def _work(parts: Mapping[str, Iterable[pa.Table]], *, base_rate: float) -> Iterator[tuple[str, pa.Table]]:
+    shown = together(parts["impressions"], OF_USERS).sort_by("row")
+    answers = together(parts["answers"], ANSWERS)
+    values = _matrix(answers["answer"], len(answers), state_width("token") + 2)
+    token = impression_part(
+        "token", values, np.asarray(answers["row"], np.int64), num_rows=len(shown), base_rate=base_rate
+    )
+    known, pair = (_matrix(shown[name], len(shown), -1) for name in ("known_sums", "pair_sums"))
+    sums = sums_column(np.concatenate([known, token, pair], 1))
+    of_day = sums.take(pa.array(np.arange(len(shown)), mask=np.asarray(shown["is_late"], bool)))
+    yield "impressions", shown.drop_columns(["known_sums", "pair_sums", "row"]).append_column("sums", of_day)
+
+
+def _matrix(rows: pa.ChunkedArray, count: int, width: int) -> np.ndarray:
+    """Return lists of one length as (R, width); of none, -1 is 0."""
+    return np.asarray(pc.list_flatten(rows), float).reshape(count, width if count else max(width, 0))

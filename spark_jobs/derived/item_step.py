@@ -1,0 +1,102 @@
+"""Rows that share an item: what was known of it when it was shown, and its running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.key_sums import statistics_of
+from bahe_tasks.stores.arrow_types import arrow_schema
+from spark_jobs.arrow_columns import floats, lists, present
+from spark_jobs.dedup_plan import DedupPlan
+from spark_jobs.derived.counted_rows import COUNTED, counted_impressions, state_keys
+from spark_jobs.derived.day_scalars import DayScalars
+from spark_jobs.derived.look_up_items import VERSIONS, look_up_items
+from spark_jobs.derived.scope_sums import KeyedRows, scope_sums, state_rows
+from spark_jobs.derived.state_of_keys import StateRows, expected
+from spark_jobs.derived.steps import KeyOf, Step, column, together
+
+_KEYS = [pa.field("user_key", pa.int64()), pa.field("item_key", pa.int64())]
+_MADE_HERE = ("title_key", "sequence_ends", "sums")
+KEYED_COUNTED = pa.schema([*COUNTED, *_KEYS])
+KEYED_IMPRESSIONS = pa.schema(
+    [*(field for field in arrow_schema("impressions") if field.name not in _MADE_HERE), *_KEYS]
+)
+"""Columns of the table impressions that are there before any step."""
+OF_ITEMS = pa.schema(
+    [
+        *(field for field in KEYED_COUNTED if field.name in ("impression_id", "user_id", "user_key", "text")),
+        *(field for field in KEYED_COUNTED if field.name in ("seen_us", "fact_us", "label")),
+        ("is_event", pa.bool_()),
+        ("score", pa.float64()),
+        ("item_rate", pa.float64()),  # what was expected of the item at the start of the day
+        ("item_value", pa.float64()),
+        ("item_sums", pa.list_(pa.float64())),  # `ScopeSums.answers` of rows that ask
+    ]
+)
+"""Counted rows as the step leaves them."""
+
+
+def item_step(plan: DedupPlan, scalars: DayScalars) -> Step:
+    """Return the step: KEYED_IMPRESSIONS, KEYED_COUNTED, VERSIONS and STORED_STATE ↦ impressions, counted and state."""
+    keys: dict[str, KeyOf] = {
+        "impressions": partial(column, name="item_key"),
+        "counted": partial(column, name="item_key"),
+        "items": _item_of_version,
+        "state": partial(column, name="key"),
+    }
+    return Step("items", keys, partial(_work, plan=plan, scalars=scalars))
+
+
+def _item_of_version(items: pa.Table) -> pa.Array:
+    return state_keys("item", items["item_id"])
+
+
+def _work(
+    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, scalars: DayScalars
+) -> Iterator[tuple[str, pa.Table]]:
+    shown = look_up_items(together(parts["impressions"], KEYED_IMPRESSIONS), together(parts["items"], VERSIONS))
+    rows = together([counted_impressions(shown, plan, asks=True), *parts["counted"]], KEYED_COUNTED)
+    key = np.asarray(pc.fill_null(rows["item_key"], -1), np.int64)
+    has_item = key >= 0
+    state = StateRows(parts["state"], plan, keys=key[has_item])
+    rate, value = expected("item", state.before, key, scalars.base_rate)
+    score = scalars.scores(rows)
+    is_event = present(rows["feature"])
+    facts = {"label": floats(rows["label"]), "is_event": is_event, "score": floats(score)}
+    statistics = statistics_of("item", facts, scalars.base_rate)
+    keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item))
+    sums = scope_sums("item", keyed, state.before, day=plan.day)
+    yield "state", state.after([state_rows("item", sums, day=plan.day)])
+    yield "impressions", shown
+    asks = present(rows["impression_id"])
+    width = sums.answers.shape[1]
+    answers = lists(pa.array(sums.answers.ravel()), np.full(len(sums.answers), width))
+    place = np.cumsum(asks) - 1
+    columns = {
+        **{name: rows[name] for name in OF_ITEMS.names if name in rows.column_names},
+        "is_event": pa.array(is_event),
+        "score": score,
+        "item_rate": pa.array(rate),
+        "item_value": pa.array(value),
+        "item_sums": answers.take(pa.array(place, mask=~asks)),
+    }
+    yield "counted", pa.table([columns[name] for name in OF_ITEMS.names], schema=OF_ITEMS)
+
+
+def keyed_rows(key: np.ndarray, rows: pa.Table, statistics: np.ndarray, at: np.ndarray) -> KeyedRows:
+    """Return (row, key) pairs: E of the R `rows` are `at` (E,). `key` (E,), `statistics` (R, statistics)."""
+    seen, fact = rows["seen_us"], rows["fact_us"]
+    return KeyedRows(
+        key=key,
+        fact_us=np.asarray(pc.fill_null(fact, 0), np.int64)[at],
+        is_fact=present(fact)[at],
+        seen_us=np.asarray(pc.fill_null(seen, 0), np.int64)[at],
+        is_seen=present(seen)[at],
+        is_asked=present(rows["impression_id"])[at],
+        statistics=statistics[at],
+    )

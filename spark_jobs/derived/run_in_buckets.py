@@ -1,0 +1,186 @@
+"""Runs the steps of a day of many rows: Spark brings the rows of a bucket of keys together, and a step runs for each.
+
+Unusual: rows pass Spark's shuffle as Arrow batches in a binary column, and what a step makes goes to files, one a bucket
+and kind. Spark takes longer to turn rows into its own than the steps take to do their work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+from pyspark.sql import SparkSession
+
+from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import data_fragments
+from spark_jobs.derived.steps import KeyOf, Made, Part, Step, mapped
+from spark_jobs.landed.canonical_texts import behavior_keys
+from spark_jobs.landed.contents import as_bytes, as_table, batch_of
+from spark_jobs.landed.sources import LANDED
+from spark_jobs.landing_files import open_file, write_to
+from spark_jobs.row_buckets import in_buckets
+
+_BYTES_A_TASK = 16 << 20
+_BYTES_TO_OPEN = 1 << 16
+"""A part weighs so much more than its bytes."""
+_ROWS_AT_ONCE = 1 << 17
+_MOVED = "bucket int, number bigint, kind string, content binary"
+_MADE = "kind string, file string, num_bytes bigint"
+_PARTS_A_SHARE = 1 << 32
+"""More than there can be."""
+
+
+class InBuckets:
+    """A `Runner` of settled rows that are in parquet files (source → files), whose results go to files in a folder."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        *,
+        tables_dir: str | Path,
+        settled: Mapping[str, Sequence[Part]],
+        folder: str,
+        buckets: int,
+    ) -> None:
+        self._spark, self._tables_dir, self._settled = spark, tables_dir, settled
+        self._folder, self._buckets = folder, buckets
+
+    def run(self, step: Step, inputs: Mapping[str, Sequence[Part]]) -> Made:
+        shares = _shares([(kind, part) for kind in step.keys for part in inputs[kind]])
+        move = partial(_move, shares=shares, keys=dict(step.keys), buckets=self._buckets)
+        moved = self._spark.range(0, len(shares), 1, max(len(shares), 1)).mapInArrow(move, _MOVED)
+        folder = self._folder
+
+        def work(bucket: pa.Table) -> pa.Table:
+            return _work(bucket, step=step, folder=folder)
+
+        made: Made = {}
+        apart = moved.repartition(self._buckets, "bucket")  # else Spark joins small buckets to one task
+        rows = apart.groupBy("bucket").applyInArrow(work, _MADE).toArrow().to_pylist()
+        for row in sorted(rows, key=lambda row: row["file"]):
+            made.setdefault(row["kind"], []).append(part_of_file(row["file"], row["num_bytes"]))
+        return made
+
+    def settled(self, source: str, columns: Sequence[str] | None = None) -> list[Part]:
+        named = LANDED[source].text_and_key
+        if named is None or (columns is not None and named[1] not in columns):
+            return [_with_columns(part, columns) for part in self._settled[source]]
+        text, key = named
+        wanted = None if columns is None else list(dict.fromkeys([*(c for c in columns if c != key), text]))
+        keyed = partial(_with_key, text=text, key=key)
+        return mapped([_with_columns(part, wanted) for part in self._settled[source]], keyed)
+
+    def stored(
+        self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None
+    ) -> list[Part]:
+        schema = arrow_schema(name)
+        return [
+            Part(partial(_of_fragment, fragment, schema, tuple(columns), filters), num_bytes)
+            for fragment, num_bytes in data_fragments(self._tables_dir, name, partitions=partitions)
+        ]
+
+    def held(self, parts: Sequence[Part]) -> list[Part]:
+        return list(parts)
+
+
+def part_of_file(file: str, num_bytes: int) -> Part:
+    """Return the rows of a parquet file, all of its columns."""
+    return Part(partial(_of_file, file, None), num_bytes, file)
+
+
+def _with_columns(part: Part, columns: Sequence[str] | None) -> Part:
+    return part if columns is None else Part(partial(_of_file, part.file, tuple(columns)), part.num_bytes)
+
+
+def _of_file(file: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    with open_file(file) as source:
+        for batch in pq.ParquetFile(source).iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+def _of_fragment(
+    fragment: ds.Fragment, schema: pa.Schema, columns: Sequence[str], filters: pc.Expression | None
+) -> Iterator[pa.Table]:
+    batches = fragment.to_batches(
+        schema=schema, columns=list(columns), filter=filters, batch_size=_ROWS_AT_ONCE, batch_readahead=1
+    )
+    for batch in batches:
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])
+
+
+def _with_key(rows: pa.Table, *, text: str, key: str) -> pa.Table:
+    return rows.append_column(key, behavior_keys(rows[text].combine_chunks()))
+
+
+def _shares(parts: Sequence[tuple[str, Part]]) -> list[list[tuple[str, Part]]]:
+    """Share parts out among tasks of about _BYTES_A_TASK."""
+    shares: list[list[tuple[str, Part]]] = []
+    held = _BYTES_A_TASK
+    for kind, part in parts:
+        if held >= _BYTES_A_TASK:
+            shares.append([])
+            held = 0
+        shares[-1].append((kind, part))
+        held += part.num_bytes + _BYTES_TO_OPEN
+    return shares
+
+
+def _move(
+    batches: Iterable[pa.RecordBatch],
+    *,
+    shares: Sequence[Sequence[tuple[str, Part]]],
+    keys: Mapping[str, KeyOf],
+    buckets: int,
+) -> Iterator[pa.RecordBatch]:
+    """Read the shares whose numbers are given; yield their rows as rows of _MOVED."""
+    for share in (number for batch in batches for number in batch["id"].to_pylist()):
+        number = share * _PARTS_A_SHARE
+        for kind, part in shares[share]:
+            for rows in part.read():
+                if len(rows):
+                    moved = in_buckets(rows, _bucket_of(keys[kind](rows), buckets), buckets)
+                    yield batch_of(_MOVED, [(bucket, number, kind, as_bytes(some)) for bucket, some in moved])
+                    number += 1
+
+
+def _bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
+    """Return the bucket of each key; those that are null are dealt out."""
+    known = np.asarray(pc.fill_null(keys, -1), np.int64)
+    return np.where(known < 0, np.arange(len(known)), known) % buckets
+
+
+def _work(bucket: pa.Table, *, step: Step, folder: str) -> pa.Table:
+    """Run a step over a bucket, given as rows of _MOVED; write what it makes and return rows of _MADE."""
+    number = bucket["bucket"][0].as_py()
+    parts: dict[str, list[tuple[int, pa.Buffer]]] = {kind: [] for kind in step.keys}
+    for kind, order, content in zip(
+        bucket["kind"].to_pylist(), bucket["number"].to_pylist(), bucket["content"], strict=True
+    ):
+        parts[kind].append((order, content.as_buffer()))
+    read = {kind: _tables(sorted(of_kind, key=lambda part: part[0])) for kind, of_kind in parts.items()}
+    attempt = TaskContext.get().taskAttemptId()  # type: ignore[union-attr]  # it runs in a task
+    made: list[tuple[Any, ...]] = []
+    for kind, rows in step.work(read):
+        if len(rows):
+            file = f"{folder}/{step.name}-{number:06}-{kind}-{len(made)}-{attempt}.parquet"
+            with write_to(file) as sink:
+                pq.write_table(rows, sink, row_group_size=_ROWS_AT_ONCE, compression="lz4")
+                num_bytes = sink.tell()
+            made.append((kind, file, num_bytes))
+    if not made:
+        return pa.Table.from_batches([batch_of(_MADE, [("", "", 0)]).slice(0, 0)])
+    return pa.Table.from_batches([batch_of(_MADE, made)])
+
+
+def _tables(contents: Sequence[tuple[int, pa.Buffer]]) -> Iterator[pa.Table]:
+    for _, content in contents:
+        yield as_table(content)

@@ -1,0 +1,65 @@
+"""The state of running sums before a day, as the rows of a bucket read it and pass it on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.running_sums import HALF_LIVES_DAYS, PRIOR_VALUES, STATISTICS, prior_facts
+from spark_jobs.arrow_columns import day_numbers, runs
+from spark_jobs.dedup_plan import DedupPlan
+from spark_jobs.derived.scope_sums import STATE, sums_before
+from spark_jobs.derived.steps import together
+
+_NO_KEY = -2
+STORED_STATE = STATE.append(pa.field("dt", pa.date32()))
+"""STATE, and the partition that a row lies in."""
+
+
+class StateRows:
+    """Rows of the state, of which those of the keys that a day touches, or that its own partition takes over, are held."""
+
+    def __init__(self, stored: Iterable[pa.Table], plan: DedupPlan, *, keys: np.ndarray | None = None) -> None:
+        """`stored`: STORED_STATE of the plan's state_days; `keys` (K,): those touched, all unless given."""
+        is_touched = pc.scalar(True) if keys is None else pc.field("key").isin(pa.array(np.unique(keys), pa.int64()))
+        is_taken_over = pc.field("dt").isin(pa.array(sorted(plan.days_to_merge), pa.date32()))
+        held = together((rows.filter(is_touched | is_taken_over) for rows in stored), STORED_STATE)
+        self._taken_over = held.filter(is_taken_over).select(STATE.names)
+        self.before = newest(held.filter(is_touched).select(STATE.names))
+        """The newest row of each key that the day touches, by key."""
+
+    def after(self, closing: Iterable[pa.Table]) -> pa.Table:
+        """Return the rows of the day's own partition, given those of the keys it touches."""
+        rows = together(closing, STATE)
+        return newest(pa.concat_tables([rows, self._taken_over])) if len(self._taken_over) else rows
+
+
+def newest(state: pa.Table) -> pa.Table:
+    """Return the newest row of each key, by key."""
+    key, updated = np.asarray(state["key"]), day_numbers(state["updated"])
+    order = np.lexsort((updated, key))
+    is_last = np.append(runs(key[order])[1:], True)[: len(key)]
+    return state.take(pa.array(order[is_last]))
+
+
+def expected(scope: str, before: pa.Table, key: np.ndarray, base_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smoothed rate of clicks and mean of values of users or items at the start of the day, (R,) each.
+
+    `before`: STATE, of distinct keys in order, of other scopes too; `key` (R,), -1 where a row has none.
+    """
+    rate, value = np.full(len(key), base_rate), np.zeros(len(key))
+    of_scope = before.filter(pc.field("scope") == scope)
+    keys, sums = np.asarray(of_scope["key"], np.int64), sums_before(scope, of_scope)
+    place = np.searchsorted(keys, key)
+    is_known = np.append(keys, _NO_KEY)[place] == key
+    of = {
+        name: sums[place[is_known], STATISTICS[scope].index(name) * len(HALF_LIVES_DAYS[scope])]
+        for name in ("label_n", "label_s", "value_n", "value_s")
+    }
+    prior = prior_facts(scope, base_rate)
+    rate[is_known] = (of["label_s"] + prior * base_rate) / (of["label_n"] + prior)
+    value[is_known] = of["value_s"] / (of["value_n"] + PRIOR_VALUES[scope])
+    return rate, value

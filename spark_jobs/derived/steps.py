@@ -1,0 +1,94 @@
+"""What a derivation is made of: parts, which are rows somewhere, and steps, which read them.
+
+A step never looks beyond the rows of a key. So it may run once over all rows, or once for each bucket of keys, with
+equal results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Part(NamedTuple):
+    """Some rows: `read` yields them, and can be pickled."""
+
+    read: Callable[[], Iterable[pa.Table]]
+    num_bytes: int
+    file: str = ""
+    """The parquet file that holds just these rows, where one does."""
+
+
+KeyOf = Callable[[pa.Table], pa.Array | pa.ChunkedArray]
+"""Rows → the key of each, int64; null is a key that no other row has. Can be pickled."""
+
+
+class Step(NamedTuple):
+    """What is done with rows that have a key in common."""
+
+    name: str
+    keys: Mapping[str, KeyOf]
+    """Kind of rows that is read → their keys."""
+    work: Callable[[Mapping[str, Iterable[pa.Table]]], Iterator[tuple[str, pa.Table]]]
+    """kind → rows ↦ (kind, rows) of what is made. Can be pickled."""
+
+
+Made = dict[str, list[Part]]
+"""kind → rows."""
+
+
+class Runner(Protocol):
+    """How steps are run."""
+
+    def run(self, step: Step, inputs: Mapping[str, Sequence[Part]]) -> Made:
+        """Return what the step makes of the rows."""
+
+    def settled(self, source: str, columns: Sequence[str] | None = None) -> list[Part]:
+        """Return the day's settled rows of a source, with the key of their text."""
+
+    def stored(
+        self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None
+    ) -> list[Part]:
+        """Return the rows of some partitions of a table that satisfy `filters`."""
+
+    def held(self, parts: Sequence[Part]) -> list[Part]:
+        """Return parts that are quick to read again, if memory allows it."""
+
+
+def part_of(rows: pa.Table) -> Part:
+    """Return rows in memory as a part."""
+    return Part(partial(_once, rows), rows.nbytes)
+
+
+def mapped(parts: Iterable[Part], function: Callable[[pa.Table], pa.Table]) -> list[Part]:
+    """Return parts whose rows are what `function`, which can be pickled, makes of the rows of `parts`."""
+    return [Part(partial(_mapped, part.read, function), part.num_bytes) for part in parts]
+
+
+def rows_in(parts: Iterable[Part]) -> Iterator[pa.Table]:
+    """Yield the rows of parts, in their order."""
+    for part in parts:
+        yield from part.read()
+
+
+def together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return tables that have the columns of the schema as one."""
+    return pa.concat_tables([schema.empty_table(), *(rows.select(schema.names).cast(schema) for rows in tables)])
+
+
+def column(rows: pa.Table, *, name: str) -> pa.ChunkedArray:
+    """Return a column, as a `KeyOf`."""
+    return rows[name]
+
+
+def _once(rows: pa.Table) -> Iterator[pa.Table]:
+    yield rows
+
+
+def _mapped(read: Callable[[], Iterable[pa.Table]], function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
+    for rows in read():
+        yield function(rows)
