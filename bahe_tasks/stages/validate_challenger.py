@@ -94,7 +94,7 @@ def _embedding_frames(day: date, config: Config, mapped: MappedWindow) -> dict[s
     new = read_table(config.tables_dir, "new_behaviors", columns=["behavior_key"], partitions=f"dt = '{day}'")
     digests = digests_of(new["behavior_key"])
     others = digest_set(digests[in_window.rows_of(digests) < 0])
-    stored = [are_stored(keys, config, encoder_version=version) for keys in (in_window, others)]
+    stored = are_stored([in_window, others], config, encoder_version=version)
     written = read_table(
         config.tables_dir,
         "behavior_embeddings",
