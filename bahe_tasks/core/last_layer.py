@@ -28,6 +28,8 @@ from bahe_tasks.core.llm_parts import is_vectors, layers_path
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(B, S, H) and mask (B, S) → (B, S, H)."""
 
+_found: dict[tuple[Any, ...], tuple[str, ...]] = {}  # configuration, modules called, kind of weights → modules narrowed
+
 _MASK = [[1] * 7, [1] * 5 + [0] * 2, [0] * 3 + [1] * 4]
 _POSITION = [5, 4, 3]
 """Of three sequences of seven: neither all the first nor all the last, and none padded."""
@@ -62,6 +64,8 @@ def modules_to_narrow(llm: PreTrainedModel, forward: Forward) -> tuple[str, ...]
     """Return the paths of the modules, of the last layer and behind it, that may see the pooled position alone.
 
     `forward` runs `llm`. A linear map with an adapter beside it is one module. Empty where the LLM has no layer.
+    Modules found in this process for an LLM of the same configuration are tried together first: the weights of a day are
+    not those of the day before, so they are tried, but one by one again only where they do not agree.
     """
     if not llm.config.num_hidden_layers:
         return ()
@@ -76,20 +80,27 @@ def modules_to_narrow(llm: PreTrainedModel, forward: Forward) -> tuple[str, ...]
         with torch.autocast(weight.device.type, enabled=False):
             with _calls_noted(llm, since=last) as called:
                 expected = _output_and_gradient(forward, hidden, mask, position)
-            found: list[str] = []
-            for path in called:
-                agrees = False
+
+            def agrees(paths: Iterable[str]) -> bool:
                 try:
-                    with narrowed([llm.get_submodule(p) for p in (*found, path)], position):
-                        agrees = agree(expected, _output_and_gradient(forward, hidden, mask, position))
-                except torch.OutOfMemoryError:  # says nothing of the module, and would make bits depend on free memory
+                    with narrowed([llm.get_submodule(path) for path in paths], position):
+                        return agree(expected, _output_and_gradient(forward, hidden, mask, position))
+                except torch.OutOfMemoryError:  # says nothing of the modules, and would make bits depend on free memory
                     raise
                 except Exception:  # whatever a module raises that must see all
-                    agrees = False
-                if agrees:
+                    return False
+
+            alike = (llm.config.to_json_string(), tuple(called), weight.dtype, weight.device.type)
+            if alike in _found and agrees(_found[alike]):
+                return _found[alike]
+            found: list[str] = []
+            for path in called:
+                if agrees([*found, path]):
                     found.append(path)
                 elif path.startswith(last):
                     found = []
+            if found:  # nothing is found either where weights are not numbers
+                _found[alike] = tuple(found)
     finally:
         llm.train(was_training)
     return tuple(found)

@@ -6,7 +6,7 @@ search in a mapped file, and a gather of rows reads the pages they lie on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -79,12 +79,14 @@ def map_index(folder: Path, count: int, config: Config) -> EmbeddingIndex:
     return EmbeddingIndex(map_digests(folder, count), map_array(folder / "vectors", "<f2", (count, width)))
 
 
-def are_stored(keys: DigestSet, config: Config, *, encoder_version: str) -> np.ndarray:
-    """Return which of the keys (M,) have an embedding, bool."""
-    stored = np.zeros(len(keys.digests), bool)
-    for batch in _batches(config, ["behavior_key"], encoder_version) if len(stored) else ():
-        rows = keys.rows_of(digests_of(batch["behavior_key"]))
-        stored[rows[rows >= 0]] = True
+def are_stored(sets: Sequence[DigestSet], config: Config, *, encoder_version: str) -> list[np.ndarray]:
+    """Return for each set which of its keys (M,) have an embedding, bool; the table is read once for all."""
+    stored = [np.zeros(len(keys.digests), bool) for keys in sets]
+    for batch in _batches(config, ["behavior_key"], encoder_version) if any(map(len, stored)) else ():
+        digests = digests_of(batch["behavior_key"])
+        for keys, of_keys in zip(sets, stored, strict=True):
+            rows = keys.rows_of(digests)
+            of_keys[rows[rows >= 0]] = True
     return stored
 
 

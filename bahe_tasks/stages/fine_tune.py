@@ -38,8 +38,7 @@ from bahe_tasks.stages.progressive import score_day
 from bahe_tasks.stages.window import read_window
 from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
-from bahe_tasks.stores.model_registry import connect, local_model_folder, versions
-from bahe_tasks.stores.promotion_rules import parent_for
+from bahe_tasks.stores.model_registry import connect, local_model_folder, parent_of
 
 _DECIDING_SECTIONS = ("landing", "sequences", "encoder", "model", "training", "gate")
 
@@ -53,7 +52,7 @@ def fine_tune(
     A finished MLflow run of the same inputs is returned as it is.
     """
     registry, version = connect(config), encoder_version(config.encoder)
-    parent = parent_for(versions(registry), day)
+    parent = parent_of(registry, day)
     stage_fingerprint = training_fingerprint(
         day, config, encoder_version=version, parent_fingerprint=parent.fingerprint if parent else None
     )

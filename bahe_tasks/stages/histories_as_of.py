@@ -17,6 +17,8 @@ from bahe_tasks.stages.days_in_force import readable_partitions
 from bahe_tasks.stages.embedding_index import EmbeddingIndex
 from bahe_tasks.stores.delta_tables import read_table
 
+_IDS = {"behavior_events": ["user_id", "item_id"], "impressions": ["user_id", "item_id"], "items": ["item_id"]}
+
 
 @dataclass(frozen=True)
 class HistoriesAsOf:
@@ -54,17 +56,15 @@ class HistoriesAsOf:
         )
 
 
-def active_ids(column: str, tables: Sequence[str], first: date, last: date, config: Config) -> list[str]:
-    """Return the sorted ids that occur in one of the tables with dt in [first, last]."""
-    found = [
-        pc.unique(
-            read_table(config.tables_dir, name, columns=[column], partitions=readable_partitions(first, last, config))[
-                column
-            ]
-        )
-        for name in tables
-    ]
-    return sorted(set().union(*(ids.drop_null().to_pylist() for ids in found)))
+def active_ids(first: date, last: date, config: Config) -> tuple[list[str], list[str]]:
+    """Return the sorted users and items of events, impressions and rows of items with dt in [first, last]."""
+    partitions = readable_partitions(first, last, config)
+    found: dict[str, set[str]] = {"user_id": set(), "item_id": set()}
+    for name, columns in _IDS.items():
+        rows = read_table(config.tables_dir, name, columns=columns, partitions=partitions)
+        for column in columns:
+            found[column].update(pc.unique(rows[column]).drop_null().to_pylist())
+    return sorted(found["user_id"]), sorted(found["item_id"])
 
 
 def histories_as_of(users: Sequence[str], day: date, config: Config) -> HistoriesAsOf:

@@ -48,9 +48,8 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     model, spec = load_model(local_model_folder(registry, version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))
     cacheable = spec.model.user_is_cacheable
-    active_users = active_ids("user_id", ("behavior_events", "impressions"), first, day, config)
+    active_users, active_items = active_ids(first, day, config)
     users = active_users if cacheable else []
-    active_items = active_ids("item_id", ("behavior_events", "impressions", "items"), first, day, config)
     items = newest_items(active_items, day, config)
     history = histories_as_of(users, day, config)
     encode_missing(day, config, _texts(history.texts, items))

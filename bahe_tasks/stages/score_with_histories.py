@@ -70,7 +70,7 @@ def _index(texts: dict[str, str], model: BaheCtrModel, day: date, config: Config
     """Return the embeddings of the texts by key: the stored ones, and the missing ones encoded now and not kept."""
     version = model.spec.encoder_version
     keys = digest_set(digests_of(pa.array(texts, pa.string())))
-    known = are_stored(keys, config, encoder_version=version)
+    (known,) = are_stored([keys], config, encoder_version=version)
     stored = read_embeddings(day, config, [keys.digests[known]], encoder_version=version)
     if known.all():
         return stored

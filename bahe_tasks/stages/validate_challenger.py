@@ -31,8 +31,8 @@ from bahe_tasks.stores.gate_frames import ChallengerMetrics, embedding_frames
 from bahe_tasks.stores.gate_results import not_enough_evidence
 from bahe_tasks.stores.gate_suites import challenger_suites, embedding_suites
 from bahe_tasks.stores.model_promotion import record_gate
-from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, version_of, versions
-from bahe_tasks.stores.promotion_rules import ModelVersion, parent_for
+from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, parent_of, version_of
+from bahe_tasks.stores.promotion_rules import ModelVersion
 
 _STAGE: Final = "validate_challenger"
 
@@ -43,7 +43,7 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
     Raises `GateRefused` when an expectation failed or errored.
     """
     registry = connect(config)
-    challenger, reference = version_of(registry, version), parent_for(versions(registry), day)
+    challenger, reference = version_of(registry, version), parent_of(registry, day)
     stage_fingerprint = fingerprint(
         stage=_STAGE,
         challenger=[challenger.version, challenger.fingerprint],
@@ -94,7 +94,7 @@ def _embedding_frames(day: date, config: Config, mapped: MappedWindow) -> dict[s
     new = read_table(config.tables_dir, "new_behaviors", columns=["behavior_key"], partitions=f"dt = '{day}'")
     digests = digests_of(new["behavior_key"])
     others = digest_set(digests[in_window.rows_of(digests) < 0])
-    stored = [are_stored(keys, config, encoder_version=version) for keys in (in_window, others)]
+    stored = are_stored([in_window, others], config, encoder_version=version)
     written = read_table(
         config.tables_dir,
         "behavior_embeddings",

@@ -293,13 +293,19 @@ def _open_or_create(uri: str, name: str) -> DeltaTable:
 def _dataset(
     tables_dir: Path | str, name: str, *, partitions: str | None, version: int | None = None
 ) -> ds.Dataset | None:
-    uri = table_uri(tables_dir, name)
+    """Return the files of some partitions, `None` for a table that does not exist.
+
+    Unusual: they are listed by a schema of the partition columns alone. By the whole one Delta would make a condition of
+    the least and greatest value of every column of every file, at three times the cost of the list, and few files would
+    be left out for it: a file is one day's rows, and the readers' conditions name many ids.
+    """
+    uri, schema = table_uri(tables_dir, name), arrow_schema(name)
     table = open_table(uri, version=version)
     if table is None:
         return None
-    return table.to_pyarrow_dataset(
-        filesystem=_file_system(uri), schema=arrow_schema(name), file_pruning_predicate=partitions
-    )
+    known = pa.schema([schema.field(column) for column in TABLES[name].partition_columns])
+    files = table.to_pyarrow_dataset(filesystem=_file_system(uri), schema=known, file_pruning_predicate=partitions)
+    return files.replace_schema(schema)
 
 
 def _file_system(uri: str) -> pafs.FileSystem:

@@ -72,12 +72,11 @@ def record_gate(
     if outcome == "passed" and not judged.withdrawn:
         if judged.superseded:
             client.delete_model_version_tag(name, str(version), "superseded_by")
-        for older in superseded_by(versions(registry), judged):
+        for older in superseded_by(versions(registry, day=str(judged.day)), judged):
             client.set_model_version_tag(name, str(older.version), "superseded_by", str(version))
     else:
-        for older in versions(registry):
-            if older.tags.get("superseded_by") == str(version):
-                client.delete_model_version_tag(name, str(older.version), "superseded_by")
+        for older in versions(registry, superseded_by=str(version)):
+            client.delete_model_version_tag(name, str(older.version), "superseded_by")
     client.update_model_version(name, str(version), description=_description(judged, outcome, reason))
     return version_of(registry, version)
 
@@ -116,7 +115,7 @@ def _description(judged: ModelVersion, outcome: str, reason: str) -> str:
 
 
 def _existing(registry: Registry, run_id: str, *, input_fingerprint: str, force: bool) -> int | None:
-    same = [v for v in versions(registry) if v.fingerprint == input_fingerprint and (not force or v.run_id == run_id)]
+    same = [v for v in versions(registry, input_fingerprint=input_fingerprint) if not force or v.run_id == run_id]
     return same[-1].version if same else None
 
 

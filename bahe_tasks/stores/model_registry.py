@@ -16,13 +16,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 from urllib.parse import urlsplit
 
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
-from bahe_tasks.stores.promotion_rules import GateState, ModelVersion
+from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_for
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -37,6 +38,8 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _PAGE = 1000
+_DAYS_ASKED = 3
+"""Single days that a parent is looked for in: of a log with a model a day, and a refused one now and then."""
 
 
 class VersionNotFoundError(LookupError):
@@ -83,18 +86,29 @@ def connect(config: Config) -> Registry:
     return Registry(client, uri, name, experiment_id, folder / "downloads")
 
 
-def versions(registry: Registry) -> list[ModelVersion]:
-    """Return every version with a fingerprint, by version number."""
+def versions(registry: Registry, **tags: str) -> list[ModelVersion]:
+    """Return every version with a fingerprint, or those of them that have these tags, by version number.
+
+    A version costs about a millisecond, so what is asked each day names a tag that few versions have.
+    """
+    asked = " AND ".join([f"name = '{registry.model_name}'", *(f"tags.{name} = '{tags[name]}'" for name in tags)])
     found: list[ModelVersion] = []
     token: str | None = None
     while True:
-        page = registry.client.search_model_versions(
-            f"name = '{registry.model_name}'", max_results=_PAGE, page_token=token
-        )
+        page = registry.client.search_model_versions(asked, max_results=_PAGE, page_token=token)
         found += [_read(entry) for entry in page if entry.tags.get("input_fingerprint")]
         token = page.token
         if not token:
             return sorted(found, key=lambda version: version.version)
+
+
+def parent_of(registry: Registry, day: date) -> ModelVersion | None:
+    """Return `parent_for` of all versions and `day`. The days just before are asked for first: mostly it is of one of them."""
+    for days_before in range(1, _DAYS_ASKED + 1):
+        parent = parent_for(versions(registry, day=str(day - timedelta(days=days_before))), day)
+        if parent is not None:
+            return parent
+    return parent_for(versions(registry), day)
 
 
 def tags_of_all_versions(registry: Registry) -> list[dict[str, str]]:

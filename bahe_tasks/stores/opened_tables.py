@@ -18,7 +18,8 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
     first_commit = _first_commit(uri)
     known = _opened.get(uri)
     if version is None and known is not None and known[0] == first_commit:
-        known[1].update_incremental()
+        if _commit_file(uri, known[1].version() + 1).exists():  # to ask Delta costs the more the longer the log is
+            known[1].update_incremental()
         return known[1]
     try:
         table = DeltaTable(uri, version=version)
@@ -32,7 +33,12 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
 def _first_commit(uri: str) -> tuple[int, int] | None:
     """Return what tells a table from one made anew in its place, `None` where that cannot be told."""
     try:
-        status = (Path(uri) / "_delta_log" / f"{0:020}.json").stat()
+        status = _commit_file(uri, 0).stat()
     except OSError:
         return None
     return status.st_ino, status.st_ctime_ns
+
+
+def _commit_file(uri: str, version: int) -> Path:
+    """Return where the log has a commit; versions are whole numbers without a gap."""
+    return Path(uri) / "_delta_log" / f"{version:020}.json"

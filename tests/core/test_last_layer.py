@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from bahe_tasks.core import last_layer
 from bahe_tasks.core.llm_split import DeepLayers, LlmSplit
 from bahe_tasks.core.lora import add_lora, merge_lora
 from benchmarks.kit.tiny_llms import TINY_LLMS, WIDTH
@@ -116,6 +117,48 @@ def test_a_map_before_positions_are_mixed_again_stays_whole():
     assert deep.narrowable == ("layers.1.mlp.down_proj.2", "norm")
     got = output_and_gradients(deep, LAST["right"], PADDED_RIGHT)
     assert_equal(got, output_and_gradients(whole(deep), LAST["right"], PADDED_RIGHT))
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Nothing found yet in this process; one entry for each pass of what is tried from now on."""
+    monkeypatch.setattr(last_layer, "_found", {})
+    passes = []
+    run = last_layer._output_and_gradient
+    monkeypatch.setattr(last_layer, "_output_and_gradient", lambda *args: passes.append(1) or run(*args))
+    return passes
+
+
+def test_what_was_found_for_an_alike_llm_is_tried_at_once(tried):
+    found = deep_of("bert").narrowable
+    assert len(tried) > len(found)
+    tried.clear()
+    assert deep_of("bert").narrowable == found
+    assert len(tried) == 2
+
+
+def test_what_weights_of_zero_allow_is_not_taken_for_others(tried):
+    class Mixing(nn.Linear):
+        def forward(self, hidden):
+            return hidden + super().forward(hidden).cumsum(1)
+
+    def mixing(weight):
+        deep = deep_of("llama")
+        mlp = deep.llm.layers[-1].mlp
+        mlp.down_proj = nn.Sequential(mlp.down_proj, Mixing(WIDTH, WIDTH, bias=False))
+        nn.init.constant_(mlp.down_proj[1].weight, weight)
+        return deep
+
+    assert "layers.1.mlp.down_proj.1" in mixing(0.0).narrowable
+    assert mixing(1.0).narrowable == ("norm",)
+
+
+def test_what_is_found_of_weights_that_are_no_numbers_is_not_kept(tried):
+    broken = deep_of("llama")
+    with torch.no_grad():
+        next(broken.llm.layers[-1].parameters()).fill_(float("nan"))
+    assert broken.narrowable == ()
+    assert deep_of("llama").narrowable
 
 
 def test_without_layers_there_is_nothing_to_narrow():

@@ -192,6 +192,19 @@ def test_only_commits_not_seen_before_are_read(tmp_path, monkeypatch):
     assert asked == [2, 1]
 
 
+def test_a_commit_of_another_is_seen_at_once_and_delta_is_asked_for_it_alone(tmp_path, monkeypatch):
+    write_events(tmp_path, D1, ["u1"])
+    assert users_in(tmp_path) == ["u1"]
+    asked = []
+    update = DeltaTable.update_incremental
+    monkeypatch.setattr(DeltaTable, "update_incremental", lambda self: asked.append(1) or update(self))
+    assert users_in(tmp_path) == ["u1"]
+    assert asked == []
+    write_deltalake(table_uri(tmp_path, "behavior_events"), events(D2, ["u2"]), mode="append")
+    assert users_in(tmp_path) == ["u1", "u2"]
+    assert asked == [1]
+
+
 def test_a_table_deleted_and_made_again_starts_without_records(tmp_path):
     write_events(tmp_path, D1, ["u1"])
     partition_records(tmp_path, "behavior_events")

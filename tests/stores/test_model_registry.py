@@ -19,6 +19,7 @@ from bahe_tasks.stores.model_registry import (
     champion,
     connect,
     local_model_folder,
+    parent_of,
     tags_of_all_versions,
     version_of,
     versions,
@@ -126,6 +127,35 @@ def test_the_champion_follows_the_days_and_a_refused_version_leaves_it(registry,
     third = add(D3, "f3")
     assert champion_number(registry) == third
     assert parent_for(versions(registry), D3).version == first
+
+
+def test_versions_of_a_tag_are_those_that_have_it(registry, add):
+    first, second = add(D1, "f1"), add(D2, "f2")
+    assert [v.version for v in versions(registry, day=str(D1))] == [first]
+    assert [v.version for v in versions(registry, input_fingerprint="f2")] == [second]
+    assert versions(registry, day=str(D1), input_fingerprint="f2") == []
+
+
+def test_the_parent_of_a_day_is_that_of_all_versions_however_long_before(registry, add):
+    add(D1, "f1")
+    add(D2, "f2", gate="refused")
+    add(D3, "f3")
+    add(D3, "f3b")
+    days = [D1, D2, D3, date(2013, 9, 27), date(2013, 12, 31)]
+    assert [parent_of(registry, day) for day in days] == [parent_for(versions(registry), day) for day in days]
+    assert parent_of(registry, D1) is None
+    assert parent_of(registry, days[-1]).fingerprint == "f3b"
+
+
+def test_the_parent_is_found_among_the_days_just_before(registry, add, monkeypatch):
+    add(D1, "f1")
+    asked = []
+    search = registry.client.search_model_versions
+    monkeypatch.setattr(
+        registry.client, "search_model_versions", lambda text, **how: asked.append(text) or search(text, **how)
+    )
+    assert parent_of(registry, D3).day == D1
+    assert all("tags.day" in text for text in asked)
 
 
 def test_a_backfilled_older_day_never_takes_the_champion(registry, add):
