@@ -6,19 +6,25 @@ categories (they name the thing), but never its numbers, which could tell the fu
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import defaultdict
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.stores.arrow_types import arrow_schema, arrow_type
-from spark_jobs.arrow_columns import day_numbers, micros
+from bahe_tasks.stores.arrow_types import arrow_schema
+from spark_jobs.arrow_columns import Column, day_numbers, maps, micros, whole
 
 VERSION_COLUMNS = ("dt", "item_id", "updated_at", "title_key", "title", "cat", "num")
 VERSIONS = pa.schema([arrow_schema("items").field(name) for name in VERSION_COLUMNS])
-Entries = list[tuple[str, Any]]
+
+
+class _Entries(NamedTuple):
+    """The entries of a column of maps."""
+
+    row: np.ndarray  # (E,) int64
+    keys: pa.Array
+    values: pa.Array
 
 
 def look_up_items(impressions: pa.Table, items: pa.Table) -> pa.Table:
@@ -27,48 +33,66 @@ def look_up_items(impressions: pa.Table, items: pa.Table) -> pa.Table:
     `items`: VERSIONS that may be read, of other items too. title_key and title are null for an unknown item. Of rows
     updated at the same time the one of the greater dt counts.
     """
-    items = items.filter(pc.field("item_id").isin(pc.unique(impressions["item_id"])))
-    versions: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    for item, *of_row in zip(
-        items["item_id"].to_pylist(),
-        micros(items["updated_at"]).tolist(),
-        day_numbers(items["dt"]).tolist(),
-        items["title_key"].to_pylist(),
-        items["title"].to_pylist(),
-        map(sorted, items["cat"].to_pylist()),
-        map(sorted, items["num"].to_pylist()),
-        strict=True,
-    ):
-        versions[item].append(tuple(of_row))
-    for of_item in versions.values():
-        of_item.sort()
-    found: dict[str, list[Any]] = {name: [] for name in ("title_key", "title", "cat", "num")}
-    for item, shown_us, cat, num in zip(
-        impressions["item_id"].to_pylist(),
-        micros(impressions["shown_at"]).tolist(),
-        impressions["cat"].to_pylist(),
-        impressions["num"].to_pylist(),
-        strict=True,
-    ):
-        of_item = versions.get(item, [])
-        known = bisect_right(of_item, shown_us, key=lambda version: version[0])
-        newest = of_item[known - 1] if known else None
-        version = newest or (of_item[0] if of_item else None)
-        found["title_key"].append(version[2] if version else None)
-        found["title"].append(version[3] if version else None)
-        found["cat"].append(_filled_up(cat, version[4] if version else []))
-        found["num"].append(_filled_up(num, newest[5] if newest else []))
-    kinds = {"title_key": "string", "title": "string", "cat": "map<string,string>", "num": "map<string,double>"}
-    for name, values in found.items():
-        column = pa.array(values, arrow_type(kinds[name]))
-        place = impressions.schema.get_field_index(name)
-        impressions = (
-            impressions.append_column(name, column) if place < 0 else impressions.set_column(place, name, column)
-        )
+    shown = pc.unique(impressions["item_id"])
+    items = _in_order(items.filter(pc.field("item_id").isin(shown)))
+    newest, any_known = _versions(impressions, items, shown)
+    found: dict[str, pa.Array] = {name: whole(items[name]).take(any_known) for name in ("title_key", "title")}
+    for name, place in (("cat", any_known), ("num", newest)):
+        found[name] = _filled_up(whole(impressions[name]), whole(items[name]).take(place))
+    for name, column in found.items():
+        at = impressions.schema.get_field_index(name)
+        impressions = impressions.append_column(name, column) if at < 0 else impressions.set_column(at, name, column)
     return impressions
 
 
-def _filled_up(own: Entries, entries: Entries) -> Entries:
-    """Return the map `own` with the entries whose key it lacks."""
-    names = {name for name, _ in own}
-    return own + [entry for entry in entries if entry[0] not in names]
+def _in_order(items: pa.Table) -> pa.Table:
+    """Return rows of items in the order in which later ones count; equal times and days are told apart by what they say."""
+    said = [
+        (title_key, title, sorted(cat), sorted(num))
+        for title_key, title, cat, num in zip(*(items[name].to_pylist() for name in VERSION_COLUMNS[3:]), strict=True)
+    ]
+    updated, dt = micros(items["updated_at"]).tolist(), day_numbers(items["dt"]).tolist()
+    order = sorted(range(len(items)), key=lambda row: (updated[row], dt[row], said[row]))
+    return items.take(pa.array(order, pa.int64()))
+
+
+def _versions(impressions: pa.Table, items: pa.Table, shown: Column) -> tuple[pa.Array, pa.Array]:
+    """Return which of `items`, in the order of time, is the newest known to each impression, and else the earliest; null: none."""
+    item = np.asarray(pc.index_in(items["item_id"], shown), np.int64)
+    of_impression = np.asarray(pc.index_in(impressions["item_id"], shown), np.int64)
+    order = np.argsort(item, kind="stable")
+    times, rank = np.unique(
+        np.concatenate([micros(items["updated_at"])[order], micros(impressions["shown_at"])]), return_inverse=True
+    )
+    rank = rank.reshape(-1)
+    codes = item[order] * len(times) + rank[: len(items)]
+    stop = np.searchsorted(codes, of_impression * len(times) + rank[len(items) :], side="right")
+    start, end = (np.searchsorted(item[order], of_impression, side=side) for side in ("left", "right"))
+    place = np.append(order, 0)
+    is_known = stop > start
+    newest = pa.array(place[stop - 1], mask=~is_known)
+    return newest, pa.array(np.where(is_known, place[stop - 1], place[start]), mask=end == start)
+
+
+def _filled_up(own: pa.MapArray, more: pa.MapArray) -> pa.MapArray:
+    """Return each map of `own` with the entries of `more`, by key, whose keys it lacks."""
+    ours, theirs = _entries(own), _entries(more)
+    names = pc.unique(pa.chunked_array([ours.keys, theirs.keys]))
+    names = names.take(pc.array_sort_indices(names))
+    has, offered = (of.row * len(names) + np.asarray(pc.index_in(of.keys, names), np.int64) for of in (ours, theirs))
+    by_key = np.argsort(offered)
+    lacking = by_key[~np.isin(offered[by_key], has)]
+    rows = np.concatenate([ours.row, theirs.row[lacking]])
+    order = pa.array(np.argsort(rows, kind="stable"))
+    keys, values = (
+        pa.concat_arrays([of_ours, of_theirs.take(pa.array(lacking))]).take(order)
+        for of_ours, of_theirs in ((ours.keys, theirs.keys), (ours.values, theirs.values))
+    )
+    return maps(keys, values, np.bincount(rows, minlength=len(own)))
+
+
+def _entries(column: pa.MapArray) -> _Entries:
+    offsets = np.asarray(column.offsets)
+    length = offsets[-1] - offsets[0]
+    row = np.repeat(np.arange(len(column)), np.diff(offsets))
+    return _Entries(row, column.keys.slice(offsets[0], length), column.items.slice(offsets[0], length))
