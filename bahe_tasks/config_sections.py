@@ -124,7 +124,7 @@ class SparkConfig:
     driver_rows: int = setting(
         1_000_000,
         "rows of a day, about 4 kB each where histories are short, that the driver derives tables of after Spark has "
-        "settled them; of more Spark does everything, three to five times as slowly",
+        "settled them; of more Spark runs the same steps for buckets of rows, several at once",
     )
     jvm_options: str = setting(
         "", "options of Spark's JVM; empty: quick to start, or for a backfill of several days quick to run"
