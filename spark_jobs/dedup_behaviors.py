@@ -1,10 +1,10 @@
 """The Spark job of stage dedup_behaviors: a landed day becomes tables (PAPER.md, "Every day").
 
 Reads the landing, sends broken rows to quarantine, drops duplicates, builds point-in-time histories, and finds which
-atomic behaviors are new. Each step is a file beside this one.
+atomic behaviors are new.
 
-Unusual: everything is computed before anything is written, and intermediate rows are kept by local checkpoints, not in
-Spark's cache: a commit to a table makes Spark throw away and recompute every cached frame that has read from it.
+Unusual: everything is computed before anything is written, and intermediate rows are kept in files or by local checkpoints,
+not in Spark's cache: a commit to a table makes Spark throw away and recompute every cached frame that has read from it.
 Of a day of few rows Spark settles the landed rows, and the driver does the rest; both ways take the same steps
 (`spark_jobs.derived`).
 """

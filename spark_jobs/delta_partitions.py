@@ -5,7 +5,7 @@ names a partition tells its state. Tables are plain (reader 1, writer 2), so tha
 
 Unusual: delta-rs reads the log, and Spark the data files it names. Spark's own reading of a small log takes three jobs
 a table, about a second. For the same reason rows that are Arrow tables, in the driver or read part by part, are written by
-delta-rs; those of a frame are written by Spark. A table comes to be with its first write, which carries its properties.
+delta-rs, in the driver alone; those of a frame are written by Spark. A table comes to be with its first write, which carries its properties.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def overwrite_partitions(
 
 
 def append_rows(rows: Rows, *, tables_dir: str | Path, name: str, partitions: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add rows that are known not to be in the table, in one commit; no commit where there are none."""
+    """Add rows that are known not to be in the table, in one commit; no commit where a frame or table has none."""
     if isinstance(rows, DataFrame):
         if not rows.isEmpty():
             _write(rows, tables_dir, name, partitions, mode="append")

@@ -15,9 +15,9 @@ from spark_jobs.arrow_columns import repeated
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days
 from spark_jobs.derived.derive import derive
-from spark_jobs.derived.gather_behaviors import gather_behaviors
 from spark_jobs.derived.run_here import Here
 from spark_jobs.derived.steps import rows_in
+from spark_jobs.gather_few import gather_behaviors
 from spark_jobs.write_day import DayTables, DerivedCounts
 
 

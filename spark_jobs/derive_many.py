@@ -1,9 +1,9 @@
-"""Every table of a day of many rows, by Spark."""
+"""Every table of a day of many rows: Spark runs the steps for buckets of rows, and finds the new behaviors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from functools import partial, reduce
 
 import pyarrow as pa
@@ -14,8 +14,9 @@ from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stores.delta_tables import data_fragments
 from spark_jobs.arrow_columns import repeated
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.delta_partitions import in_days, read_delta
-from spark_jobs.derived.derive import derive
+from spark_jobs.delta_partitions import read_delta
+from spark_jobs.derived.derive import derive, partitions_read
+from spark_jobs.derived.readable import written_before
 from spark_jobs.derived.run_in_buckets import InBuckets, part_of_file
 from spark_jobs.derived.steps import Part, rows_in
 from spark_jobs.gather_behaviors import gather_behaviors, landed_texts, window_keys
@@ -76,13 +77,14 @@ def _parts(files: Sequence[str]) -> list[Part]:
 
 
 def _bytes_read(plan: DedupPlan, settled: Mapping[str, Sequence[Part]]) -> int:
-    """Return the bytes of what landed, of the events that histories may have, and of the state of running sums."""
+    """Return the bytes of what landed and of what is stored that the steps read."""
     landed = sum(part.num_bytes for parts in settled.values() for part in parts)
-    oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
-    history = data_fragments(plan.tables_dir, "behavior_events", partitions=f"dt >= '{oldest}' AND dt < '{plan.day}'")
-    days = in_days(plan.state_days) if plan.state_days else "false"
-    state = data_fragments(plan.tables_dir, "running_sums", partitions=days)
-    return landed + sum(num_bytes for _, num_bytes in [*history, *state])
+    stored = [
+        num_bytes
+        for name, partitions in partitions_read(plan).items()
+        for _, num_bytes in data_fragments(plan.tables_dir, name, partitions=partitions)
+    ]
+    return landed + sum(stored)
 
 
 def _of_day(parts: Sequence[Part], day: date) -> Iterator[pa.Table]:
@@ -96,12 +98,9 @@ def _frame(spark: SparkSession, parts: Sequence[Part], ddl: str) -> DataFrame:
 
 
 def _readable(spark: SparkSession, plan: DedupPlan, name: str, fresh: DataFrame, *, first: date | None) -> DataFrame:
-    """Rows of dt in [first, D] that may be read: those earlier runs wrote, and for days this run writes the fresh ones."""
-    wanted = f"dt <= '{plan.day}'" if first is None else f"dt >= '{first}' AND dt <= '{plan.day}'"
-    refused = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
-    written_before = f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}"
-    earlier = read_delta(spark, plan.tables_dir, name, partitions=written_before)
-    return earlier.select(*fresh.columns).union(fresh.where(wanted + refused))
+    """Return the fresh rows and those of dt in [first, D] that earlier runs wrote."""
+    earlier = read_delta(spark, plan.tables_dir, name, partitions=written_before(plan, name, first=first))
+    return earlier.select(*fresh.columns).union(fresh)
 
 
 def _count_derived(behaviors: DataFrame, sequences: DataFrame) -> DerivedCounts:

@@ -30,11 +30,11 @@ def settled_landing(
     """
     pieces = [piece for source in sources for piece in pieces_of(plan.landing_dir, source, plan.days_of(source))]
     late_days = plan.landing.late_days
+    folder = settled_folder(plan)
+    remove_folder(folder)  # of a run that was killed
     if plan.is_small:
         yield settle_few(spark, pieces, sources, late_days=late_days)
         return
-    folder = settled_folder(plan)
-    remove_folder(folder)  # of a run that was killed
     make_folder(folder)
     try:
         yield settle_many(spark, pieces, sources, late_days=late_days, folder=folder)

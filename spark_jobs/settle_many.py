@@ -27,11 +27,9 @@ from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
 from spark_jobs.landing_files import write_to
 from spark_jobs.row_buckets import in_buckets
 from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
+from spark_jobs.shares import in_shares
 
-_BYTES_A_TASK = 16 << 20
 _BYTES_A_BUCKET = 4 << 20
-_BYTES_TO_OPEN = 1 << 16
-"""A file weighs so much more than its bytes."""
 _BYTES_A_PART = 16 << 20
 _PARTS_A_PIECE = 1 << 24
 """More than there can be."""
@@ -44,7 +42,7 @@ def settle_many(
     spark: SparkSession, pieces: Sequence[Piece], sources: Sequence[str], *, late_days: int, folder: str
 ) -> dict[str, SettledRows[DataFrame]]:
     """Return the settled rows of each source, which lie in files in the folder."""
-    shares = _shares(pieces)
+    shares = in_shares(list(enumerate(pieces)), [piece.num_bytes for piece in pieces])
     buckets = 1 + sum(piece.num_bytes for piece in pieces) // _BYTES_A_BUCKET
     judge = partial(_judge_shares, shares=shares, buckets=buckets, late_days=late_days)
     judged = spark.range(0, len(shares), 1, max(len(shares), 1)).mapInArrow(judge, _JUDGED)
@@ -131,19 +129,6 @@ def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
                 pq.write_table(table, sink, row_group_size=_ROWS_A_GROUP, compression="lz4", use_dictionary=False)
             found.append((kind, file.encode()))
     return pa.Table.from_batches([batch_of(SETTLED, [(source, kind, content) for kind, content in found])])
-
-
-def _shares(pieces: Sequence[Piece]) -> list[list[tuple[int, Piece]]]:
-    """Share the pieces out, numbered, among tasks of about _BYTES_A_TASK."""
-    shares: list[list[tuple[int, Piece]]] = []
-    held = _BYTES_A_TASK
-    for number, piece in enumerate(pieces):
-        if held >= _BYTES_A_TASK:
-            shares.append([])
-            held = 0
-        shares[-1].append((number, piece))
-        held += piece.num_bytes + _BYTES_TO_OPEN
-    return shares
 
 
 def _read(spark: SparkSession, ddl: str, files: Sequence[bytes]) -> DataFrame:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from bahe_tasks.schemas import TABLES
@@ -38,6 +38,8 @@ TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 36500 days"}
 
 _ROWS_AT_ONCE = 8192
 _STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # else a whole row group is held
+_ROWS_A_GROUP = 1 << 16
+"""So that a reader of a few thousand rows at a time does not hold many more, or passes over those it does not want."""
 _COMMIT_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.2
 
@@ -200,6 +202,7 @@ def _commit(
     """Write rows in place of those that satisfy `replaced`, of none without."""
     uri = table_uri(tables_dir, name)
     fitted = _fitted(rows, uri, name) if isinstance(rows, pa.Table) else None
+    raised: list[BaseException] = []
     how: dict[str, Any] = {"mode": "append"} if replaced is None else {"mode": "overwrite", "predicate": replaced}
     document = json.dumps({"partitions": {key: dict(entry) for key, entry in partitions.items()}}, sort_keys=True)
     for attempt in range(1, _COMMIT_ATTEMPTS + 1):
@@ -207,9 +210,10 @@ def _commit(
             table = _open_or_create(uri, name)
             write_deltalake(
                 table,
-                _batches(rows, uri, name) if fitted is None else fitted,
+                _batches(rows, uri, name, raised) if fitted is None else fitted,
                 schema_mode="merge",  # a table written before a column was added gets it
                 commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
+                writer_properties=WriterProperties(max_row_group_size=_ROWS_A_GROUP),
                 **how,
             )
             return table.version()
@@ -218,15 +222,28 @@ def _commit(
                 raise
             time.sleep(_RETRY_PAUSE_S * attempt)
         except DeltaError as error:
+            if raised:
+                raise raised[0] from error
             if "failed validation check" in str(error):
                 raise RowsRefusedError(f"rows for {uri} lie outside {replaced}: {error}") from error
             raise
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _batches(parts: Callable[[], Iterable[pa.Table]], uri: str, name: str) -> pa.RecordBatchReader:
-    batches = (batch for rows in parts() for batch in _fitted(rows, uri, name).to_batches())
-    return pa.RecordBatchReader.from_batches(arrow_schema(name), batches)
+def _batches(
+    parts: Callable[[], Iterable[pa.Table]], uri: str, name: str, raised: list[BaseException]
+) -> pa.RecordBatchReader:
+    """Return a reader of the rows; what goes wrong is put into `raised`, since Delta passes on the text of it alone."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for rows in parts():
+                yield from _fitted(rows, uri, name).to_batches()
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(arrow_schema(name), batches())
 
 
 def _fitted(rows: pa.Table, uri: str, name: str) -> pa.Table:

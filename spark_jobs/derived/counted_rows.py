@@ -86,10 +86,10 @@ def counted_impressions(rows: pa.Table, plan: DedupPlan, *, asks: bool) -> pa.Ta
 
 
 def counted_events(rows: pa.Table, plan: DedupPlan) -> pa.Table:
-    """Return rows of COUNTED_EVENT_COLUMNS as COUNTED."""
+    """Return rows of COUNTED_EVENT_COLUMNS, `text` among them if it is wanted, as COUNTED."""
     return _counted(
         rows,
-        text=rows["text"],
+        text=rows["text"] if "text" in rows.column_names else None,
         fact_us=pa.array(_counts_from(plan, micros(rows["occurred_at"]))),
         feature=rows["feature"],
         value=rows["value"],

@@ -1,7 +1,7 @@
 """The few sums that are read as of the start of a day only: the log's base rate, and the moments of each text feature.
 
-They are numbers on the driver: one key for all of a log would be one bucket for all of a day. Their sums are exact
-(`math.fsum`), so that they do not depend on the order of rows.
+They are made in the driver, which holds the labels and values that count, some ten bytes each: one key for all of a log
+would be one bucket for all of a day. Their sums are exact (`math.fsum`), so that they do not depend on the order of rows.
 """
 
 from __future__ import annotations

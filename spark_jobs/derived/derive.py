@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -26,11 +26,13 @@ from spark_jobs.derived.day_scalars import SCALAR_SCOPES, day_scalars
 from spark_jobs.derived.impression_step import impression_step
 from spark_jobs.derived.item_step import item_step
 from spark_jobs.derived.look_up_items import VERSION_COLUMNS
-from spark_jobs.derived.readable import readable
+from spark_jobs.derived.readable import readable, written_before
 from spark_jobs.derived.state_of_keys import STORED_STATE, StateRows
 from spark_jobs.derived.steps import Part, Runner, mapped, part_of, rows_in
 from spark_jobs.derived.token_step import token_step
 from spark_jobs.derived.user_step import user_step
+
+_FACT_COLUMNS = ("dt", "user_id", "item_id", "shown_at", "label", "label_known_at")
 
 
 class Derived(NamedTuple):
@@ -46,39 +48,32 @@ class Derived(NamedTuple):
 
 def derive(run: Runner, plan: DedupPlan) -> Derived:
     """Return the day's rows of the derived tables."""
-    landed = run.held(mapped(run.settled("impressions"), partial(with_label_date, plan=plan)))
-    earlier = _impressions_still_to_count(run, plan)
-    since = plan.state_before and plan.state_before + timedelta(days=1)
-    landed_since = readable(run, plan, "behavior_events", columns=COUNTED_EVENT_COLUMNS, first=since)
-    counted = run.held([*earlier, *mapped(landed_since, partial(counted_events, plan=plan))])
-    days = in_days(plan.state_days) if plan.state_days else "false"
-    state = run.held(run.stored("running_sums", columns=STORED_STATE.names, partitions=days))
-
-    of_log = StateRows(rows_in(_of_scopes(state, SCALAR_SCOPES)), plan)
-    scalars = day_scalars(rows_in([*_labels(run, plan), *counted]), of_log.before, day=plan.day)
-
-    versions = readable(run, plan, "items", columns=VERSION_COLUMNS, first=None)
+    of_log = StateRows(rows_in(_state(run, plan, SCALAR_SCOPES)), plan)
+    scalars = day_scalars(rows_in(_facts(run, plan)), of_log.before, day=plan.day)
+    landed = mapped(run.settled("impressions"), partial(with_label_date, plan=plan))
+    counted = [*_impressions_still_to_count(run, plan), *_events_to_count(run, plan, COUNTED_EVENT_COLUMNS)]
+    shown = _is_shown(run, "item_id")
     items = run.run(
         item_step(plan, scalars),
         {
             "impressions": mapped(landed, with_keys),
             "counted": mapped(counted, with_keys),
-            "items": _only(versions, "item_id", run),
-            "state": _of_scopes(state, ["item"]),
+            "items": readable(run, plan, "items", columns=VERSION_COLUMNS, first=None, filters=shown),
+            "state": _state(run, plan, ["item"]),
         },
     )
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
-    events = readable(run, plan, "behavior_events", columns=EVENT_COLUMNS, first=oldest)
+    has_user = _is_shown(run, "user_id")
     users = run.run(
         user_step(plan, scalars.base_rate),
         {
             "impressions": items.get("impressions", []),
             "counted": items.get("counted", []),
-            "history": _only(events, "user_id", run),
-            "state": _of_scopes(state, ["user", "pair"]),
+            "history": readable(run, plan, "behavior_events", columns=EVENT_COLUMNS, first=oldest, filters=has_user),
+            "state": _state(run, plan, ["user", "pair"]),
         },
     )
-    tokens = run.run(token_step(plan), {"tokens": users.get("tokens", []), "state": _of_scopes(state, ["token"])})
+    tokens = run.run(token_step(plan), {"tokens": users.get("tokens", []), "state": _state(run, plan, ["token"])})
     impressions = run.run(
         impression_step(scalars.base_rate),
         {"impressions": users.get("impressions", []), "answers": tokens.get("answers", [])},
@@ -93,27 +88,67 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
     )
 
 
-def _labels(run: Runner, plan: DedupPlan) -> list[Part]:
-    """Return what counts of the day's impressions, of the few columns that scalars need."""
-    columns = [name for name in COUNTED_IMPRESSION_COLUMNS if name not in ("label_date", "is_late")]
-    landed = mapped(run.settled("impressions", columns), partial(with_label_date, plan=plan))
-    return mapped(landed, partial(counted_impressions, plan=plan, asks=False))
+def partitions_read(plan: DedupPlan) -> dict[str, str]:
+    """Return the stored partitions of the tables that grow with a log which `derive` reads."""
+    oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
+    since = _since(plan)
+    return {
+        "behavior_events": written_before(plan, "behavior_events", first=since and min(since, oldest)),
+        "impressions": _still_to_count(plan)[0],
+        "items": written_before(plan, "items", first=None),
+        "running_sums": in_days(plan.state_days) if plan.state_days else "false",
+    }
+
+
+def _state(run: Runner, plan: DedupPlan, scopes: Sequence[str]) -> list[Part]:
+    """Return STORED_STATE of some scopes before the day."""
+    days = in_days(plan.state_days) if plan.state_days else "false"
+    of_scopes = pc.field("scope").isin(list(scopes))
+    return run.stored("running_sums", columns=STORED_STATE.names, partitions=days, filters=of_scopes)
+
+
+def _facts(run: Runner, plan: DedupPlan) -> list[Part]:
+    """Return all that counts, of it the few columns that scalars need."""
+    landed = mapped(run.settled("impressions", _FACT_COLUMNS), partial(with_label_date, plan=plan))
+    wanted, filters = _still_to_count(plan)
+    earlier = run.stored("impressions", columns=COUNTED_IMPRESSION_COLUMNS, partitions=wanted, filters=filters)
+    of_impressions = mapped([*landed, *earlier], partial(counted_impressions, plan=plan, asks=False))
+    columns = [name for name in COUNTED_EVENT_COLUMNS if name != "text"]
+    return [*of_impressions, *_events_to_count(run, plan, columns)]
+
+
+def _events_to_count(run: Runner, plan: DedupPlan, columns: Sequence[str]) -> list[Part]:
+    """Return what counts of events that landed since the state before D."""
+    landed = readable(run, plan, "behavior_events", columns=columns, first=_since(plan))
+    return mapped(landed, partial(counted_events, plan=plan))
 
 
 def _impressions_still_to_count(run: Runner, plan: DedupPlan) -> list[Part]:
     """Return what counts of impressions of earlier days whose label became known, or that were shown, after the state before D."""
+    wanted, filters = _still_to_count(plan)
+
+    def stored(*columns: str) -> list[Part]:
+        return run.stored("impressions", columns=columns, partitions=wanted, filters=filters)
+
+    is_met = pc.field("behavior_key").isin(_distinct(stored("title_key"), "title_key"))
+    texts = read_table(plan.tables_dir, "atomic_behaviors", filters=is_met)
+    titled = mapped(stored(*COUNTED_IMPRESSION_COLUMNS, "title_key"), partial(_with_title, texts=texts))
+    return mapped(titled, partial(counted_impressions, plan=plan, asks=False))
+
+
+def _still_to_count(plan: DedupPlan) -> tuple[str, pc.Expression | None]:
+    """Return the partitions of such impressions, and what is true of their rows."""
     wanted, filters = f"dt < '{plan.day}'", None
     if plan.excluded_days:
         wanted += f" AND NOT {in_days(plan.excluded_days)}"
     if plan.state_before is not None:
         wanted += f" AND dt > '{plan.state_before - timedelta(days=plan.landing.label_horizon_days)}'"
         filters = pc.field("label_date") > pa.scalar(plan.state_before)
-    columns = [*COUNTED_IMPRESSION_COLUMNS, "title_key"]
-    rows = run.held(run.stored("impressions", columns=columns, partitions=wanted, filters=filters))
-    keys = _distinct(rows, "title_key")
-    texts = read_table(plan.tables_dir, "atomic_behaviors", filters=pc.field("behavior_key").isin(keys))
-    titled = mapped(rows, partial(_with_title, texts=texts))
-    return mapped(titled, partial(counted_impressions, plan=plan, asks=False))
+    return wanted, filters
+
+
+def _since(plan: DedupPlan) -> date | None:
+    return plan.state_before and plan.state_before + timedelta(days=1)
 
 
 def _with_title(rows: pa.Table, *, texts: pa.Table) -> pa.Table:
@@ -121,18 +156,9 @@ def _with_title(rows: pa.Table, *, texts: pa.Table) -> pa.Table:
     return rows.append_column("title", texts["text"].take(place))
 
 
-def _of_scopes(state: Sequence[Part], scopes: Collection[str]) -> list[Part]:
-    return mapped(state, partial(_where, condition=pc.field("scope").isin(list(scopes))))
-
-
-def _only(parts: Iterable[Part], name: str, run: Runner) -> list[Part]:
-    """Return the rows whose column `name` is that of one of the day's impressions."""
-    shown = _distinct(run.settled("impressions", [name]), name)
-    return mapped(parts, partial(_where, condition=pc.field(name).isin(shown)))
-
-
-def _where(rows: pa.Table, *, condition: pc.Expression) -> pa.Table:
-    return rows.filter(condition)
+def _is_shown(run: Runner, name: str) -> pc.Expression:
+    """Return the condition that a user or item is one of the day's impressions."""
+    return pc.field(name).isin(_distinct(run.settled("impressions", [name]), name))
 
 
 def _distinct(parts: Iterable[Part], name: str) -> pa.Array:

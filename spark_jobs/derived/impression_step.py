@@ -17,7 +17,10 @@ from spark_jobs.derived.user_step import OF_USERS
 
 
 def impression_step(base_rate: float) -> Step:
-    """Return the step: OF_USERS and ANSWERS ↦ impressions with the column `sums`, null for late ones."""
+    """Return the step: OF_USERS and ANSWERS ↦ impressions with the column `sums`, null for late ones.
+
+    `row`, by which they belong together, is a place in a bucket of the step `users`: buckets must be the same.
+    """
     keys: dict[str, KeyOf] = dict.fromkeys(("impressions", "answers"), partial(column, name="user_key"))
     return Step("impressions", keys, partial(_work, base_rate=base_rate))
 

@@ -16,7 +16,7 @@ from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.counted_rows import COUNTED, counted_impressions, state_keys
 from spark_jobs.derived.day_scalars import DayScalars
 from spark_jobs.derived.look_up_items import VERSIONS, look_up_items
-from spark_jobs.derived.scope_sums import KeyedRows, scope_sums, state_rows
+from spark_jobs.derived.scope_sums import keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 
@@ -72,11 +72,11 @@ def _work(
     keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item))
     sums = scope_sums("item", keyed, state.before, day=plan.day)
     yield "state", state.after([state_rows("item", sums, day=plan.day)])
-    yield "impressions", shown
+    yield "impressions", shown.drop_columns("title")
     asks = present(rows["impression_id"])
     width = sums.answers.shape[1]
     answers = lists(pa.array(sums.answers.ravel()), np.full(len(sums.answers), width))
-    place = np.cumsum(asks) - 1
+    place = np.cumsum(asks) - 1  # an impression always has an item
     columns = {
         **{name: rows[name] for name in OF_ITEMS.names if name in rows.column_names},
         "is_event": pa.array(is_event),
@@ -86,17 +86,3 @@ def _work(
         "item_sums": answers.take(pa.array(place, mask=~asks)),
     }
     yield "counted", pa.table([columns[name] for name in OF_ITEMS.names], schema=OF_ITEMS)
-
-
-def keyed_rows(key: np.ndarray, rows: pa.Table, statistics: np.ndarray, at: np.ndarray) -> KeyedRows:
-    """Return (row, key) pairs: E of the R `rows` are `at` (E,). `key` (E,), `statistics` (R, statistics)."""
-    seen, fact = rows["seen_us"], rows["fact_us"]
-    return KeyedRows(
-        key=key,
-        fact_us=np.asarray(pc.fill_null(fact, 0), np.int64)[at],
-        is_fact=present(fact)[at],
-        seen_us=np.asarray(pc.fill_null(seen, 0), np.int64)[at],
-        is_seen=present(seen)[at],
-        is_asked=present(rows["impression_id"])[at],
-        statistics=statistics[at],
-    )

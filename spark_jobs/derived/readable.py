@@ -12,32 +12,37 @@ import pyarrow.compute as pc
 from bahe_tasks.stores.arrow_types import arrow_schema
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import in_days
-from spark_jobs.derived.steps import Part, Runner, mapped
+from spark_jobs.derived.steps import Part, Runner, mapped, where
 
 
-def readable(run: Runner, plan: DedupPlan, name: str, *, columns: Sequence[str], first: date | None) -> list[Part]:
-    """Return columns, dt among them, of the rows of dt in [first, D], without refused days: the fresh rows first."""
-    dt = pc.field("dt")
-    may_be_read = dt <= pa.scalar(plan.day)
+def readable(
+    run: Runner,
+    plan: DedupPlan,
+    name: str,
+    *,
+    columns: Sequence[str],
+    first: date | None,
+    filters: pc.Expression | None = None,
+) -> list[Part]:
+    """Return columns of the rows of dt in [first, D] that satisfy `filters`, without refused days: the fresh rows first."""
+    may_be_read = pc.field("dt") <= pa.scalar(plan.day)
     if first is not None:
-        may_be_read &= dt >= pa.scalar(first)
+        may_be_read &= pc.field("dt") >= pa.scalar(first)
     if plan.excluded_days:
-        may_be_read &= ~dt.isin(pa.array(sorted(plan.excluded_days), pa.date32()))
+        may_be_read &= ~pc.field("dt").isin(pa.array(sorted(plan.excluded_days), pa.date32()))
+    if filters is not None:
+        may_be_read &= filters
     schema = pa.schema([arrow_schema(name).field(column) for column in columns])
+    fresh = where(run.settled(name, columns), may_be_read)
+    stored = run.stored(name, columns=columns, partitions=written_before(plan, name, first=first), filters=filters)
+    return mapped([*fresh, *stored], partial(_fitted, schema=schema))
+
+
+def written_before(plan: DedupPlan, name: str, *, first: date | None) -> str:
+    """Return which stored partitions of dt in [first, D] may be read, but for those that this run writes."""
     wanted = f"dt <= '{plan.day}'" if first is None else f"dt >= '{first}' AND dt <= '{plan.day}'"
     refused = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
-    written_before = f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}"
-    return mapped(
-        [
-            *mapped(run.settled(name, columns), partial(_where, condition=may_be_read)),
-            *run.stored(name, columns=columns, partitions=written_before),
-        ],
-        partial(_fitted, schema=schema),
-    )
-
-
-def _where(rows: pa.Table, *, condition: pc.Expression) -> pa.Table:
-    return rows.filter(condition)
+    return f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}"
 
 
 def _fitted(rows: pa.Table, *, schema: pa.Schema) -> pa.Table:

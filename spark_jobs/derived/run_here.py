@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,10 +33,6 @@ class Here:
         self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None
     ) -> list[Part]:
         return [Part(partial(_scanned, self._tables_dir, name, tuple(columns), partitions, filters), 0)]
-
-    def held(self, parts: Sequence[Part]) -> list[Part]:
-        tables = list(chain.from_iterable(part.read() for part in parts))
-        return [part_of(rows) for rows in tables if len(rows)]
 
 
 def _scanned(

@@ -27,10 +27,8 @@ from spark_jobs.landed.contents import as_bytes, as_table, batch_of
 from spark_jobs.landed.sources import LANDED
 from spark_jobs.landing_files import open_file, write_to
 from spark_jobs.row_buckets import in_buckets
+from spark_jobs.shares import in_shares
 
-_BYTES_A_TASK = 16 << 20
-_BYTES_TO_OPEN = 1 << 16
-"""A part weighs so much more than its bytes."""
 _ROWS_AT_ONCE = 1 << 17
 _MOVED = "bucket int, number bigint, kind string, content binary"
 _MADE = "kind string, file string, num_bytes bigint"
@@ -54,7 +52,8 @@ class InBuckets:
         self._folder, self._buckets = folder, buckets
 
     def run(self, step: Step, inputs: Mapping[str, Sequence[Part]]) -> Made:
-        shares = _shares([(kind, part) for kind in step.keys for part in inputs[kind]])
+        parts = [(kind, part) for kind in step.keys for part in inputs[kind]]
+        shares = in_shares(parts, [part.num_bytes for _, part in parts])
         move = partial(_move, shares=shares, keys=dict(step.keys), buckets=self._buckets)
         moved = self._spark.range(0, len(shares), 1, max(len(shares), 1)).mapInArrow(move, _MOVED)
         folder = self._folder
@@ -87,9 +86,6 @@ class InBuckets:
             for fragment, num_bytes in data_fragments(self._tables_dir, name, partitions=partitions)
         ]
 
-    def held(self, parts: Sequence[Part]) -> list[Part]:
-        return list(parts)
-
 
 def part_of_file(file: str, num_bytes: int) -> Part:
     """Return the rows of a parquet file, all of its columns."""
@@ -119,19 +115,6 @@ def _of_fragment(
 
 def _with_key(rows: pa.Table, *, text: str, key: str) -> pa.Table:
     return rows.append_column(key, behavior_keys(rows[text].combine_chunks()))
-
-
-def _shares(parts: Sequence[tuple[str, Part]]) -> list[list[tuple[str, Part]]]:
-    """Share parts out among tasks of about _BYTES_A_TASK."""
-    shares: list[list[tuple[str, Part]]] = []
-    held = _BYTES_A_TASK
-    for kind, part in parts:
-        if held >= _BYTES_A_TASK:
-            shares.append([])
-            held = 0
-        shares[-1].append((kind, part))
-        held += part.num_bytes + _BYTES_TO_OPEN
-    return shares
 
 
 def _move(

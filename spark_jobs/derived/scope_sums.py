@@ -34,6 +34,20 @@ class KeyedRows(NamedTuple):
     statistics: np.ndarray  # (E, statistics), what it adds if it is a fact
 
 
+def keyed_rows(key: np.ndarray, rows: pa.Table, statistics: np.ndarray, at: np.ndarray) -> KeyedRows:
+    """Return (row, key) pairs: E of the R `rows` are `at` (E,). `key` (E,), `statistics` (R, statistics)."""
+    seen, fact = rows["seen_us"], rows["fact_us"]
+    return KeyedRows(
+        key=key,
+        fact_us=np.asarray(pc.fill_null(fact, 0), np.int64)[at],
+        is_fact=present(fact)[at],
+        seen_us=np.asarray(pc.fill_null(seen, 0), np.int64)[at],
+        is_seen=present(seen)[at],
+        is_asked=present(rows["impression_id"])[at],
+        statistics=statistics[at],
+    )
+
+
 class ScopeSums(NamedTuple):
     """What comes of the rows of a scope."""
 
@@ -86,11 +100,7 @@ def state_rows(scope: str, sums: ScopeSums, *, day: date, owners: pa.Array | Non
 def impression_part(
     scope: str, answers: np.ndarray, row_of: np.ndarray, *, num_rows: int, base_rate: float
 ) -> np.ndarray:
-    """Return the part of IMPRESSION_SUMS of a scope, (R, …), from the answers of its keys, which belong to `row_of` (Q,)."""
-    if scope in ("user", "item"):  # every impression has one of each
-        part = np.full((num_rows, answers.shape[1]), np.nan)
-        part[row_of] = answers
-        return part
+    """Return the part of IMPRESSION_SUMS of tokens or pairs, (R, …), from their answers, which belong to `row_of` (Q,)."""
     sums, gap_s, age_s = answers[:, :-2], answers[:, -2], answers[:, -1]
     return token_means(scope, row_of, sums, gap_s, age_s, base_rate=np.full(num_rows, base_rate))
 

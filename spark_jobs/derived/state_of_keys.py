@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.running_sums import HALF_LIVES_DAYS, PRIOR_VALUES, STATISTICS, prior_facts
-from spark_jobs.arrow_columns import day_numbers, runs
+from spark_jobs.arrow_columns import day_number, day_numbers, runs
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.scope_sums import STATE, sums_before
 from spark_jobs.derived.steps import together
@@ -24,17 +24,33 @@ class StateRows:
 
     def __init__(self, stored: Iterable[pa.Table], plan: DedupPlan, *, keys: np.ndarray | None = None) -> None:
         """`stored`: STORED_STATE of the plan's state_days; `keys` (K,): those touched, all unless given."""
-        is_touched = pc.scalar(True) if keys is None else pc.field("key").isin(pa.array(np.unique(keys), pa.int64()))
-        is_taken_over = pc.field("dt").isin(pa.array(sorted(plan.days_to_merge), pa.date32()))
-        held = together((rows.filter(is_touched | is_taken_over) for rows in stored), STORED_STATE)
-        self._taken_over = held.filter(is_taken_over).select(STATE.names)
-        self.before = newest(held.filter(is_touched).select(STATE.names))
+        touched = None if keys is None else np.unique(keys)
+        merged = np.array([day_number(day) for day in plan.days_to_merge], np.int64)
+        before: list[pa.Table] = []
+        taken_over: list[pa.Table] = []
+        for rows in stored:
+            before.append(rows if touched is None else rows.filter(pa.array(_among(np.asarray(rows["key"]), touched))))
+            if len(merged):
+                taken_over.append(rows.filter(pa.array(np.isin(day_numbers(rows["dt"]), merged))))
+        self._taken_over = together(taken_over, STATE)
+        self.before = newest(together(before, STATE))
         """The newest row of each key that the day touches, by key."""
 
     def after(self, closing: Iterable[pa.Table]) -> pa.Table:
         """Return the rows of the day's own partition, given those of the keys it touches."""
         rows = together(closing, STATE)
-        return newest(pa.concat_tables([rows, self._taken_over])) if len(self._taken_over) else rows
+        if not len(self._taken_over):
+            return rows
+        # by scope, so that a reader of one passes over the others' row groups
+        return newest(pa.concat_tables([rows, self._taken_over])).sort_by(
+            [("scope", "ascending"), ("key", "ascending")]
+        )
+
+
+def _among(keys: np.ndarray, touched: np.ndarray) -> np.ndarray:
+    """Return which of the keys (R,) are among the distinct, sorted ones (K,), bool."""
+    place = np.searchsorted(touched, keys)
+    return np.append(touched, _NO_KEY)[place] == keys
 
 
 def newest(state: pa.Table) -> pa.Table:

@@ -1,7 +1,7 @@
 """What a derivation is made of: parts, which are rows somewhere, and steps, which read them.
 
 A step never looks beyond the rows of a key. So it may run once over all rows, or once for each bucket of keys, with
-equal results.
+equal results. (The step `impressions` counts on one thing more: that its buckets are those of the step `users`.)
 """
 
 from __future__ import annotations
@@ -55,9 +55,6 @@ class Runner(Protocol):
     ) -> list[Part]:
         """Return the rows of some partitions of a table that satisfy `filters`."""
 
-    def held(self, parts: Sequence[Part]) -> list[Part]:
-        """Return parts that are quick to read again, if memory allows it."""
-
 
 def part_of(rows: pa.Table) -> Part:
     """Return rows in memory as a part."""
@@ -80,9 +77,18 @@ def together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(rows.select(schema.names).cast(schema) for rows in tables)])
 
 
+def where(parts: Iterable[Part], condition: pc.Expression) -> list[Part]:
+    """Return the rows of parts that satisfy a condition."""
+    return mapped(parts, partial(_where, condition=condition))
+
+
 def column(rows: pa.Table, *, name: str) -> pa.ChunkedArray:
     """Return a column, as a `KeyOf`."""
     return rows[name]
+
+
+def _where(rows: pa.Table, *, condition: pc.Expression) -> pa.Table:
+    return rows.filter(condition)
 
 
 def _once(rows: pa.Table) -> Iterator[pa.Table]:

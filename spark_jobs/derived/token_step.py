@@ -11,8 +11,7 @@ import pyarrow as pa
 from bahe_tasks.running_sums import STATISTICS
 from spark_jobs.arrow_columns import lists, present
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.derived.item_step import keyed_rows
-from spark_jobs.derived.scope_sums import scope_sums, state_rows
+from spark_jobs.derived.scope_sums import keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 from spark_jobs.derived.user_step import TOKENS

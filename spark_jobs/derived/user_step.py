@@ -18,8 +18,8 @@ from spark_jobs.arrow_columns import floats, lists
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.build_sequences import EVENT_COLUMNS, build_sequences, events_read
 from spark_jobs.derived.counted_rows import state_keys
-from spark_jobs.derived.item_step import KEYED_IMPRESSIONS, OF_ITEMS, keyed_rows
-from spark_jobs.derived.scope_sums import impression_part, scope_sums, state_rows
+from spark_jobs.derived.item_step import KEYED_IMPRESSIONS, OF_ITEMS
+from spark_jobs.derived.scope_sums import impression_part, keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 from spark_jobs.derived.token_rows import TokenRows, owners_of, token_rows

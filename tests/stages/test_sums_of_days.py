@@ -165,16 +165,14 @@ def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_
 
 
 def test_a_day_derived_in_buckets_has_the_rows_of_one_derived_in_the_driver_bit_for_bit(new_home):
-    landed = [FIRST, FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 5]
+    landed = [FIRST, FIRST + 1, FIRST + 2]
     impressions, events = random_log(7, days=landed, rows_a_day=40, plain=False)
-    impressions = [i for i in impressions if i.dt != FIRST + 3]  # whose events are taken in by the last run
+    impressions = [i for i in impressions if i.dt != FIRST + 1]  # whose events are taken in by the last run
     homes = [new_home(name, spark=SparkConfig(driver_rows=rows)) for name, rows in (("driver", 200_000), ("many", 0))]
     for home in homes:
         home.land(impressions, events)
-        for day in (FIRST, FIRST + 1, FIRST + 2, FIRST + 5):
+        for day in (FIRST, FIRST + 2):
             home.run(day)
-            if day == FIRST + 1:
-                home.refuse(day)
     for table in (*SOURCES, "user_sequences", "running_sums", "atomic_behaviors", "new_behaviors", "quarantine"):
         assert homes[0].rows_of(table) == homes[1].rows_of(table), table
     assert homes[0].rows_of("impressions")

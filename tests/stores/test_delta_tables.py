@@ -128,6 +128,36 @@ def test_rows_without_the_tables_columns_are_refused(tmp_path):
         replace_partitions(tmp_path, "items", events(D1, ["u1"]), predicate=f"dt = '{D1}'", partitions={})
 
 
+def test_rows_given_part_by_part_are_one_commit_and_none_empty_the_partition(tmp_path):
+    def replace(*tables):
+        record = {str(D1): {"input_fingerprint": "f", "counts": {}}}
+        return replace_partitions(
+            tmp_path, "behavior_events", lambda: iter(tables), predicate=f"dt = '{D1}'", partitions=record
+        )
+
+    first = write_events(tmp_path, D1, ["u0"])
+    assert replace(events(D1, ["u1"]), events(D1, ["u2"])) == first + 1
+    assert users_in(tmp_path) == ["u1", "u2"]
+    with pytest.raises(RowsRefusedError, match="outside"):
+        replace(events(D1, ["u3"]), events(D2, ["u4"]))
+    with pytest.raises(RowsRefusedError, match="do not have the columns of behavior_events"):
+        replace(events(D1, ["u3"]), pa.table({"a": [1]}))
+    assert users_in(tmp_path) == ["u1", "u2"]
+    assert replace() == first + 2
+    assert users_in(tmp_path) == []
+    assert partition_records(tmp_path, "behavior_events")[str(D1)].input_fingerprint == "f"
+
+
+def test_an_error_while_rows_are_made_is_the_one_that_is_raised(tmp_path):
+    def failing():
+        yield events(D1, ["u1"])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        replace_partitions(tmp_path, "behavior_events", failing, predicate=f"dt = '{D1}'", partitions={})
+    assert table_version(tmp_path, "behavior_events") in (None, 0)
+
+
 def test_an_older_version_can_be_read(tmp_path):
     old = write_events(tmp_path, D1, ["u1"])
     write_events(tmp_path, D1, ["u2"])
