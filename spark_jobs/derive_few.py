@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import read_batches
 from spark_jobs.arrow_columns import repeated
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.delta_partitions import in_days
 from spark_jobs.derived.derive import derive
+from spark_jobs.derived.needed_keys import needed_keys
 from spark_jobs.derived.run_here import Here
 from spark_jobs.derived.steps import rows_in
 from spark_jobs.gather_few import gather_behaviors
@@ -23,18 +21,15 @@ from spark_jobs.write_day import DayTables, DerivedCounts
 
 def derive_few(plan: DedupPlan, kept: Mapping[str, pa.Table], quarantined: pa.Table) -> tuple[DayTables, DerivedCounts]:
     """Return the rows to write and what is counted of them. `kept`: the settled rows of each source."""
-    derived = derive(Here(plan.tables_dir, kept), plan)
+    run = Here(plan.tables_dir, kept)
+    derived = derive(run, plan)
     impressions, sequences, state = (pa.concat_tables(rows_in(parts)) for parts in derived)
     events, items = kept["behavior_events"], kept["items"]
     of_today = events.filter(pc.field("dt") == pa.scalar(plan.day))
     behaviors = gather_behaviors(
         plan,
         landed=[(events, "behavior_key", "text"), (items, "title_key", "title")],
-        needed=chain(
-            [of_today["behavior_key"], pc.list_flatten(sequences["behavior_keys"]), impressions["title_key"]],
-            _keys_of_window(plan, "user_sequences", "behavior_keys"),
-            _keys_of_window(plan, "impressions", "title_key"),
-        ),
+        needed=[of_today["behavior_key"], *(keys["behavior_key"] for keys in rows_in(needed_keys(run, plan, derived)))],
     )
     tables: dict[str, pa.Table] = {
         "atomic_behaviors": _behaviors(behaviors.unwritten),
@@ -56,16 +51,6 @@ def derive_few(plan: DedupPlan, kept: Mapping[str, pa.Table], quarantined: pa.Ta
         capped=pc.sum(sequences["capped"]).as_py() or 0,
     )
     return {name: _fitted(plan, name, rows) for name, rows in tables.items()}, counts
-
-
-def _keys_of_window(plan: DedupPlan, name: str, column: str) -> Iterator[pa.Array]:
-    """Yield the keys in a column of the training and gate windows' earlier days, some thousand rows at a time."""
-    wanted = f"dt >= '{plan.needed_from}' AND dt < '{plan.day}'"
-    if plan.excluded_days:
-        wanted += f" AND NOT {in_days(plan.excluded_days)}"
-    for batch in read_batches(plan.tables_dir, name, columns=(column,), partitions=wanted):
-        keys = batch[column]
-        yield pc.list_flatten(keys) if pa.types.is_list(keys.type) else keys
 
 
 def _behaviors(texts: Mapping[str, str | None]) -> pa.Table:

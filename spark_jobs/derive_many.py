@@ -14,12 +14,12 @@ from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stores.delta_tables import data_fragments
 from spark_jobs.arrow_columns import repeated
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.delta_partitions import read_delta
 from spark_jobs.derived.derive import derive, partitions_read
-from spark_jobs.derived.readable import written_before
-from spark_jobs.derived.run_in_buckets import InBuckets, part_of_file
+from spark_jobs.derived.file_parts import part_of_file
+from spark_jobs.derived.needed_keys import needed_keys
+from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import Part, rows_in
-from spark_jobs.gather_behaviors import gather_behaviors, landed_texts, window_keys
+from spark_jobs.gather_behaviors import gather_behaviors, landed_texts
 from spark_jobs.landing_files import bytes_of
 from spark_jobs.settled_rows import SettledRows
 from spark_jobs.write_day import DayTables, DerivedCounts
@@ -45,18 +45,9 @@ def derive_many(
         ),
     )
     derived = derive(run, plan)
-    sequences = _frame(spark, derived.sequences, "behavior_keys array<string>, capped bigint")
-    impressions = _frame(spark, derived.impressions, "title_key string")
-    of_day = F.lit(plan.day).alias("dt")
+    needed = _frame(spark, needed_keys(run, plan, derived), "behavior_key string")
+    sequences = _frame(spark, derived.sequences, "capped bigint")
     fresh = {source: rows.kept.drop("copies") for source, rows in settled.items()}
-    needed = window_keys(
-        sequences=_readable(
-            spark, plan, "user_sequences", sequences.select(of_day, "behavior_keys"), first=plan.needed_from
-        ),
-        impressions=_readable(
-            spark, plan, "impressions", impressions.select(of_day, "title_key"), first=plan.needed_from
-        ),
-    )
     texts = landed_texts(plan, events=fresh["behavior_events"], items=fresh["items"])
     behaviors = gather_behaviors(spark, plan, texts=texts, needed=needed).localCheckpoint()
     new = behaviors.where("is_new").withColumn("encoder_version", F.lit(plan.encoder_version))
@@ -95,12 +86,6 @@ def _of_day(parts: Sequence[Part], day: date) -> Iterator[pa.Table]:
 def _frame(spark: SparkSession, parts: Sequence[Part], ddl: str) -> DataFrame:
     files = [part.file for part in parts]
     return spark.read.schema(ddl).parquet(*files) if files else spark.createDataFrame([], ddl)
-
-
-def _readable(spark: SparkSession, plan: DedupPlan, name: str, fresh: DataFrame, *, first: date | None) -> DataFrame:
-    """Return the fresh rows and those of dt in [first, D] that earlier runs wrote."""
-    earlier = read_delta(spark, plan.tables_dir, name, partitions=written_before(plan, name, first=first))
-    return earlier.select(*fresh.columns).union(fresh)
 
 
 def _count_derived(behaviors: DataFrame, sequences: DataFrame) -> DerivedCounts:

@@ -24,18 +24,12 @@ def landed_texts(plan: DedupPlan, *, events: DataFrame, items: DataFrame) -> Dat
     return texts.select(behavior_key(F.col("text")).alias("behavior_key"), "text", "is_needed")
 
 
-def window_keys(*, sequences: DataFrame, impressions: DataFrame) -> DataFrame:
-    """Return behavior_key, with repetitions, of the sequences and titles of the windows."""
-    of_sequences = sequences.select(F.explode("behavior_keys").alias("behavior_key"))
-    return of_sequences.union(impressions.select("title_key").where("title_key IS NOT NULL"))
-
-
 def gather_behaviors(spark: SparkSession, plan: DedupPlan, *, texts: DataFrame, needed: DataFrame) -> DataFrame:
     """Return each behavior_key of `needed` and `texts` once, with text, is_needed, is_new and in_dictionary.
 
-    `texts`: `landed_texts`; `needed`: further keys that are needed, with repetitions.
+    `texts`: `landed_texts`; `needed`: further keys that are needed.
     """
-    others = needed.distinct().select("behavior_key", F.lit(None).cast("string").alias("text"), F.lit(True))
+    others = needed.select("behavior_key", F.lit(None).cast("string").alias("text"), F.lit(True))
     met = (
         texts.union(others)
         .groupBy("behavior_key")

@@ -21,15 +21,16 @@ from pyspark.sql import SparkSession
 
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import data_fragments
+from spark_jobs.derived import file_parts
+from spark_jobs.derived.file_parts import part_of_file, selected
 from spark_jobs.derived.steps import KeyOf, Made, Part, Step, mapped
 from spark_jobs.landed.canonical_texts import behavior_keys
 from spark_jobs.landed.contents import as_bytes, as_table, batch_of
 from spark_jobs.landed.sources import LANDED
-from spark_jobs.landing_files import open_file, write_to
+from spark_jobs.landing_files import write_to
 from spark_jobs.row_buckets import in_buckets
 from spark_jobs.shares import in_shares
 
-_ROWS_AT_ONCE = 1 << 17
 _MOVED = "bucket int, number bigint, kind string, content binary"
 _MADE = "kind string, file string, num_bytes bigint"
 _PARTS_A_SHARE = 1 << 32
@@ -71,11 +72,12 @@ class InBuckets:
     def settled(self, source: str, columns: Sequence[str] | None = None) -> list[Part]:
         named = LANDED[source].text_and_key
         if named is None or (columns is not None and named[1] not in columns):
-            return [_with_columns(part, columns) for part in self._settled[source]]
+            return list(self._settled[source]) if columns is None else selected(self._settled[source], columns)
         text, key = named
-        wanted = None if columns is None else list(dict.fromkeys([*(c for c in columns if c != key), text]))
-        keyed = partial(_with_key, text=text, key=key)
-        return mapped([_with_columns(part, wanted) for part in self._settled[source]], keyed)
+        parts = list(self._settled[source])
+        if columns is not None:
+            parts = selected(parts, list(dict.fromkeys([*(name for name in columns if name != key), text])))
+        return mapped(parts, partial(_with_key, text=text, key=key))
 
     def stored(
         self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None
@@ -87,26 +89,11 @@ class InBuckets:
         ]
 
 
-def part_of_file(file: str, num_bytes: int) -> Part:
-    """Return the rows of a parquet file, all of its columns."""
-    return Part(partial(_of_file, file, None), num_bytes, file)
-
-
-def _with_columns(part: Part, columns: Sequence[str] | None) -> Part:
-    return part if columns is None else Part(partial(_of_file, part.file, tuple(columns)), part.num_bytes)
-
-
-def _of_file(file: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    with open_file(file) as source:
-        for batch in pq.ParquetFile(source).iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
-            yield pa.Table.from_batches([batch])
-
-
 def _of_fragment(
     fragment: ds.Fragment, schema: pa.Schema, columns: Sequence[str], filters: pc.Expression | None
 ) -> Iterator[pa.Table]:
     batches = fragment.to_batches(
-        schema=schema, columns=list(columns), filter=filters, batch_size=_ROWS_AT_ONCE, batch_readahead=1
+        schema=schema, columns=list(columns), filter=filters, batch_size=file_parts.ROWS_AT_ONCE, batch_readahead=1
     )
     for batch in batches:
         if batch.num_rows:
@@ -156,7 +143,7 @@ def _work(bucket: pa.Table, *, step: Step, folder: str) -> pa.Table:
         if len(rows):
             file = f"{folder}/{step.name}-{number:06}-{kind}-{len(made)}-{attempt}.parquet"
             with write_to(file) as sink:
-                pq.write_table(rows, sink, row_group_size=_ROWS_AT_ONCE, compression="lz4")
+                pq.write_table(rows, sink, row_group_size=file_parts.ROWS_AT_ONCE, compression="lz4")
                 num_bytes = sink.tell()
             made.append((kind, file, num_bytes))
     if not made:

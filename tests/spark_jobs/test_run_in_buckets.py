@@ -21,10 +21,12 @@ from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import append_rows, replace_partitions
 from spark_jobs import shares
 from spark_jobs.derive_few import derive_few
-from spark_jobs.derived import run_in_buckets
+from spark_jobs.derived import file_parts, run_in_buckets
 from spark_jobs.derived.derive import derive
+from spark_jobs.derived.file_parts import part_of_file
+from spark_jobs.derived.needed_keys import KEYS, needed_keys
 from spark_jobs.derived.run_here import Here
-from spark_jobs.derived.run_in_buckets import InBuckets, part_of_file
+from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import rows_in
 from spark_jobs.landed.sources import LANDED
 
@@ -79,7 +81,7 @@ class Loop(InBuckets):
 def small_parts(monkeypatch):
     """Several shares, and several batches a file."""
     monkeypatch.setattr(run_in_buckets, "TaskContext", TaskContext)
-    monkeypatch.setattr(run_in_buckets, "_ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(file_parts, "ROWS_AT_ONCE", 5)
     monkeypatch.setattr(shares, "_BYTES_A_SHARE", 200_000)
 
 
@@ -183,15 +185,19 @@ def test_buckets_make_what_one_run_makes(plan_of, landing, tmp_path, days, as_of
             numbers=NumbersConfig(as_of=as_of),
             state_days=state_cover(day, recorded=recorded, excluded=excluded),
         )
-        here = derive(Here(plan.tables_dir, kept), plan)
+        once = Here(plan.tables_dir, kept)
+        here = derive(once, plan)
+        keys = sorted_rows(needed_keys(once, plan, here), KEYS.names)
         for buckets in (1, 7):
             folder = tmp_path / f"{day}-{buckets}"
             folder.mkdir()
             settled = files_of(kept, folder)
             run = Loop(None, tables_dir=plan.tables_dir, settled=settled, folder=str(folder), buckets=buckets)
-            for name, once, many in zip(here._fields, here, derive(run, plan), strict=True):
-                columns = next(rows_in(once)).column_names
-                assert sorted_rows(many, columns) == sorted_rows(once, columns), (day, buckets, name)
+            many = derive(run, plan)
+            for name, of_one, of_many in zip(here._fields, here, many, strict=True):
+                columns = next(rows_in(of_one)).column_names
+                assert sorted_rows(of_many, columns) == sorted_rows(of_one, columns), (day, buckets, name)
+            assert sorted_rows(needed_keys(run, plan, many), KEYS.names) == keys
         write(plan, kept)
         recorded.append(day)
     assert Loop.num_shares > 1
