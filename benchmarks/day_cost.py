@@ -34,7 +34,7 @@ from bahe_tasks.core.train import train
 from bahe_tasks.engines import inline
 from bahe_tasks.engines.day_outcome import TASK_ORDER
 from bahe_tasks.stages.dedup_behaviors import run_spark_job
-from bahe_tasks.stores.delta_tables import replace_partitions
+from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.expectations import validate
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
 from bahe_tasks.stores.model_promotion import promote, record_gate, register

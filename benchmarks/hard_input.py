@@ -34,7 +34,8 @@ from pyspark.sql import SparkSession
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.config import SparkConfig
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import append_rows, read_batches, replace_partitions
+from bahe_tasks.stores.delta_tables import read_batches
+from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
 from benchmarks.dedup_cost import plan_of
 from benchmarks.kit.document import Document
 from benchmarks.kit.landed_day import DAY

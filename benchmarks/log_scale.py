@@ -40,7 +40,8 @@ from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.mapped_window import map_window
 from bahe_tasks.stages.validate_inputs import validate_inputs
 from bahe_tasks.stages.window import read_window
-from bahe_tasks.stores.delta_tables import read_table, replace_partitions
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_writes import replace_partitions
 from benchmarks.kit.document import Document
 from benchmarks.kit.peak_memory import PeakMemory
 from spark_jobs.session import FOR_MANY_DAYS, spark_session, stop_spark_session

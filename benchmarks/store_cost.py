@@ -39,7 +39,8 @@ from bahe_tasks.core.batches import gathered
 from bahe_tasks.stages.behavior_digests import digests_of
 from bahe_tasks.stages.embedding_index import read_embeddings
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import append_rows, read_batches
+from bahe_tasks.stores.delta_tables import read_batches
+from bahe_tasks.stores.delta_writes import append_rows
 from benchmarks.kit.document import Document
 from benchmarks.kit.peak_memory import PeakMemory
 from benchmarks.kit.program import benchmark_arguments

@@ -21,10 +21,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import TABLES
-from bahe_tasks.stores import delta_tables
-from bahe_tasks.stores.delta_tables import COMMIT_METADATA_KEY, TABLE_PROPERTIES, data_files, table_uri
+from bahe_tasks.stores import delta_writes
+from bahe_tasks.stores.delta_tables import data_files, table_uri
+from bahe_tasks.stores.delta_writes import TABLE_PROPERTIES
+from bahe_tasks.stores.partition_records import COMMIT_METADATA_KEY
 
-Rows: TypeAlias = DataFrame | delta_tables.Rows
+Rows: TypeAlias = DataFrame | delta_writes.Rows
 """Rows to write, wherever they are."""
 
 
@@ -53,7 +55,7 @@ def overwrite_partitions(
     if isinstance(rows, DataFrame):
         _write(rows, tables_dir, name, partitions, mode="overwrite", replaceWhere=where)
     else:
-        delta_tables.replace_partitions(tables_dir, name, rows, predicate=where, partitions=partitions)
+        delta_writes.replace_partitions(tables_dir, name, rows, predicate=where, partitions=partitions)
 
 
 def append_rows(rows: Rows, *, tables_dir: str | Path, name: str, partitions: Mapping[str, Mapping[str, Any]]) -> None:
@@ -62,7 +64,7 @@ def append_rows(rows: Rows, *, tables_dir: str | Path, name: str, partitions: Ma
         if not rows.isEmpty():
             _write(rows, tables_dir, name, partitions, mode="append")
     elif not isinstance(rows, pa.Table) or rows.num_rows:
-        delta_tables.append_rows(tables_dir, name, rows, partitions=partitions)
+        delta_writes.append_rows(tables_dir, name, rows, partitions=partitions)
 
 
 def in_days(days: Collection[date]) -> str:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from bahe_tasks.stages.gate_record import record_results
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import replace_partitions
+from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.expectations import ExpectationResult
 
 

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.gate_record import is_refused, recorded_days
-from bahe_tasks.stores.delta_tables import partition_records
+from bahe_tasks.stores.partition_records import partition_records
 
 
 def refused_days(config: Config) -> frozenset[date]:

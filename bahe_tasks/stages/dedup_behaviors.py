@@ -25,7 +25,8 @@ from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
 from bahe_tasks.stages.errors import NothingLandedError
 from bahe_tasks.state_cover import days_to_merge, state_cover
-from bahe_tasks.stores.delta_tables import count_stored, partition_records
+from bahe_tasks.stores.delta_tables import count_stored
+from bahe_tasks.stores.partition_records import partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.session import spark_session

@@ -18,7 +18,9 @@ from bahe_tasks.config import Config
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_writes import replace_partitions
+from bahe_tasks.stores.partition_records import partition_records
 
 _TABLE = "behavior_embeddings"
 

@@ -7,9 +7,10 @@ from datetime import date
 from typing import Literal
 
 from bahe_tasks.config import Config
-from bahe_tasks.stores.delta_tables import partition_records, replace_partitions
+from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.expectations import ExpectationResult
 from bahe_tasks.stores.gate_results import gate_results_rows
+from bahe_tasks.stores.partition_records import partition_records
 
 Stage = Literal["validate_inputs", "validate_challenger"]
 

@@ -11,7 +11,8 @@ from bahe_tasks.config import Config
 from bahe_tasks.key_sums import token_means
 from bahe_tasks.running_sums import state_key, title_tokens
 from bahe_tasks.stages.state_as_of import StateAsOf
-from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.partition_records import partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 

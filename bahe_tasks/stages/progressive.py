@@ -17,8 +17,10 @@ from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.stages.prediction_metrics import metrics_of
 from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.model_registry import ModelVersion
+from bahe_tasks.stores.partition_records import partition_records
 
 _TABLE = "progressive_predictions"
 

@@ -28,8 +28,9 @@ from bahe_tasks.stages.encode_behaviors import encode_missing
 from bahe_tasks.stages.histories_as_of import active_ids, histories_as_of, newest_items
 from bahe_tasks.stages.state_as_of import active_state, state_days
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import partition_records, replace_partitions
+from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder
+from bahe_tasks.stores.partition_records import partition_records
 
 
 def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from bahe_tasks.config import Config
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.gate_record import is_refused, record_key
 from bahe_tasks.stages.read_metrics import read_metrics
-from bahe_tasks.stores.delta_tables import PartitionRecord, partition_records, read_table
+from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.model_registry import champion, connect, versions
+from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion, eligible, stale
 
 

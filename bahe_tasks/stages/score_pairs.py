@@ -28,9 +28,10 @@ from bahe_tasks.stages.histories_as_of import newest_items
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.score_with_histories import score_with_histories
-from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.model_registry import champion as current_champion
 from bahe_tasks.stores.model_registry import connect, local_model_folder
+from bahe_tasks.stores.partition_records import partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 

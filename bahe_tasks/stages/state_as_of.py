@@ -25,7 +25,8 @@ from bahe_tasks.running_sums import (
 )
 from bahe_tasks.stages.days_in_force import refused_days
 from bahe_tasks.state_cover import state_cover
-from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.partition_records import partition_records
 
 _ALL = state_key("all")
 

@@ -13,10 +13,11 @@ from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.errors import GateRefused
 from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_outcomes, refusal
-from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
 from bahe_tasks.stores.gate_frames import DayCounts, input_frames
 from bahe_tasks.stores.gate_suites import input_suites
+from bahe_tasks.stores.partition_records import partition_records
 
 _STAGE: Final = "validate_inputs"
 

@@ -1,7 +1,7 @@
 """Small data files of a Delta table merged into large ones, and files that no kept version reads deleted.
 
 Both are Delta's own maintenance, OPTIMIZE and VACUUM, by delta-rs. Merging makes one commit that says the data did not
-change; it names no partitions, so it is nobody's record (`delta_tables.partition_records`), and an older version still
+change; it names no partitions, so it is nobody's record (`stores.partition_records`), and an older version still
 reads the files it named. Where there is nothing to merge, or to delete, nothing is committed. The log is left whole.
 
 Unusual: a file never spans partitions, so a table partitioned by day keeps a file a day.

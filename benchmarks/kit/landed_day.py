@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bahe_tasks.behavior_key import canonical_text
-from bahe_tasks.stores.delta_tables import append_rows, replace_partitions
+from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
 
 DAY = date(2024, 3, 10)
 ENCODER_VERSION = "benchmark"

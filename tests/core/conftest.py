@@ -71,6 +71,12 @@ def tiny_spec(tiny_split) -> ModelSpec:
 
 
 @pytest.fixture
+def fresh(tiny_split, tiny_spec) -> Callable[[], BaheCtrModel]:
+    """A model nothing has been trained on, always the same."""
+    return lambda: new_model(tiny_spec, tiny_split().deep, seed=3)
+
+
+@pytest.fixture
 def with_model(tiny_spec) -> Callable[..., ModelSpec]:
     """(settings of the model) → the tiny spec with them."""
     return lambda **settings: dataclasses.replace(tiny_spec, model=dataclasses.replace(tiny_spec.model, **settings))

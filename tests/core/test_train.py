@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from tiny_training import CPU, TRAINING
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.ctr_model import new_model
@@ -11,16 +12,6 @@ from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
 from bahe_tasks.core.training_step import TrainingDivergedError, UnknownLabelError
 from benchmarks.kit.in_memory_log import part_of
-
-CPU = torch.device("cpu")
-TRAINING = TrainingConfig(
-    keep_optimizer_state=True, epochs=2, batch_size=4, head_learning_rate=0.01, deep_learning_rate=1e-3
-)
-
-
-@pytest.fixture
-def fresh(tiny_split, tiny_spec):
-    return lambda: new_model(tiny_spec, tiny_split().deep, seed=3)
 
 
 def test_same_seed_same_bits_and_another_seed_others(fresh, tiny_rows, embeddings):

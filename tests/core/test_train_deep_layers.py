@@ -6,24 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from tiny_training import CPU, TRAINING
 from transformers import LlamaConfig, LlamaModel
 
-from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core import compiled_layers as compiled_layers_module
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.train import NothingToRecomputeError, train
 from bahe_tasks.core.training_step import TrainingDivergedError
-
-CPU = torch.device("cpu")
-TRAINING = TrainingConfig(
-    keep_optimizer_state=True, epochs=2, batch_size=4, head_learning_rate=0.01, deep_learning_rate=1e-3
-)
-
-
-@pytest.fixture
-def fresh(tiny_split, tiny_spec):
-    return lambda: new_model(tiny_spec, tiny_split().deep, seed=3)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "summary"])

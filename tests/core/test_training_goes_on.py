@@ -7,23 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_training import CPU, TRAINING
 
-from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.ctr_model import grow_model, new_model
 from bahe_tasks.core.metrics import logloss
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import early_stop_users, train
 from benchmarks.kit.in_memory_log import part_of
-
-CPU = torch.device("cpu")
-TRAINING = TrainingConfig(
-    keep_optimizer_state=True, epochs=2, batch_size=4, head_learning_rate=0.01, deep_learning_rate=1e-3
-)
-
-
-@pytest.fixture
-def fresh(tiny_split, tiny_spec):
-    return lambda: new_model(tiny_spec, tiny_split().deep, seed=3)
 
 
 def test_a_warm_start_with_optimiser_state_equals_continued_training(

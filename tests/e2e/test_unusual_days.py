@@ -16,8 +16,9 @@ from bahe_tasks.stages.errors import NothingLandedError
 from bahe_tasks.stages.gate_record import record_key
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.window import is_held_out
-from bahe_tasks.stores.delta_tables import partition_records, read_table
+from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.model_registry import champion, connect, versions
+from bahe_tasks.stores.partition_records import partition_records
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
 NEXT = FIRST + timedelta(days=1)

@@ -13,7 +13,9 @@ from pyspark.sql.types import StructType
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.schemas import SOURCES, TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_writes import replace_partitions
+from bahe_tasks.stores.partition_records import partition_records
 from spark_jobs import write_day
 from spark_jobs.dedup_behaviors import dedup_behaviors
 

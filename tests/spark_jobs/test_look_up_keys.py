@@ -7,7 +7,7 @@ from datetime import date
 import pyarrow as pa
 import pytest
 
-from bahe_tasks.stores.delta_tables import append_rows, replace_partitions
+from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
 from spark_jobs import look_up_keys as module
 from spark_jobs.look_up_keys import look_up_keys
 

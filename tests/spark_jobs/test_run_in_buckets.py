@@ -18,7 +18,7 @@ from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.config import NumbersConfig, SequencesConfig
 from bahe_tasks.state_cover import state_cover
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import append_rows, replace_partitions
+from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
 from spark_jobs import shares
 from spark_jobs.derive_few import derive_few
 from spark_jobs.derived import file_parts, run_in_buckets

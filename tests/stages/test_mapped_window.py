@@ -14,7 +14,7 @@ from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.mapped_window import map_window
 from bahe_tasks.stages.window import read_window
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import replace_partitions
+from bahe_tasks.stores.delta_writes import replace_partitions
 
 D1, D2 = date(2024, 3, 1), date(2024, 3, 2)
 VERSION, WIDTH = "enc-a", 4

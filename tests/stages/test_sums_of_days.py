@@ -23,7 +23,8 @@ from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
 from bahe_tasks.stages.pair_sums import pair_sums
 from bahe_tasks.stages.state_as_of import StateAsOf, active_state
-from bahe_tasks.stores.delta_tables import partition_records, read_table, table_version
+from bahe_tasks.stores.delta_tables import read_table, table_version
+from bahe_tasks.stores.partition_records import partition_records
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 from spark_jobs.session import FOR_MANY_DAYS, spark_session
 

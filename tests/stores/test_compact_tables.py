@@ -6,18 +6,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from bahe_tasks.stores import delta_tables
+from bahe_tasks.stores import partition_records as records_module
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.compact_tables import compact_table
-from bahe_tasks.stores.delta_tables import (
-    append_rows,
-    data_files,
-    partition_records,
-    read_table,
-    replace_partitions,
-    table_uri,
-    table_version,
-)
+from bahe_tasks.stores.delta_tables import data_files, read_table, table_uri, table_version
+from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
+from bahe_tasks.stores.partition_records import partition_records
 
 FIRST = date(2013, 1, 1)
 
@@ -77,7 +71,7 @@ def test_older_versions_read_what_they_read_and_records_stay(tmp_path):
     records = partition_records(tmp_path, "atomic_behaviors")
     compact_table(tmp_path, "atomic_behaviors")
     DeltaTable(table_uri(tmp_path, "atomic_behaviors")).create_checkpoint()
-    delta_tables._records.clear()  # as another process, which reads the whole log
+    records_module._records.clear()  # as another process, which reads the whole log
     assert partition_records(tmp_path, "atomic_behaviors") == records
     assert len(records) == 5
     assert {version: rows_of(tmp_path, "atomic_behaviors", version=version) for version in versions} == read
@@ -112,7 +106,7 @@ def test_only_versions_that_are_pinned_can_be_read_after_old_files_are_deleted(t
     assert rows_of(tmp_path, "behavior_embeddings") == rows_of(tmp_path, "behavior_embeddings", version=newest)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path, "behavior_embeddings", version=pinned + 1)
-    delta_tables._records.clear()
+    records_module._records.clear()
     assert partition_records(tmp_path, "behavior_embeddings") == records
 
 

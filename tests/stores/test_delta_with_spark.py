@@ -8,7 +8,9 @@ import pytest
 from bahe_tasks.config import SparkConfig
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_tables import partition_records, read_table, replace_partitions
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_writes import replace_partitions
+from bahe_tasks.stores.partition_records import partition_records
 
 D1, D2 = date(2013, 9, 24), date(2013, 9, 25)
 
