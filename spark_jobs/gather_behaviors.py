@@ -11,17 +11,16 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.behavior_key import behavior_key
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.look_up_keys import look_up_keys
 
 
 def landed_texts(plan: DedupPlan, *, events: DataFrame, items: DataFrame) -> DataFrame:
     """Return behavior_key, text, is_needed of every text that landed, once; needed are those of the day's events."""
-    of_events = events.select("text", (F.col("dt") == F.lit(plan.day)).alias("is_needed"))
-    titles = items.select(F.col("title").alias("text"), F.lit(False).alias("is_needed"))
-    texts = of_events.union(titles).groupBy("text").agg(F.max("is_needed").alias("is_needed"))
-    return texts.select(behavior_key(F.col("text")).alias("behavior_key"), "text", "is_needed")
+    of_events = events.select("behavior_key", "text", (F.col("dt") == F.lit(plan.day)).alias("is_needed"))
+    titles = items.select(F.col("title_key"), F.col("title"), F.lit(False))
+    texts = of_events.union(titles).groupBy("behavior_key")
+    return texts.agg(F.first("text").alias("text"), F.max("is_needed").alias("is_needed"))
 
 
 def gather_behaviors(spark: SparkSession, plan: DedupPlan, *, texts: DataFrame, needed: DataFrame) -> DataFrame:

@@ -8,11 +8,10 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from spark_jobs.landed.canonical_texts import behavior_keys
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
 from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
-from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
+from spark_jobs.landed.sources import judge_piece, seen, settle_rows
 from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
 
 
@@ -25,11 +24,7 @@ def settle_few(
 
     def settled(source: str) -> SettledRows[pa.Table]:
         contents = found[source]
-        kept = as_table(contents["kept"][0])
-        if (named := LANDED[source].text_and_key) is not None:
-            text, key = named
-            kept = kept.append_column(key, behavior_keys(kept[text].combine_chunks()))
-        return SettledRows(kept, as_table(contents["refused"][0]), *counted(contents))
+        return SettledRows(as_table(contents["kept"][0]), as_table(contents["refused"][0]), *counted(contents))
 
     return {source: settled(source) for source in sources}
 

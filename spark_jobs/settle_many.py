@@ -14,11 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import TABLES
 from spark_jobs.arrow_columns import text_hashes
-from spark_jobs.behavior_key import behavior_key
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
 from spark_jobs.landed.judge import Judged
 from spark_jobs.landed.pieces import Piece
@@ -55,11 +53,10 @@ def settle_many(
 
     def of(source: str) -> SettledRows[DataFrame]:
         contents, kinds = found[source], dict(TABLES[source].columns)
-        ddl = ", ".join([*(f"{name} {kinds[name]}" for name in LANDED[source].content), "copies bigint"])
+        named = LANDED[source].text_and_key
+        columns = [*LANDED[source].content, *([] if named is None else [named[1]])]
+        ddl = ", ".join([*(f"{name} {kinds[name]}" for name in columns), "copies bigint"])
         kept = _read(spark, ddl, contents.get("kept", []))
-        if (named := LANDED[source].text_and_key) is not None:
-            text, key = named
-            kept = kept.withColumn(key, behavior_key(F.col(text)))
         files = tuple(sorted(file.decode() for file in contents.get("kept", [])))
         return SettledRows(kept, _read(spark, _REFUSED, contents.get("refused", [])), *counted(contents), files)
 

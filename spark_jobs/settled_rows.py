@@ -28,7 +28,7 @@ class SettledRows(NamedTuple, Generic[Rows]):
     unknown: list[tuple[date, str]]
     """Names of columns that the landing contract does not know, by day."""
     files: tuple[str, ...] = ()
-    """The parquet files of `kept`, without the key of its text, where Spark has them."""
+    """The parquet files of `kept`, where Spark has them."""
 
 
 def contents_by_source(rows: pa.Table, sources: Sequence[str]) -> dict[str, dict[str, list[bytes]]]:

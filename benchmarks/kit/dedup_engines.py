@@ -116,7 +116,7 @@ def by_spark(spark: SparkSession, plan: DedupPlan) -> Engine:
             rows = sources["behavior_events"]
             counts = count_rows(sources, days={"behavior_events": [DAY]})["behavior_events"][DAY]
             rows.quarantined.write.parquet(str(work.refused))
-            no_items = spark.createDataFrame([], "title string")
+            no_items = spark.createDataFrame([], "title string, title_key string")
             texts = landed_texts(plan, events=rows.kept, items=no_items)
             texts = texts.select("behavior_key", "text").localCheckpoint()
             known = look_up_keys(spark, texts, tables_dir=work.tables_dir, name="atomic_behaviors")

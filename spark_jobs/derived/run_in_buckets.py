@@ -23,10 +23,8 @@ from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import data_fragments
 from spark_jobs.derived import file_parts
 from spark_jobs.derived.file_parts import part_of_file, selected
-from spark_jobs.derived.steps import KeyOf, Made, Part, Step, mapped
-from spark_jobs.landed.canonical_texts import behavior_keys
+from spark_jobs.derived.steps import KeyOf, Made, Part, Step
 from spark_jobs.landed.contents import as_bytes, as_table, batch_of
-from spark_jobs.landed.sources import LANDED
 from spark_jobs.landing_files import write_to
 from spark_jobs.row_buckets import in_buckets
 from spark_jobs.shares import in_shares
@@ -70,14 +68,7 @@ class InBuckets:
         return made
 
     def settled(self, source: str, columns: Sequence[str] | None = None) -> list[Part]:
-        named = LANDED[source].text_and_key
-        if named is None or (columns is not None and named[1] not in columns):
-            return list(self._settled[source]) if columns is None else selected(self._settled[source], columns)
-        text, key = named
-        parts = list(self._settled[source])
-        if columns is not None:
-            parts = selected(parts, list(dict.fromkeys([*(name for name in columns if name != key), text])))
-        return mapped(parts, partial(_with_key, text=text, key=key))
+        return list(self._settled[source]) if columns is None else selected(self._settled[source], columns)
 
     def stored(
         self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None
@@ -98,10 +89,6 @@ def _of_fragment(
     for batch in batches:
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
-
-
-def _with_key(rows: pa.Table, *, text: str, key: str) -> pa.Table:
-    return rows.append_column(key, behavior_keys(rows[text].combine_chunks()))
 
 
 def _move(

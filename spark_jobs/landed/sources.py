@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from bahe_tasks.stores.arrow_types import arrow_schema
+from spark_jobs.landed.canonical_texts import behavior_keys
 from spark_jobs.landed.judge import REFUSED, Judged
 from spark_jobs.landed.judge_events import EVENT_CONTENT, judge_events
 from spark_jobs.landed.judge_impressions import IMPRESSION_CONTENT, judge_impressions
@@ -55,15 +56,26 @@ def judge_piece(piece: Piece, *, late_days: int) -> Iterator[Judged]:
 
 
 def settle_rows(source: str, good: Sequence[pa.Table], refused: Sequence[pa.Table]) -> Settled:
-    """Settle the good rows of a source that may be equal to each other, and put the refused ones together."""
+    """Settle the good rows of a source that may be equal to each other, and put the refused ones together.
+
+    What is kept has the key of its text as well, which is made here alone.
+    """
     kinds = arrow_schema(source)
     schema = pa.schema([*(kinds.field(name) for name in LANDED[source].content), pa.field("copies", pa.int64())])
     filled = [rows for rows in good if len(rows)]
     refused = [REFUSED.empty_table(), *refused]
     if not filled:
-        return Settled(schema.empty_table(), pa.concat_tables(refused))
+        return Settled(_with_key(source, schema.empty_table()), pa.concat_tables(refused))
     kept, contradictory = LANDED[source].settle(pa.concat_tables(filled))
-    return Settled(kept.cast(schema), pa.concat_tables([*refused, contradictory]))
+    return Settled(_with_key(source, kept.cast(schema)), pa.concat_tables([*refused, contradictory]))
+
+
+def _with_key(source: str, rows: pa.Table) -> pa.Table:
+    named = LANDED[source].text_and_key
+    if named is None:
+        return rows
+    text, key = named
+    return rows.append_column(key, behavior_keys(rows[text].combine_chunks()))
 
 
 def seen(piece: Piece, judged: Judged) -> dict[str, Any]:

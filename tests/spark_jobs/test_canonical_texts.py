@@ -1,4 +1,4 @@
-"""The canonical texts and keys of a column are those of the one Python rule, by Arrow and by Spark."""
+"""The canonical texts and keys of a column are those of the one Python rule, by Arrow."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import unicodedata
 from random import Random
 
 import pyarrow as pa
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from pyspark.sql import functions as F
 
 from bahe_tasks import behavior_key as rule
-from spark_jobs.behavior_key import behavior_key
 from spark_jobs.landed.canonical_texts import PLAIN_CHARACTERS, behavior_keys, canonical_texts
 
 GOLDEN = ["order takeout", "  order \t takeout\n", "Café", "Cafe\u0301", "a\u0000b", "a\u200bb", "\u00a0x\u2003y\u0085z", "日本語  テキスト",
@@ -44,14 +41,6 @@ def test_random_unicode_has_the_keys_of_the_python_rule(seed):
     draw = [lambda: random.choice(tricky), lambda: chr(random.randrange(*random.choice(ranges)))]
     texts = ["".join(random.choice(draw)() for _ in range(random.randrange(8))) for _ in range(600)]
     assert keys_and_texts(texts) == [(rule.canonical_text(t), rule.behavior_key(t)) for t in texts]
-
-
-@pytest.mark.spark
-def test_spark_gives_a_canonical_text_the_same_key(spark):
-    texts = [rule.canonical_text(text) for text in GOLDEN]
-    rows = spark.createDataFrame([(n, text) for n, text in enumerate([*texts, None])], "n int, text string")
-    found = rows.select("n", behavior_key(F.col("text")).alias("key")).sort("n").toArrow()["key"].to_pylist()
-    assert found == [*map(rule.behavior_key, texts), None]
 
 
 def test_no_plain_character_can_be_dropped_composed_or_taken_for_a_space():

@@ -28,7 +28,6 @@ from spark_jobs.derived.needed_keys import KEYS, needed_keys
 from spark_jobs.derived.run_here import Here
 from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import rows_in
-from spark_jobs.landed.sources import LANDED
 
 FIRST = date(2024, 3, 14)
 WORDS = ["blue", "moon", "mer", "sky", "the", "The", "Été", "日本", "a_b", "!!", "12"]
@@ -136,11 +135,9 @@ def day_of_rows(random: Random, day: date, *, impressions: int, events: int, ite
 
 
 def files_of(kept: dict[str, pa.Table], folder) -> dict:
-    """Write settled rows as Spark's tasks do, without the keys of their texts, a few in a file."""
+    """Write settled rows as Spark's tasks do, a few in a file."""
     parts = {}
     for source, rows in kept.items():
-        named = LANDED[source].text_and_key
-        rows = rows if named is None else rows.drop_columns([named[1]])
         parts[source] = []
         for start in range(0, len(rows), 7):
             file = folder / f"{source}-{start}.parquet"
