@@ -52,12 +52,13 @@ def test_a_user_with_a_twentieth_of_all_events_has_the_newest_of_them_as_history
     assert len(found["u0"]) == 10
 
 
-def test_a_title_of_a_megabyte_is_a_behavior_like_any_other(spark, landing, plan_of, tmp_path):
+@pytest.mark.parametrize("is_small", [True, False])
+def test_a_title_of_a_megabyte_is_a_behavior_like_any_other(spark, landing, plan_of, tmp_path, is_small):
     title = "long " * 200_000
     item = {"item_id": "i", "title": title, "updated_at": f"{DAY}T01:00:00Z"}
     landing.rows("items", DAY, [item, {**item, "item_id": "odd", "title": "e\u0301" + title}], form="parquet")
     landing.rows("impressions", DAY, [impression(1, "u"), impression(2, "u", item="odd")])
-    counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY))
+    counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY, is_small=is_small))
     assert counts["new_behaviors"] == 2
     keys = {row["item_id"]: row["title_key"] for row in rows_of(tmp_path, "impressions")}
     assert keys == {"i": behavior_key(title), "odd": behavior_key("e\u0301" + title)}
