@@ -24,6 +24,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 FirstDay = Annotated[str | None, typer.Option("--from", metavar="DAY", help="First day, YYYY-MM-DD.")]
 LastDay = Annotated[str | None, typer.Option("--to", metavar="DAY", help="Last day, YYYY-MM-DD, included.")]
 
+_A_SHARE = 10
+"""Larger numbers are seconds or counts."""
+
 log = Console(stderr=True)
 
 
@@ -55,10 +58,12 @@ def _out() -> Console:
 
 
 def cell(value: Any) -> str:
-    """Return a table cell: numbers short, absent values as a dash."""
+    """Return a table cell: numbers short (shares to four digits, seconds to one), absent values as a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < _A_SHARE else f"{value:.1f}"
+    return str(value)
 
 
 def table_of(title: str, rows: list[dict[str, Any]], columns: list[str]) -> Table:
