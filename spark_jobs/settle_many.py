@@ -32,6 +32,8 @@ _BYTES_A_PART = 16 << 20
 _PARTS_A_PIECE = 1 << 24
 """More than there can be."""
 _ROWS_A_GROUP = 1 << 17
+_REPEATED = {source: [of.text_and_key[1]] if of.text_and_key else False for source, of in LANDED.items()}
+"""The columns that files hold by dictionary: long, and often the same."""
 _JUDGED = "source string, bucket int, number bigint, kind string, content binary"
 _REFUSED = "dt date, reason string, source_file string, raw string"
 
@@ -123,7 +125,9 @@ def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
         if len(table):
             file = f"{folder}/{source}-{kind}-{bucket}-{attempt}.parquet"
             with write_to(file) as sink:
-                pq.write_table(table, sink, row_group_size=_ROWS_A_GROUP, compression="lz4", use_dictionary=False)
+                pq.write_table(
+                    table, sink, row_group_size=_ROWS_A_GROUP, compression="lz4", use_dictionary=_REPEATED[source]
+                )
             found.append((kind, file.encode()))
     return pa.Table.from_batches([batch_of(SETTLED, [(source, kind, content) for kind, content in found])])
 
