@@ -157,6 +157,11 @@ class TrainingConfig:
     label_weights: dict[str, float] = setting(
         {}, "weight of a label's loss where label_weighting is fixed, by name without label_; others weigh 1"
     )
+    outcome_weight: float = setting(
+        0.5,
+        "weight of each of the labels, four at most, that say how large an outcome value is: the value of an event about "
+        "the shown item, from the same user on the same day; 0: they are not learnt",
+    )
     early_stop_share: float = setting(
         0.0, "share of the training users whose rows decide when to stop and are not trained on that day; 0: none"
     )
@@ -191,7 +196,7 @@ class TrainingConfig:
         at_least(self, 1, "window_days", "epochs", "batch_size", "patience_epochs")
         at_least(self, 0, "rows_a_pass", "positions_a_pass", "num_processes", "average_steps")
         at_least(self, 0, "num_threads", "warmup_steps", "decay_half_life_days", "checkpoint_steps", "weight_decay")
-        at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate")
+        at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate", "outcome_weight")
         above_zero(self, "max_gradient_norm")
         share(self, "early_stop_share", "min_learning_rate_share")
         if self.early_stop_share and self.epochs == 1:

@@ -70,6 +70,7 @@ _TABLES = (
     # sequence_ends: per text feature the exclusive end of this impression's history in user_sequences (same dt, user).
     # label_date: the first day whose run may use the label.  is_late: shown before the day it landed.
     # sums: bahe_tasks.running_sums.IMPRESSION_SUMS as they were before it was shown; null for a late impression.
+    # outcome_value: of the user's first event with a value about the item, from shown_at to the end of dt; null for a late one.
     TableSchema(
         "impressions",
         (
@@ -88,6 +89,7 @@ _TABLES = (
             ("cat", "map<string,string>"),
             ("num", "map<string,double>"),
             ("sums", "array<double>"),
+            ("outcome_value", "double"),
         ),
     ),
     # The state at the end of dt of the keys touched in (dt - lowbit(dt), dt] (bahe_tasks.state_cover), of each the newest

@@ -55,6 +55,7 @@ class ImpressionRows:
     num: dict[str, np.ndarray]  # (R,) float64, NaN = absent
     extra_labels: dict[str, np.ndarray] = field(default_factory=dict)  # (R,) float32, 0 or 1, NaN = absent
     sums: np.ndarray | None = None  # (R, len(IMPRESSION_SUMS)) float64, NaN = absent
+    outcome_values: np.ndarray | None = None  # (R,) float64, NaN = none (`bahe_tasks.outcome_values`)
 
     def __len__(self) -> int:
         return len(self.impression_ids)

@@ -17,6 +17,7 @@ _LEAST_NUMBERS = 20  # present on the day a column comes into force: its scale i
 
 LABEL = "label"
 """Name of the click label among the labels in force; the others are the `label_NAME` columns, without `label_`."""
+_OUTCOME_QUANTILES = (0.2, 0.4, 0.6, 0.8)
 
 
 class NonFiniteNumberError(ValueError):
@@ -87,6 +88,39 @@ def hashed_rows(columns: dict[str, np.ndarray], names: tuple[str, ...], *, num_r
             }
             rows[:, c] = np.fromiter(map(row_of.__getitem__, columns[name]), np.int64, num_rows)
     return rows
+
+
+def outcome_thresholds(values: np.ndarray | None) -> tuple[float, ...]:
+    """Return the values that split the outcome values of a day in up to five parts, rising; none for fewer than 20 values.
+
+    `values` is (R,), NaN = none. Every threshold is above the least value: a label that is always 1 teaches nothing.
+    """
+    present = np.zeros(0) if values is None else values[np.isfinite(values)]
+    if len(present) < _LEAST_NUMBERS:
+        return ()
+    found = np.unique(np.quantile(present, _OUTCOME_QUANTILES, method="higher"))
+    return tuple(float(value) for value in found if value > present.min())
+
+
+def outcome_labels(thresholds: tuple[float, ...]) -> tuple[str, ...]:
+    """Return the names of the labels that say whether an outcome value reaches a threshold."""
+    return tuple(f"outcome>={threshold!r}" for threshold in thresholds)
+
+
+def with_outcome_labels(
+    extra: dict[str, np.ndarray], values: np.ndarray | None, thresholds: tuple[float, ...]
+) -> dict[str, np.ndarray]:
+    """Return the extra labels of R impressions and, by name, whether their outcome values reach each threshold.
+
+    `values` is (R,), NaN = none, or None; the labels are (R,) float32, NaN = absent.
+    """
+    if values is None:
+        return extra
+    reached = {
+        name: np.where(np.isnan(values), np.nan, values >= threshold).astype(np.float32)
+        for name, threshold in zip(outcome_labels(thresholds), thresholds, strict=True)
+    }
+    return extra | reached
 
 
 def label_columns(labels: np.ndarray, extra: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:

@@ -70,7 +70,7 @@ class BaheCtrModel(nn.Module):
         self.head = HEADS[settings.head](field_sizes(spec, width=width), spec.labels, settings)
         self.expected_click = ExpectedClick() if spec.numbers else None
         self.log_variances = nn.ParameterDict(
-            {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if spec.extra_labels}
+            {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if len(spec.labels) > 1}
         )
         if settings.deep_tuning == "lora" and not has_lora(deep):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
@@ -107,7 +107,7 @@ class BaheCtrModel(nn.Module):
             else fields_by_user(self.features, user_embedding, counts, item_embedding)
         )
         fields = {**embeddings, **self.columns(cat, num)}
-        return label_logits(self.head, self.expected_click, fields)[:, 0]
+        return label_logits(self.head, self.expected_click, fields, click_only=True)[:, 0]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits of a batch, (B, L), the click's first."""

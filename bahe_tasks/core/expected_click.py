@@ -30,9 +30,14 @@ class ExpectedClick(nn.Module):
         return self.factor * (numbers @ self.expected_of_numbers)
 
 
-def label_logits(head: nn.Module, expected: ExpectedClick | None, fields: Mapping[str, Field]) -> torch.Tensor:
-    """Fields (B, width of the field) each → (B, L): what the head says, for the click with what is expected of it."""
-    logits: torch.Tensor = head(fields)
+def label_logits(
+    head: nn.Module, expected: ExpectedClick | None, fields: Mapping[str, Field], *, click_only: bool = False
+) -> torch.Tensor:
+    """Fields (B, width of the field) each → (B, L): what the head says, for the click with what is expected of it.
+
+    With `click_only` (B, 1), the click's.
+    """
+    logits: torch.Tensor = head(fields, click_only=click_only)
     if expected is None:
         return logits
     return logits + pad(expected(spread(fields["numbers"])).unsqueeze(1), (0, logits.shape[1] - 1))

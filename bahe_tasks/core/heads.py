@@ -1,7 +1,7 @@
 """CTR heads (paper, section 2: "any embedding-based CTR model"): fields → one logit per label.
 
 One interface: `Head(sizes, labels, model)` with `sizes` the width of each field (`head_fields`), and
-`forward(fields) -> (B, L)`. `mlp` and `din` share a head, since what `din` adds is two more fields (`target_attention`).
+`forward(fields) -> (B, L)`, or (B, 1) with `click_only`: who serves pays nothing for what is only learnt. `mlp` and `din` share a head, since what `din` adds is two more fields (`target_attention`).
 
 Sources: DeepFM, Guo et al., IJCAI 2017. DCN-v2, Wang et al., WWW 2021. DIN, Zhou et al., KDD 2018.
 
@@ -34,9 +34,9 @@ class MlpHead(nn.Module):
         self.tower = Tower(sizes, model.hidden_widths, dropout=model.dropout)
         self.outputs = Outputs(model.hidden_widths[-1], labels)
 
-    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, fields: dict[str, torch.Tensor], *, click_only: bool = False) -> torch.Tensor:
         """Fields (B, width of the field) each → logits (B, L)."""
-        return self.outputs(self.tower(fields))
+        return self.outputs(self.tower(fields), click_only=click_only)
 
 
 class DeepFmHead(nn.Module):
@@ -60,11 +60,12 @@ class DeepFmHead(nn.Module):
         for output in self.outputs.values():
             nn.init.ones_(output.weight[:, model.hidden_widths[-1] :])  # type: ignore[index]
 
-    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, fields: dict[str, torch.Tensor], *, click_only: bool = False) -> torch.Tensor:
         """Fields (B, width of the field) each → logits (B, L)."""
         vectors = torch.stack(list(self.vectors(fields).values()))  # (fields, B, field_width)
         pairwise = (vectors.sum(0).square() - vectors.square().sum(0)) / 2
-        return self.outputs(torch.cat([self.tower(fields), self.first_order(fields), pairwise], 1))
+        shared = torch.cat([self.tower(fields), self.first_order(fields), pairwise], 1)
+        return self.outputs(shared, click_only=click_only)
 
 
 class DcnV2Head(nn.Module):
@@ -89,14 +90,14 @@ class DcnV2Head(nn.Module):
             if name.startswith(("outputs.", "crossed.")):
                 nn.init.zeros_(weight)
 
-    def forward(self, fields: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, fields: dict[str, torch.Tensor], *, click_only: bool = False) -> torch.Tensor:
         """Fields (B, width of the field) each → logits (B, L)."""
         fields = fields | self.vectors(fields)
         crossed = first = torch.cat([fields[name] for name in self.names], 1)  # x0
         for layer in self.cross_layers:
             crossed = layer(first, crossed)
-        of_crossed = [output.of_concatenation(crossed) for output in self.crossed.values()]  # type: ignore[operator]
-        return self.outputs(self.mlp.of_concatenation(first)) + torch.cat(of_crossed, 1)
+        of_crossed = [output.of_concatenation(crossed) for output in _asked(self.crossed, click_only)]  # type: ignore[operator]
+        return self.outputs(self.mlp.of_concatenation(first), click_only=click_only) + torch.cat(of_crossed, 1)
 
 
 class CrossLayer(nn.Module):
@@ -137,19 +138,24 @@ class Tower(nn.Module):
 
 
 class Outputs(nn.ModuleDict):
-    """A logit for each label from what the labels share: (B, width) → (B, L)."""
+    """A logit for each label from what the labels share: (B, width) → (B, L), or (B, 1) of the click alone."""
 
     def __init__(self, width: int, labels: tuple[str, ...]) -> None:
         super().__init__({label_key(label): nn.Linear(width, 1) for label in labels})
 
-    def forward(self, shared: torch.Tensor) -> torch.Tensor:
-        return torch.cat([output(shared) for output in self.values()], 1)
+    def forward(self, shared: torch.Tensor, *, click_only: bool = False) -> torch.Tensor:
+        return torch.cat([output(shared) for output in _asked(self, click_only)], 1)
 
     def start_at(self, base_rates: Mapping[str, float]) -> None:
         """Let the logits of these labels start at the log-odds of their rates, clipped to [1e-4, 1 - 1e-4]."""
         for label, rate in base_rates.items():
             rate = min(max(rate, 1e-4), 1 - 1e-4)
             nn.init.constant_(self[label_key(label)].bias, math.log(rate / (1 - rate)))  # type: ignore[arg-type]
+
+
+def _asked(of_labels: nn.ModuleDict, click_only: bool) -> list[nn.Module]:
+    """Return the modules of all labels, or that of the click, which stands first."""
+    return list(of_labels.values())[: 1 if click_only else None]
 
 
 def label_key(label: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bahe_tasks.config import ModelConfig
-from bahe_tasks.core.columns import LABEL, NumStatistics
+from bahe_tasks.core.columns import LABEL, NumStatistics, outcome_labels
 from bahe_tasks.core.point_in_time import NUMBERS
 
 _ID_COLUMNS = ("id:user", "id:item")
@@ -35,7 +35,8 @@ class ModelMismatchError(ValueError):
 class ModelSpec:
     """What a model version is made of. Features, columns and labels are sorted names, without `cat_`, `num_`, `label_`.
 
-    `numbers` are the point-in-time numbers it reads (`core.point_in_time`), in order. `trained_steps` and `trained_days` count from the first fine-tune of the lineage.
+    `numbers` are the point-in-time numbers it reads (`core.point_in_time`), in order; `outcome_thresholds` what outcome
+    values are compared with, in their unit, those of the first day that had enough of them. `trained_steps` and `trained_days` count from the first fine-tune of the lineage.
     """
 
     features: tuple[str, ...]
@@ -46,6 +47,7 @@ class ModelSpec:
     llm_config: dict[str, Any]
     model: ModelConfig
     extra_labels: tuple[str, ...] = ()
+    outcome_thresholds: tuple[float, ...] = ()
     numbers: tuple[str, ...] = ()
     trained_steps: int = 0
     trained_days: int = 0
@@ -65,7 +67,7 @@ class ModelSpec:
     @property
     def labels(self) -> tuple[str, ...]:
         """L labels in force, the click label first."""
-        return (LABEL, *self.extra_labels)
+        return (LABEL, *self.extra_labels, *outcome_labels(self.outcome_thresholds))
 
     def grown(
         self,
@@ -74,9 +76,10 @@ class ModelSpec:
         cat_columns: Iterable[str] = (),
         num_statistics: dict[str, NumStatistics] | None = None,
         extra_labels: Iterable[str] = (),
+        outcome_thresholds: tuple[float, ...] = (),
         model: ModelConfig | None = None,
     ) -> ModelSpec:
-        """Return the spec of a child: the union of names, the parent's statistics for the columns it has.
+        """Return the spec of a child: the union of names, the parent's statistics and thresholds for what it has.
 
         `model` is the configuration now in force; the fields that shape weights must equal the parent's.
         """
@@ -86,6 +89,7 @@ class ModelSpec:
             cat_columns=tuple(sorted({*self.cat_columns, *cat_columns})),
             num_statistics={**(num_statistics or {}), **self.num_statistics},
             extra_labels=tuple(sorted({*self.extra_labels, *extra_labels})),
+            outcome_thresholds=self.outcome_thresholds or outcome_thresholds,
             model=model or self.model,
         )
 

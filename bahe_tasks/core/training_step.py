@@ -16,7 +16,7 @@ import torch
 
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, collate, num_behaviors
-from bahe_tasks.core.columns import label_columns
+from bahe_tasks.core.columns import label_columns, outcome_labels, with_outcome_labels
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.heads import label_key
 from bahe_tasks.core.label_loss import label_loss
@@ -66,8 +66,11 @@ class TrainingStep:
             )
         self._model, self._optimizers, self._training = model, optimizers, training
         self._rows, self._embeddings, self._columns = rows, embeddings, columns
-        self._labels = label_columns(rows.labels, rows.extra_labels, model.spec.extra_labels)
-        self._weights = torch.tensor([training.label_weights.get(name, 1.0) for name in names], device=device)
+        thresholds = model.spec.outcome_thresholds
+        extra = with_outcome_labels(rows.extra_labels, rows.outcome_values, thresholds)
+        self._labels = label_columns(rows.labels, extra, names[1:])
+        weights = dict.fromkeys(outcome_labels(thresholds), training.outcome_weight) | training.label_weights
+        self._weights = torch.tensor([weights.get(name, 1.0) for name in names], device=device)
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
         self._rows_a_pass = training.rows_a_pass or training.batch_size

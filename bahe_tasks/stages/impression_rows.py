@@ -56,6 +56,7 @@ def impression_rows(
         num=_map_columns(impressions["num"], np.float64, np.nan),
         extra_labels=_map_columns(impressions["labels"], np.float32, np.nan),
         sums=_sums(impressions["sums"]),
+        outcome_values=impressions["outcome_value"].to_numpy(),
     )
 
 

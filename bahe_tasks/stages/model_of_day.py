@@ -10,7 +10,7 @@ import torch
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
 from bahe_tasks.core.batches import ImpressionRows
-from bahe_tasks.core.columns import LABEL, num_statistics
+from bahe_tasks.core.columns import LABEL, num_statistics, outcome_thresholds, with_outcome_labels
 from bahe_tasks.core.ctr_model import BaheCtrModel, grow_model, new_model
 from bahe_tasks.core.deep_attention import attends_as_asked
 from bahe_tasks.core.llm_split import LlmSplit
@@ -49,8 +49,8 @@ def model_to_train(
         "cat_columns": settings.cat_columns or tuple(rows.cat),
         "num_statistics": numbers,
         "extra_labels": settings.extra_labels,
+        "outcome_thresholds": outcome_thresholds(rows.outcome_values) if config.training.outcome_weight else (),
     }
-    base_rates = _base_rates(rows, settings.extra_labels)
     known = parent[1] if parent else None
     _refuse_missing("features", settings.features, _filled_features(rows), known.features if known else ())
     _refuse_missing("cat_columns", settings.cat_columns, rows.cat, known.cat_columns if known else ())
@@ -59,8 +59,8 @@ def model_to_train(
     if parent is not None:
         check_parent(parent[1], encoder_version=encoder_version, model=settings)
         spec = parent[1].grown(**found, model=settings)  # type: ignore[arg-type]
-        new_labels = {label: base_rates[label] for label in set(spec.labels) - set(parent[1].labels)}
-        model = grow_model(parent[0], spec, seed=seed, base_rates=new_labels)
+        rates = _base_rates(rows, spec, set(spec.labels) - set(parent[1].labels))
+        model = grow_model(parent[0], spec, seed=seed, base_rates=rates)
     else:
         split = LlmSplit.load(
             checkpoint_dir(config.encoder.checkpoint),
@@ -77,7 +77,8 @@ def model_to_train(
             model=settings,
             numbers=NUMBERS if settings.point_in_time_numbers else (),
         ).grown(**found)  # type: ignore[arg-type]
-        model = new_model(spec, split.deep, seed=seed, base_rates=base_rates | {LABEL: rate_to_start_at(rows, spec)})
+        rates = _base_rates(rows, spec, spec.labels) | {LABEL: rate_to_start_at(rows, spec)}
+        model = new_model(spec, split.deep, seed=seed, base_rates=rates)
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(
@@ -87,19 +88,16 @@ def model_to_train(
     return model, spec
 
 
-def _base_rates(rows: ImpressionRows, extra_labels: Iterable[str]) -> dict[str, float]:
+def _base_rates(rows: ImpressionRows, spec: ModelSpec, labels: Iterable[str]) -> dict[str, float]:
     """Return the share of ones among the rows that have the label; one half where none has."""
-    labels = {
-        LABEL: rows.labels,
-        **{name: rows.extra_labels[name] for name in extra_labels if name in rows.extra_labels},
-    }
-    present = {name: column[~np.isnan(column)] for name, column in labels.items()}
+    found = {LABEL: rows.labels, **with_outcome_labels(rows.extra_labels, rows.outcome_values, spec.outcome_thresholds)}
+    present = {name: found[name][~np.isnan(found[name])] for name in labels if name in found}
     return {name: float(column.mean()) if len(column) else 0.5 for name, column in present.items()}
 
 
 def rate_to_start_at(rows: ImpressionRows, spec: ModelSpec) -> float:
     """Return the rate the head starts from: the base rate, short of what is expected of the rows anyway."""
-    rate = min(max(_base_rates(rows, ())[LABEL], MIN_RATE), 1 - MIN_RATE)
+    rate = min(max(_base_rates(rows, spec, [LABEL])[LABEL], MIN_RATE), 1 - MIN_RATE)
     expected = (
         float(expected_log_odds(rows.sums).mean()) if spec.numbers and rows.sums is not None and len(rows) else 0.0
     )

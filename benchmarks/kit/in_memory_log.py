@@ -18,6 +18,7 @@ import pandas as pd
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.encoder import encode_texts
+from bahe_tasks.outcome_values import outcome_values
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
 _DAY_US = 86_400_000_000
@@ -91,6 +92,7 @@ def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
         num=of(rows.num),
         extra_labels=of(rows.extra_labels),
         sums=None if rows.sums is None else rows.sums[part],
+        outcome_values=None if rows.outcome_values is None else rows.outcome_values[part],
     )
 
 
@@ -129,8 +131,28 @@ def read_log(landing: Path, *, max_behaviors: int = 50, last: date | None = None
                 if str(name).startswith("label_") and name != "label_known_at"
             },
             sums=point_in_time_sums(impressions, known["title"], events),
+            outcome_values=_outcome_values(impressions, events),
         ),
     )
+
+
+def _outcome_values(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
+    """Return the outcome value of each impression, (R,) float64, NaN = none."""
+    found = np.full(len(impressions), np.nan)
+    if not {"item_id", "value"} <= set(events):
+        return found
+    of_items = events[events["item_id"].notna()]
+    names = pd.concat([impressions[["user_id", "item_id"]], of_items[["user_id", "item_id"]]])
+    pairs = names.groupby(["user_id", "item_id"]).ngroup().to_numpy()
+    shown, happened = impressions["shown_at"].to_numpy(np.int64), of_items["occurred_at"].to_numpy(np.int64)
+    values = of_items["value"].to_numpy(np.float64)
+    of_shown, of_events = np.split(pairs, [len(shown)])
+    for day in np.unique(shown // _DAY_US):
+        rows, past, start = shown // _DAY_US == day, happened // _DAY_US == day, day * _DAY_US
+        found[rows] = outcome_values(
+            of_shown[rows], shown[rows] - start, of_events[past], happened[past] - start, values[past]
+        )
+    return found
 
 
 def _start_us(day: date) -> int:

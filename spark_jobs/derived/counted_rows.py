@@ -27,6 +27,7 @@ COUNTED = pa.schema(
         ("label", pa.float64()),
         ("feature", pa.string()),  # null: not an event
         ("value", pa.float64()),
+        ("happened_us", pa.int64()),  # of an event, since the start of the day
     ]
 )
 COUNTED_IMPRESSION_COLUMNS = (
@@ -87,10 +88,12 @@ def counted_impressions(rows: pa.Table, plan: DedupPlan, *, asks: bool) -> pa.Ta
 
 def counted_events(rows: pa.Table, plan: DedupPlan) -> pa.Table:
     """Return rows of COUNTED_EVENT_COLUMNS, `text` among them if it is wanted, as COUNTED."""
+    happened_us = micros(rows["occurred_at"])
     return _counted(
         rows,
         text=rows["text"] if "text" in rows.column_names else None,
-        fact_us=pa.array(_counts_from(plan, micros(rows["occurred_at"]))),
+        fact_us=pa.array(_counts_from(plan, happened_us)),
+        happened_us=pa.array(happened_us - start_us(plan.day)),
         feature=rows["feature"],
         value=rows["value"],
     )

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.key_sums import statistics_of
+from bahe_tasks.outcome_values import outcome_values
 from bahe_tasks.stores.arrow_types import arrow_schema
-from spark_jobs.arrow_columns import floats, lists, present
+from spark_jobs.arrow_columns import floats, lists, micros, nullable, present
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.derived.counted_rows import COUNTED, counted_impressions, state_keys
+from spark_jobs.derived.counted_rows import COUNTED, counted_impressions, start_us, state_keys
 from spark_jobs.derived.day_scalars import DayScalars
 from spark_jobs.derived.look_up_items import VERSIONS, look_up_items
 from spark_jobs.derived.scope_sums import keyed_rows, scope_sums, state_rows
@@ -21,10 +22,10 @@ from spark_jobs.derived.state_of_keys import StateRows, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 
 _KEYS = [pa.field("user_key", pa.int64()), pa.field("item_key", pa.int64())]
-_MADE_HERE = ("title_key", "sequence_ends", "sums")
+_MADE_BY_STEPS = ("title_key", "sequence_ends", "sums", "outcome_value")
 KEYED_COUNTED = pa.schema([*COUNTED, *_KEYS])
 KEYED_IMPRESSIONS = pa.schema(
-    [*(field for field in arrow_schema("impressions") if field.name not in _MADE_HERE), *_KEYS]
+    [*(field for field in arrow_schema("impressions") if field.name not in _MADE_BY_STEPS), *_KEYS]
 )
 """Columns of the table impressions that are there before any step."""
 OF_ITEMS = pa.schema(
@@ -72,7 +73,7 @@ def _work(
     keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item))
     sums = scope_sums("item", keyed, state.before, day=plan.day)
     yield "state", state.after([state_rows("item", sums, day=plan.day)])
-    yield "impressions", shown.drop_columns("title")
+    yield "impressions", _with_outcomes(shown.drop_columns("title"), rows, plan)
     asks = present(rows["impression_id"])
     width = sums.answers.shape[1]
     answers = lists(pa.array(sums.answers.ravel()), np.full(len(sums.answers), width))
@@ -86,3 +87,20 @@ def _work(
         "item_sums": answers.take(pa.array(place, mask=~asks)),
     }
     yield "counted", pa.table([columns[name] for name in OF_ITEMS.names], schema=OF_ITEMS)
+
+
+def _with_outcomes(shown: pa.Table, rows: pa.Table, plan: DedupPlan) -> pa.Table:
+    """Add outcome_value: what the day's events of the user about the item came to, from shown_at on."""
+    events = rows.filter(pc.and_(pc.is_valid(rows["happened_us"]), pc.is_valid(rows["item_key"])))
+    keys = [
+        np.stack([np.asarray(of[name], np.int64) for name in ("item_key", "user_key")], 1) for of in (shown, events)
+    ]
+    pairs = np.unique(np.concatenate(keys), axis=0, return_inverse=True)[1].reshape(-1)
+    found = outcome_values(
+        pairs[: len(shown)],
+        micros(shown["shown_at"]) - start_us(plan.day),
+        pairs[len(shown) :],
+        np.asarray(events["happened_us"], np.int64),
+        floats(events["value"]),
+    )
+    return shown.append_column("outcome_value", nullable(found))

@@ -24,7 +24,7 @@ from spark_jobs.derived.state_of_keys import StateRows, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 from spark_jobs.derived.token_rows import TokenRows, owners_of, token_rows
 
-SHOWN = pa.schema([*KEYED_IMPRESSIONS, ("title_key", pa.string())])
+SHOWN = pa.schema([*KEYED_IMPRESSIONS, ("title_key", pa.string()), ("outcome_value", pa.float64())])
 """Impressions as the item step leaves them."""
 HISTORY = pa.schema([arrow_schema("behavior_events").field(name) for name in EVENT_COLUMNS])
 TOKENS = pa.schema(

@@ -9,6 +9,9 @@ from bahe_tasks.core.columns import (
     label_columns,
     normalised_numbers,
     num_statistics,
+    outcome_labels,
+    outcome_thresholds,
+    with_outcome_labels,
 )
 
 NAN = float("nan")
@@ -71,6 +74,22 @@ def test_a_column_the_log_no_longer_has_is_absent():
 def test_labels_stand_beside_the_click_and_one_the_log_lacks_is_absent():
     columns = label_columns(np.float32([1, 0]), {"paid": np.float32([NAN, 1])}, ("basket", "paid"))
     np.testing.assert_array_equal(columns, np.float32([[1, NAN, NAN], [0, NAN, 1]]))
+
+
+def test_outcomes_are_compared_with_what_parts_the_values_of_the_day():
+    values = np.array([*range(1, 11)] * 3 + [np.nan], float)
+    assert outcome_thresholds(values) == (3.0, 5.0, 7.0, 9.0)
+    assert outcome_thresholds(np.array([2.0] * 25 + [5.0] * 15)) == (5.0,)  # never the least: all reach it
+    assert outcome_thresholds(np.full(40, 2.0)) == ()
+    assert outcome_thresholds(values[:19]) == ()  # too few to keep a scale for good
+    assert outcome_thresholds(None) == ()
+
+
+def test_an_outcome_that_is_not_known_is_an_absent_label():
+    found = with_outcome_labels({"paid": np.zeros(3, np.float32)}, np.array([2.0, 7.5, np.nan]), (7.5,))
+    assert list(found) == ["paid", *outcome_labels((7.5,))]
+    np.testing.assert_array_equal(found["outcome>=7.5"], np.float32([0, 1, np.nan]))
+    assert with_outcome_labels({}, None, (7.5,)) == {}
 
 
 def test_a_label_that_is_neither_zero_nor_one_is_an_error_that_names_it():

@@ -177,6 +177,20 @@ def test_weights_kept_between_batches_give_the_same_bits(
 
 
 @pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2"])
+def test_the_click_alone_is_the_first_of_all_labels(
+    head, fill, with_model, tiny_split, tiny_rows, embeddings, batch_of
+):
+    spec = with_model(head=head).grown(extra_labels=["paid"], outcome_thresholds=(2.0,))
+    model = fill(new_model(spec, tiny_split().deep, seed=3))
+    batch = batch_of(tiny_rows, embeddings, spec)
+    user = model.user_embedding(batch.users)[batch.user_of]
+    item = model.item_embedding(batch.items)[batch.item_of]
+    logits = model(batch)
+    assert logits.shape == (len(tiny_rows), 3)
+    torch.testing.assert_close(model.click_logit(user, item, batch.cat, batch.num), logits[:, 0])
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2"])
 def test_text_features_stacked_give_what_one_map_each_gives(
     head, fill, with_model, tiny_split, tiny_rows, embeddings, batch_of
 ):

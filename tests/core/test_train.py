@@ -179,6 +179,20 @@ def test_several_labels_are_learned_together(weighting, tiny_split, tiny_spec, t
     assert ("log_variances.label:paid" in moved) == (weighting == "uncertainty")
 
 
+def test_outcomes_are_learnt_beside_the_click_at_their_weight(tiny_split, tiny_spec, tiny_rows, embeddings):
+    rows = dataclasses.replace(tiny_rows, outcome_values=np.array([1.0, 2.0, np.nan] * 3))
+    spec = tiny_spec.grown(outcome_thresholds=(2.0,))
+    first_losses = []
+    for weight in (0.0, 0.5, 1.0):
+        model = new_model(spec, tiny_split().deep, seed=3)
+        before = model.head.outputs["label:outcome>=2%2E0"].weight.clone()
+        training = dataclasses.replace(TRAINING, outcome_weight=weight, batch_size=len(rows))
+        first_losses.append(train(model, rows, embeddings, training=training, seed=1, device=CPU).losses[0])
+        assert torch.equal(before, model.head.outputs["label:outcome>=2%2E0"].weight) == (weight == 0)
+    assert first_losses[2] - first_losses[0] == pytest.approx(2 * (first_losses[1] - first_losses[0]), rel=1e-5)
+    assert first_losses[1] > first_losses[0]
+
+
 def test_a_day_of_one_class_and_a_day_of_new_users_are_trained_on(tiny_split, tiny_spec, tiny_rows, embeddings):
     one_class = dataclasses.replace(tiny_rows, labels=np.ones(9, np.float32))
     all_new = dataclasses.replace(

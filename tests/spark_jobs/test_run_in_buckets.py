@@ -31,7 +31,7 @@ from spark_jobs.derived.steps import rows_in
 
 FIRST = date(2024, 3, 14)
 WORDS = ["blue", "moon", "mer", "sky", "the", "The", "Été", "日本", "a_b", "!!", "12"]
-DERIVED = ("title_key", "sequence_ends", "sums", "label_date", "is_late")
+DERIVED = ("title_key", "sequence_ends", "sums", "outcome_value", "label_date", "is_late")
 
 
 class TaskContext:

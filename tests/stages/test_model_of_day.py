@@ -55,6 +55,25 @@ def test_every_label_starts_at_its_own_rate(rows, config_of):
     assert outputs["label:paid"].bias.item() == pytest.approx(0.0)  # 5 of 10
 
 
+def test_outcomes_are_learnt_from_the_first_day_that_has_enough_and_keep_its_thresholds(rows, config_of):
+    values = np.where(np.arange(40) < 30, np.arange(40) % 5, np.nan)
+    early = model_to_train(rows, config_of(), None, encoder_version="enc-1", seed=1)
+    with_values = dataclasses.replace(rows, outcome_values=values)
+    model, spec = model_to_train(with_values, config_of(), early, encoder_version="enc-1", seed=1)
+    names = ("outcome>=1.0", "outcome>=2.0", "outcome>=3.0", "outcome>=4.0")
+    assert (early[1].labels, spec.labels) == (("label",), ("label", *names))
+    assert model.head.outputs["label:outcome>=3%2E0"].bias.item() == pytest.approx(np.log(2 / 3))  # 12 of 30
+    larger = dataclasses.replace(rows, outcome_values=10 * values)
+    assert model_to_train(larger, config_of(), (model, spec), encoder_version="enc-1", seed=1)[1].labels == spec.labels
+
+
+def test_outcomes_that_weigh_nothing_are_not_learnt(rows, config_of):
+    config = config_of()
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, outcome_weight=0.0))
+    rows = dataclasses.replace(rows, outcome_values=np.arange(40.0))
+    assert model_to_train(rows, config, None, encoder_version="enc-1", seed=1)[1].labels == ("label",)
+
+
 def test_a_constant_column_that_is_configured_is_waited_for(rows, config_of):
     _, spec = model_to_train(rows, config_of(num_columns=("year",)), None, encoder_version="enc-1", seed=1)
     assert spec.num_columns == ()

@@ -15,6 +15,7 @@ import pytest
 from deltalake import write_deltalake
 from handmade_sums_log import FIRST, random_log
 from predicted_days import refuse
+from slow_outcome_values import slow_outcome_value
 from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
 
 from bahe_tasks.config import Config, LandingConfig, NumbersConfig, SparkConfig
@@ -247,6 +248,20 @@ def test_a_log_that_lacks_something_has_the_sums_of_the_definition(new_home, fla
     for day in (FIRST, FIRST + 1):
         home.run(day)
     assert_sums(home, slow_sums([FIRST, FIRST + 1], impressions, events))
+
+
+@pytest.mark.parametrize("as_of", ["impression", "day_start"])
+def test_outcome_values_are_those_of_the_definition(new_home, as_of):
+    days = [FIRST, FIRST + 1, FIRST + 2]
+    impressions, events = random_log(7, days=days, rows_a_day=60, plain=False)
+    home = new_home(numbers=NumbersConfig(as_of=as_of))
+    home.land(impressions, events)
+    for day in days:
+        home.run(day)
+    rows = read_table(home.config.tables_dir, "impressions", columns=["impression_id", "outcome_value"]).to_pylist()
+    expected = {i.name: slow_outcome_value(i, events) for i in impressions}
+    assert {row["impression_id"]: row["outcome_value"] for row in rows} == expected
+    assert {0.5, 1.0, 4.0, None} <= set(expected.values())
 
 
 def test_a_home_from_before_the_sums_goes_on_and_counts_all_that_landed(new_home):
