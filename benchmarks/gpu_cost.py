@@ -1,6 +1,6 @@
 """Training and encoding with a decoder of the Qwen1.5-1.8B shape on one GPU; a machine with torch and transformers is enough.
 
-    python -m benchmarks.gpu_cost [--json] [--small] [--layers-cut 12] [--users 64] [--tuning full]
+    python -m benchmarks.gpu_cost [--json] [--small] [--layers-cut 12] [--users 64] [--tuning full] [--gradient-checkpointing]
 
 Random weights, drawn on the device; 6 text features of 50 behaviors; every step with and without `training.compile_layers`.
 Deep layers are float32 with bfloat16 autocast, shallow layers are bfloat16. A step is that of `core.train`: collating one batch ahead, forward, backward, clipping and fused AdamW,
@@ -9,7 +9,8 @@ with 4 impressions for each user and time (figures) and with one; unlike there, 
 Figures, of compiled layers (with `--small` of eager ones): `samples_per_s` (target 1,000), `encode_texts_per_s`, `mfu` (0.4) and
 `hours_50m` (14), the hours for 50 M samples. `warm_up_s` of a row is what its first steps took, compiling included.
 mfu: operations of the deep layers (`kit.operations`), counted once for each user and item, over seconds of the whole step
-times what a large bfloat16 matrix product reaches in the same run. LoRA does two thirds of the operations and is counted so.
+times what a large bfloat16 matrix product reaches in the same run. LoRA does two thirds of the operations and is
+counted so; what gradient checkpointing computes again is not counted.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from bahe_tasks.core.one_ahead import one_ahead
 from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.ranks import ALONE
+from bahe_tasks.core.train import recomputing
 from bahe_tasks.core.training_step import TrainingStep
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.document import Document
@@ -125,7 +127,7 @@ def seconds_of_step(
     }
 
 
-def run(size: Size, *, tuning: str, pooling: str, device: torch.device) -> Document:
+def run(size: Size, *, tuning: str, pooling: str, recomputed: bool, device: torch.device) -> Document:
     """Measure encoding, then training."""
     document = Document("gpu_cost")
     peak = matmul_operations_per_s(device, torch.bfloat16, size=size.matmul)
@@ -152,13 +154,18 @@ def run(size: Size, *, tuning: str, pooling: str, device: torch.device) -> Docum
     for compiled, per_user in product(size.compiled, IMPRESSIONS_PER_USER):
         samples = size.users * per_user
         rows = cost_rows(SHAPE, users=size.users * NUM_BATCHES, impressions_per_user=per_user, num_texts=NUM_TEXTS)
-        with PeakMemory(device) as memory, compiled_layers(model, enabled=compiled):
+        with (
+            PeakMemory(device) as memory,
+            recomputing(model, recomputed),
+            compiled_layers(model, enabled=compiled),
+        ):
             seconds = seconds_of_step(model, optimizers, rows, embeddings, steps=size.steps, device=device)
         passed = size.users * of_user + samples * of_title
         operations = training_operations(passed, lora=tuning == "lora")
         document.rows.append(
             {
                 "compiled": compiled,
+                "gradient_checkpointing": recomputed,
                 "impressions_per_user": per_user,
                 "samples_a_step": samples,
                 "samples_per_s": samples / seconds["step_s"],
@@ -197,6 +204,7 @@ def main() -> None:
     parser.add_argument(
         "--pooling", default=ModelConfig().behavior_pooling, choices=("mean", "first", "last", "summary"), help="of all"
     )
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="compute hidden states twice")
     given = parser.parse_args()
     logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -206,7 +214,10 @@ def main() -> None:
     size = Size(QWEN_1_8B, given.layers_cut, given.users, given.steps, texts_at_once=8192, matmul=8192)
     if given.small:
         size = Size(TINY, layers_cut=2, users=4, steps=4, texts_at_once=256, matmul=512, compiled=(False,))
-    run(size, tuning=given.tuning, pooling=given.pooling, device=device).show(as_json=given.json)
+    document = run(
+        size, tuning=given.tuning, pooling=given.pooling, recomputed=given.gradient_checkpointing, device=device
+    )
+    document.show(as_json=given.json)
 
 
 if __name__ == "__main__":

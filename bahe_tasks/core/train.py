@@ -84,7 +84,7 @@ def train(
     step = TrainingStep(model, optimizers, rows, embeddings, columns, training, seed=seed, ranks=ranks, device=device)
     with (
         _reproducible(num_threads=training.num_threads, device=device),
-        _recomputing(model, training.gradient_checkpointing),
+        recomputing(model, training.gradient_checkpointing),
         compiled_layers(model, enabled=training.compile_layers),
     ):
         at, best = resume_state(state_file, model, optimizers, device) if state_file else (Position(), {})
@@ -151,7 +151,7 @@ def _stopped(stop_losses: list[float], patience_epochs: int) -> bool:
 
 
 @contextmanager
-def _recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
+def recomputing(model: BaheCtrModel, enabled: bool) -> Iterator[None]:
     """Compute hidden states of the deep layers again in the backward pass instead of keeping them.
 
     The layers are switched one by one: the LLM's own method looks for a token embedding, which the deep half lacks. The last
