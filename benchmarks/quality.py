@@ -7,9 +7,10 @@ from `--report-from` on are judged. `--cache` keeps progressive scores, so that 
 a model need not run twice; empty it when a model changes.
 
 Row: `auc` and the other metrics are means over seeds of one model's; `auc_of_mean` is that of the seeds' mean probability.
-Figures: `auc` of BAHE; `auc_minus_best_peer` with the lower end of its 95 % interval over resamples of users, on mean
-probabilities, against the peer that is best on these very rows; `cold_auc_minus_trees` likewise on rows whose user or item
-was seen fewer than ten times before; on a synthetic log `oracle_share`, (AUC - ½) / (best reachable AUC - ½).
+Figures, with `bahe` among the models: its `auc`; with a peer beside it `auc_minus_best_peer` with the lower end of its
+95 % interval over resamples of users, on mean probabilities, against the peer that is best on these very rows;
+`cold_auc_minus_trees` likewise on rows whose user or item was seen fewer than ten times before; on a synthetic log
+`oracle_share`, (AUC - ½) / (best reachable AUC - ½). BAHE learns outcome values too (docs/model.md), peers the click alone.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def mean_of(runs: list[Scores]) -> np.ndarray:
 
 
 def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document:
-    """Run the named models and return what each reached; figures need `bahe` and a peer among them."""
+    """Run the named models and return what each reached; figures need `bahe` among them."""
     document = Document("quality")
     document.figures |= {"rows": float(comparison.judged.sum()), "cold_rows": float(comparison.cold.sum())}
     means = {}
@@ -139,11 +140,13 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
         means[name] = mean_of(runs)
         document.rows.append(comparison.row(name, runs, "default settings" if entry is None else entry.effort))
         print("{model}: AUC {auc:.4f}, {cpu_s:.0f} s".format(**document.rows[-1]), file=sys.stderr)
+    if OURS not in means:
+        return document
+    document.figures["auc"] = next(row["auc"] for row in document.rows if row["model"] == OURS)
     peers = [row for row in document.rows if row["model"] != OURS]
-    if OURS not in means or not peers:
+    if not peers:
         return document
     best = max(peers, key=lambda row: row["auc_of_mean"])["model"]
-    document.figures["auc"] = next(row["auc"] for row in document.rows if row["model"] == OURS)
     against = [("auc_minus_best_peer", best, comparison.judged)]
     if TREES in means:
         against.append(("cold_auc_minus_trees", TREES, comparison.cold))

@@ -38,6 +38,10 @@ def test_cold_rows_have_a_user_or_item_seen_fewer_than_ten_times_before(comparis
         assert comparison.cold[r] == (min(seen) < 10)
 
 
+def test_without_a_peer_there_is_nothing_to_compare_with(comparison):
+    assert quality.compare(comparison, ["bahe"], seeds=1).figures.keys() == {"rows", "cold_rows", "auc"}
+
+
 def test_figures_compare_with_the_best_peer_and_the_trees(comparison):
     document = quality.compare(comparison, ["bahe", "user_mean", "item_mean", "trees"], seeds=1)
     auc = {row["model"]: row["auc"] for row in document.rows}
