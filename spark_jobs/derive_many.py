@@ -1,4 +1,4 @@
-"""Every table of a day of many rows: Spark runs the steps for buckets of rows, and finds the new behaviors."""
+"""Every table of a day of many rows: Spark runs the steps for buckets of rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from spark_jobs.arrow_columns import repeated
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.derive import derive, partitions_read
 from spark_jobs.derived.file_parts import part_of_file
-from spark_jobs.derived.needed_keys import needed_keys
+from spark_jobs.derived.met_behaviors import met_behaviors
 from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import Part, rows_in
-from spark_jobs.gather_behaviors import gather_behaviors, landed_texts
+from spark_jobs.gather_behaviors import TEXTS, gather_behaviors
 from spark_jobs.landing_files import bytes_of
 from spark_jobs.settled_rows import SettledRows
-from spark_jobs.write_day import DayTables, DerivedCounts
+from spark_jobs.write_day import DayTables, DerivedCounts, count_derived
 
 _BYTES_A_BUCKET = 8 << 20
 """Bytes of files whose rows a step holds at once, some fifty times as many in memory."""
@@ -34,23 +34,16 @@ def derive_many(
     spark: SparkSession, plan: DedupPlan, settled: Mapping[str, SettledRows[DataFrame]], *, folder: str
 ) -> tuple[DayTables, DerivedCounts]:
     """Return the rows to write, which lie in files in the folder, and what is counted of them."""
-    files = {source: _parts(rows.files) for source, rows in settled.items()}
+    files = {source: parts_of_files(rows.files) for source, rows in settled.items()}
     run = InBuckets(
         spark,
         tables_dir=plan.tables_dir,
         settled=files,
         folder=folder,
-        buckets=max(
-            _BUCKETS_A_CORE * spark.sparkContext.defaultParallelism, _bytes_read(plan, files) // _BYTES_A_BUCKET
-        ),
+        buckets=num_buckets(spark, _bytes_read(plan, files)),
     )
     derived = derive(run, plan)
-    needed = _frame(spark, needed_keys(run, plan, derived), "behavior_key string")
-    sequences = _frame(spark, derived.sequences, "capped bigint")
-    fresh = {source: rows.kept.drop("copies") for source, rows in settled.items()}
-    texts = landed_texts(plan, events=fresh["behavior_events"], items=fresh["items"])
-    behaviors = gather_behaviors(spark, plan, texts=texts, needed=needed).localCheckpoint()
-    new = behaviors.where("is_new").withColumn("encoder_version", F.lit(plan.encoder_version))
+    behaviors = gather_behaviors(plan, met_behaviors(run, plan, derived))
     quarantined = [rows.quarantined.withColumn("source_table", F.lit(source)) for source, rows in settled.items()]
     return {
         **{source: partial(rows_in, run.settled(source)) for source in SOURCES if source != "impressions"},
@@ -58,12 +51,18 @@ def derive_many(
         "user_sequences": partial(_of_day, derived.sequences, plan.day),
         "impressions": partial(rows_in, derived.impressions),
         "running_sums": partial(_of_day, derived.state, plan.day),
-        "atomic_behaviors": behaviors.where("NOT in_dictionary AND text IS NOT NULL"),
-        "new_behaviors": new.withColumn("dt", F.lit(plan.day)),
-    }, _count_derived(behaviors, sequences)
+        "atomic_behaviors": partial(rows_in, behaviors.unwritten) if behaviors.unwritten else TEXTS.empty_table(),
+        "new_behaviors": partial(rows_in, behaviors.new),
+    }, count_derived(behaviors, derived)
 
 
-def _parts(files: Sequence[str]) -> list[Part]:
+def num_buckets(spark: SparkSession, num_bytes: int) -> int:
+    """Return in how many buckets rows of so many bytes are shared out."""
+    return max(_BUCKETS_A_CORE * spark.sparkContext.defaultParallelism, num_bytes // _BYTES_A_BUCKET)
+
+
+def parts_of_files(files: Sequence[str]) -> list[Part]:
+    """Return the rows of each parquet file."""
     return [part_of_file(file, num_bytes) for file, num_bytes in zip(files, bytes_of(files), strict=True)]
 
 
@@ -81,20 +80,3 @@ def _bytes_read(plan: DedupPlan, settled: Mapping[str, Sequence[Part]]) -> int:
 def _of_day(parts: Sequence[Part], day: date) -> Iterator[pa.Table]:
     for rows in rows_in(parts):
         yield rows.append_column("dt", repeated(day, pa.date32(), len(rows)))
-
-
-def _frame(spark: SparkSession, parts: Sequence[Part], ddl: str) -> DataFrame:
-    files = [part.file for part in parts]
-    return spark.read.schema(ddl).parquet(*files) if files else spark.createDataFrame([], ddl)
-
-
-def _count_derived(behaviors: DataFrame, sequences: DataFrame) -> DerivedCounts:
-    of_behaviors = behaviors.select(
-        F.count_if("is_needed").alias("needed"),
-        F.count_if("is_new").alias("new"),
-        F.count_if(F.col("is_new") & F.col("text").isNull()).alias("without_text"),
-    )
-    of_sequences = sequences.select(
-        F.count("*").alias("sequences"), F.coalesce(F.sum("capped"), F.lit(0)).alias("capped")
-    )
-    return DerivedCounts(**of_behaviors.crossJoin(of_sequences).collect()[0].asDict())

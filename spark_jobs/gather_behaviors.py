@@ -1,70 +1,128 @@
-"""Which atomic behaviors a run meets: which its models need, which of those are new, which the dictionary lacks.
+"""Which of the atomic behaviors that a run meets are new, and which the dictionary lacks.
 
 New are needed keys with no embedding under this encoder_version (PAPER.md, steps 1 and 4).
 
-Unusual: embeddings that this very day wrote do not count as there, so a second run reports the same numbers. A text gets
-its key once, however many rows have it.
+Unusual: embeddings that this very day wrote do not count as there, so a second run reports the same numbers. Keys are sha256: those
+of any day lie all over a table, and no order or partition of it could leave a part unread. So its column of keys is read
+once for some millions of keys of the day, and nothing else happens to a key that the day does not have (`known_keys`).
 """
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bahe_tasks.stores.delta_tables import data_files, read_table
+from spark_jobs.arrow_columns import present, repeated, whole
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.look_up_keys import look_up_keys
+from spark_jobs.derived.met_behaviors import MET
+from spark_jobs.derived.steps import Part, together
+from spark_jobs.known_keys import known_keys
+
+KEYS_AT_ONCE = 4_000_000
+"""So many take 300 MB of the driver."""
+TEXTS = pa.schema([("behavior_key", pa.string()), ("text", pa.string())])
 
 
-def landed_texts(plan: DedupPlan, *, events: DataFrame, items: DataFrame) -> DataFrame:
-    """Return behavior_key, text, is_needed of every text that landed, once; needed are those of the day's events."""
-    of_events = events.select("behavior_key", "text", (F.col("dt") == F.lit(plan.day)).alias("is_needed"))
-    titles = items.select(F.col("title_key"), F.col("title"), F.lit(False))
-    texts = of_events.union(titles).groupBy("behavior_key")
-    return texts.agg(F.first("text").alias("text"), F.max("is_needed").alias("is_needed"))
+class Behaviors(NamedTuple):
+    """What is to be written, and how many of the keys are needed, are new, and are new but have no text anywhere."""
+
+    unwritten: list[Part]
+    """Rows of atomic_behaviors: texts that landed and are not in the dictionary. A part has at least one row."""
+    new: list[Part]
+    """Rows of new_behaviors."""
+    num_needed: int
+    num_new: int
+    num_without_text: int
 
 
-def gather_behaviors(spark: SparkSession, plan: DedupPlan, *, texts: DataFrame, needed: DataFrame) -> DataFrame:
-    """Return each behavior_key of `needed` and `texts` once, with text, is_needed, is_new and in_dictionary.
+class _Looked(NamedTuple):
+    """A part of K keys."""
 
-    `texts`: `landed_texts`; `needed`: further keys that are needed.
-    """
-    others = needed.select("behavior_key", F.lit(None).cast("string").alias("text"), F.lit(True))
-    met = (
-        texts.union(others)
-        .groupBy("behavior_key")
-        .agg(F.max("text").alias("text"), F.max("is_needed").alias("is_needed"))
-        .localCheckpoint()
-    )
+    part: Part
+    keys: pa.Array
+    has_text: np.ndarray  # (K,) bool
+    is_needed: np.ndarray  # (K,) bool
+
+    @classmethod
+    def at(cls, part: Part) -> _Looked:
+        rows = together(part.read(), MET)
+        return cls(part, whole(rows["behavior_key"]), present(rows["text"]), np.asarray(rows["is_needed"], bool))
+
+
+def gather_behaviors(plan: DedupPlan, met: Sequence[Part]) -> Behaviors:
+    """Return what is new of MET, whose keys are distinct over all parts."""
+    unwritten: list[Part] = []
+    new: list[Part] = []
+    counts = np.zeros(3, np.int64)
     by_other_days = f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'"
-    known = look_up_keys(spark, met, tables_dir=plan.tables_dir, name="atomic_behaviors")
-    embedded = look_up_keys(
-        spark,
-        met.where("is_needed"),
-        tables_dir=plan.tables_dir,
-        name="behavior_embeddings",
-        partitions=by_other_days,
-    )
-    flagged = (
-        met.join(known.select("behavior_key", F.lit(True).alias("known")), "behavior_key", "left")
-        .join(embedded.distinct().select("behavior_key", F.lit(True).alias("embedded")), "behavior_key", "left")
-        .select(
-            "behavior_key",
-            "text",
-            "is_needed",
-            (F.col("is_needed") & F.col("embedded").isNull()).alias("is_new"),
-            F.col("known").isNotNull().alias("in_dictionary"),
-        )
-        .localCheckpoint()
-    )
-    return _with_known_texts(spark, plan, flagged)
+    for group in _groups(met):
+        known = _among(plan, "atomic_behaviors", [of.keys for of in group])
+        needed = [of.keys.filter(pa.array(of.is_needed)) for of in group]
+        embedded = _among(plan, "behavior_embeddings", needed, partitions=by_other_days)
+        for of in group:
+            is_new = of.is_needed & ~_is_in(of.keys, embedded)
+            is_unwritten = of.has_text & ~_is_in(of.keys, known)
+            texts = _texts_of(plan, of.keys.filter(pa.array(is_new & ~of.has_text)))
+            lacking = int((is_new & ~of.has_text).sum()) - len(texts)
+            counts += [of.is_needed.sum(), is_new.sum(), lacking]
+            if is_unwritten.any():
+                unwritten.append(Part(partial(_texts_at, of.part, is_unwritten), of.part.num_bytes))
+            if is_new.any():
+                new.append(Part(partial(_new_at, of.part, is_new, texts, plan), of.part.num_bytes))
+    return Behaviors(unwritten, new, *counts.tolist())
 
 
-def _with_known_texts(spark: SparkSession, plan: DedupPlan, behaviors: DataFrame) -> DataFrame:
-    """Fill in the texts of new behaviors that did not land: those of a history met for the first time by an encoder."""
-    without = behaviors.where("is_new AND text IS NULL")
-    known = look_up_keys(
-        spark, without, tables_dir=plan.tables_dir, name="atomic_behaviors", columns=("behavior_key", "text")
+def _groups(met: Sequence[Part]) -> Iterator[list[_Looked]]:
+    """Yield parts whose keys go through the driver together."""
+    held: list[_Looked] = []
+    for part in met:
+        held.append(_Looked.at(part))
+        if sum(len(of.keys) for of in held) >= KEYS_AT_ONCE:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _among(plan: DedupPlan, name: str, keys: Sequence[pa.Array], *, partitions: str | None = None) -> pa.Array:
+    """Return those of the keys that a table has."""
+    asked = pa.concat_arrays([pa.array([], pa.string()), *keys])
+    files = data_files(plan.tables_dir, name, partitions=partitions) if len(asked) else []
+    return pc.unique(known_keys(asked, files))
+
+
+def _is_in(keys: pa.Array, known: pa.Array) -> np.ndarray:
+    return np.asarray(pc.is_in(keys, known)) if len(known) else np.zeros(len(keys), bool)
+
+
+def _texts_of(plan: DedupPlan, keys: pa.Array) -> pa.Table:
+    """Return the texts of keys that did not land, those of a history that an encoder meets for the first time."""
+    if not len(keys):
+        return TEXTS.empty_table()
+    return read_table(
+        plan.tables_dir, "atomic_behaviors", columns=TEXTS.names, filters=pc.field("behavior_key").isin(keys)
     )
-    of_known = known.withColumnRenamed("text", "known_text")
-    joined = behaviors.join(of_known, "behavior_key", "left").withColumn("text", F.coalesce("text", "known_text"))
-    return joined.select(*behaviors.columns)
+
+
+def _texts_at(part: Part, chosen: np.ndarray) -> Iterator[pa.Table]:
+    yield together(part.read(), TEXTS).filter(pa.array(chosen))
+
+
+def _new_at(part: Part, chosen: np.ndarray, known: pa.Table, plan: DedupPlan) -> Iterator[pa.Table]:
+    rows = next(_texts_at(part, chosen))
+    place = pc.index_in(rows["behavior_key"], known["behavior_key"])
+    text = pc.coalesce(rows["text"], known["text"].take(place)) if len(known) else rows["text"]
+    yield pa.table(
+        {
+            "dt": repeated(plan.day, pa.date32(), len(rows)),
+            "encoder_version": repeated(plan.encoder_version, pa.string(), len(rows)),
+            "behavior_key": rows["behavior_key"],
+            "text": text,
+        }
+    )

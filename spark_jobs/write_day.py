@@ -13,10 +13,16 @@ from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
 
+import pyarrow.compute as pc
+
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stores.delta_tables import data_files
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.delta_partitions import Rows, append_rows, in_days, overwrite_partitions
+from spark_jobs.derived.derive import Derived
+from spark_jobs.derived.file_parts import selected
+from spark_jobs.derived.steps import rows_in
+from spark_jobs.gather_behaviors import Behaviors
 from spark_jobs.side_by_side import side_by_side
 
 DayTables = Mapping[str, Rows]
@@ -32,6 +38,18 @@ class DerivedCounts(NamedTuple):
     without_text: int  # of the new
     sequences: int
     capped: int
+
+
+def count_derived(behaviors: Behaviors, derived: Derived) -> DerivedCounts:
+    """Count what is written of the derived tables."""
+    capped = [rows["capped"] for rows in rows_in(selected(derived.sequences, ["capped"]))]
+    return DerivedCounts(
+        needed=behaviors.num_needed,
+        new=behaviors.num_new,
+        without_text=behaviors.num_without_text,
+        sequences=sum(map(len, capped)),
+        capped=sum(pc.sum(of_part).as_py() or 0 for of_part in capped),
+    )
 
 
 def write_day(

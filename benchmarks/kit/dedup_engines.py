@@ -25,6 +25,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from bahe_tasks.behavior_key import canonical_text
@@ -33,11 +34,14 @@ from bahe_tasks.stores.delta_tables import data_files
 from benchmarks.kit.landed_day import DAY
 from spark_jobs.count_rows import count_rows
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.gather_behaviors import landed_texts
+from spark_jobs.derive_many import num_buckets, parts_of_files
+from spark_jobs.derived.met_behaviors import distinct_behaviors, landed_behaviors
+from spark_jobs.derived.run_in_buckets import InBuckets
+from spark_jobs.derived.steps import rows_in
+from spark_jobs.gather_behaviors import TEXTS, gather_behaviors
 from spark_jobs.landed.canonical_texts import PLAIN_CHARACTERS
-from spark_jobs.look_up_keys import look_up_keys
 from spark_jobs.many_rows import many_rows
-from spark_jobs.settle_landing import settled_landing
+from spark_jobs.settle_landing import settled_folder, settled_landing
 
 _FIRST, _END = DAY - timedelta(days=LandingConfig().late_days), DAY + timedelta(days=1)
 _CONTENT = "user_id, feature, occurred_at, text, item_id, value"
@@ -116,11 +120,19 @@ def by_spark(spark: SparkSession, plan: DedupPlan) -> Engine:
             rows = sources["behavior_events"]
             counts = count_rows(sources, days={"behavior_events": [DAY]})["behavior_events"][DAY]
             rows.quarantined.write.parquet(str(work.refused))
-            no_items = spark.createDataFrame([], "title string, title_key string")
-            texts = landed_texts(plan, events=rows.kept, items=no_items)
-            texts = texts.select("behavior_key", "text").localCheckpoint()
-            known = look_up_keys(spark, texts, tables_dir=work.tables_dir, name="atomic_behaviors")
-            texts.join(known, "behavior_key", "left_anti").write.parquet(str(work.new_texts))
+            parts = parts_of_files(rows.files)
+            run = InBuckets(
+                spark,
+                tables_dir=work.tables_dir,
+                settled={"behavior_events": parts},
+                folder=settled_folder(plan),
+                buckets=num_buckets(spark, sum(part.num_bytes for part in parts)),
+            )
+            met = distinct_behaviors(run, landed_behaviors(run, needed_of=None))
+            work.new_texts.mkdir(parents=True)
+            with pq.ParquetWriter(work.new_texts / "part.parquet", TEXTS) as writer:
+                for texts in rows_in(gather_behaviors(plan, met).unwritten):
+                    writer.write_table(texts)
             return Found(counts["rows"], counts["duplicates"], counts["reasons"])
 
     return run

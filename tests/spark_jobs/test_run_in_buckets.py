@@ -24,7 +24,7 @@ from spark_jobs.derive_few import derive_few
 from spark_jobs.derived import file_parts, run_in_buckets
 from spark_jobs.derived.derive import derive
 from spark_jobs.derived.file_parts import part_of_file
-from spark_jobs.derived.needed_keys import KEYS, needed_keys
+from spark_jobs.derived.met_behaviors import MET, met_behaviors
 from spark_jobs.derived.run_here import Here
 from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import rows_in
@@ -184,7 +184,7 @@ def test_buckets_make_what_one_run_makes(plan_of, landing, tmp_path, days, as_of
         )
         once = Here(plan.tables_dir, kept)
         here = derive(once, plan)
-        keys = sorted_rows(needed_keys(once, plan, here), KEYS.names)
+        met = sorted_rows(met_behaviors(once, plan, here), MET.names)
         for buckets in (1, 7):
             folder = tmp_path / f"{day}-{buckets}"
             folder.mkdir()
@@ -194,7 +194,7 @@ def test_buckets_make_what_one_run_makes(plan_of, landing, tmp_path, days, as_of
             for name, of_one, of_many in zip(here._fields, here, many, strict=True):
                 columns = next(rows_in(of_one)).column_names
                 assert sorted_rows(of_many, columns) == sorted_rows(of_one, columns), (day, buckets, name)
-            assert sorted_rows(needed_keys(run, plan, many), KEYS.names) == keys
+            assert sorted_rows(met_behaviors(run, plan, many), MET.names) == met
         write(plan, kept)
         recorded.append(day)
     assert Loop.num_shares > 1
