@@ -155,7 +155,8 @@ class TrainingConfig:
         "fixed", "how the losses of several labels add up: by label_weights, or by a learned variance each"
     )
     label_weights: dict[str, float] = setting(
-        {}, "weight of a label's loss where label_weighting is fixed, by name without label_; others weigh 1"
+        {},
+        "weight of the loss of a landed label where label_weighting is fixed, by name without label_; others weigh 1",
     )
     outcome_weight: float = setting(
         0.5,

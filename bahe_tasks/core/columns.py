@@ -93,12 +93,16 @@ def hashed_rows(columns: dict[str, np.ndarray], names: tuple[str, ...], *, num_r
 def outcome_thresholds(values: np.ndarray | None) -> tuple[float, ...]:
     """Return the values that split the outcome values of a day in up to five parts, rising; none for fewer than 20 values.
 
-    `values` is (R,), NaN = none. Every threshold is above the least value: a label that is always 1 teaches nothing.
+    `values` is (R,), NaN = none. Every threshold is above the least value: a label that is always 1 teaches nothing. Where
+    more than four in five have the least value, the next one parts them, once 20 reach it.
     """
     present = np.zeros(0) if values is None else values[np.isfinite(values)]
     if len(present) < _LEAST_NUMBERS:
         return ()
+    above = present[present > present.min()]
     found = np.unique(np.quantile(present, _OUTCOME_QUANTILES, method="higher"))
+    if found[-1] == present.min() and len(above) >= _LEAST_NUMBERS:
+        return (float(above.min()),)
     return tuple(float(value) for value in found if value > present.min())
 
 

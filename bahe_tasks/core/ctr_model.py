@@ -70,7 +70,7 @@ class BaheCtrModel(nn.Module):
         self.head = HEADS[settings.head](field_sizes(spec, width=width), spec.labels, settings)
         self.expected_click = ExpectedClick() if spec.numbers else None
         self.log_variances = nn.ParameterDict(
-            {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.labels if len(spec.labels) > 1}
+            {label_key(label): nn.Parameter(torch.zeros(())) for label in spec.landed_labels if spec.extra_labels}
         )
         if settings.deep_tuning == "lora" and not has_lora(deep):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)

@@ -1,7 +1,7 @@
 """The loss of one or several labels.
 
-Fixed weights: the weighted sum of the labels' mean binary cross-entropies. Uncertainty: each label's loss counts
-exp(-s), plus s / 2, with s the learned log-variance of the label (Kendall, Gal and Cipolla, CVPR 2018, equation 10).
+Fixed weights: the weighted sum of the labels' mean binary cross-entropies. Uncertainty: the loss of each of the first labels
+counts exp(-s), plus s / 2, with s the learned log-variance of the label (Kendall, Gal and Cipolla, CVPR 2018, equation 10).
 
 Unusual: the rows may be a part of a batch. The means are then over the batch, so that the parts' losses add up to its.
 """
@@ -21,13 +21,16 @@ def label_loss(
     weights: torch.Tensor,
     log_variances: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Logits and labels (B, L), NaN = absent label, weights and log-variances (L,) → loss, nats.
+    """Logits and labels (B, L), NaN = absent label, weights (L,) and log-variances (K,) → loss, nats.
 
-    `counts` (L,) are the labels present in the whole batch, `part` the share of its rows that these are.
-    `log_variances` replace `weights` where given. A label absent from the whole batch counts nothing.
+    `counts` (L,) are what a label's losses are divided by, as a rule how many rows of the whole batch have it; `part` is the
+    share of its rows that these are. `log_variances` replace the `weights` of the first K labels where given. A label that
+    counts none counts nothing.
     """
     losses = binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none")
     mean = (losses * ~labels.isnan()).sum(0) / counts.clamp(min=1)  # (L,)
     if log_variances is None:
         return (weights * mean).sum()
-    return ((torch.exp(-log_variances) * mean + part * log_variances / 2) * (counts > 0)).sum()
+    first = len(log_variances)
+    of_first = (torch.exp(-log_variances) * mean[:first] + part * log_variances / 2) * (counts[:first] > 0)
+    return of_first.sum() + (weights[first:] * mean[first:]).sum()

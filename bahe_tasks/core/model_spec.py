@@ -65,9 +65,14 @@ class ModelSpec:
         return (*ids, *(f"cat:{name}" for name in self.cat_columns))
 
     @property
+    def landed_labels(self) -> tuple[str, ...]:
+        """Labels that the log has: the click label, then the extra ones."""
+        return (LABEL, *self.extra_labels)
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """L labels in force, the click label first."""
-        return (LABEL, *self.extra_labels, *outcome_labels(self.outcome_thresholds))
+        """L labels in force: the landed ones, then those of outcome values."""
+        return (*self.landed_labels, *outcome_labels(self.outcome_thresholds))
 
     def grown(
         self,

@@ -16,7 +16,7 @@ import torch
 
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, collate, num_behaviors
-from bahe_tasks.core.columns import label_columns, outcome_labels, with_outcome_labels
+from bahe_tasks.core.columns import label_columns, with_outcome_labels
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.heads import label_key
 from bahe_tasks.core.label_loss import label_loss
@@ -58,7 +58,7 @@ class TrainingStep:
         ranks: Ranks,
         device: torch.device,
     ) -> None:
-        names = model.spec.labels
+        names = model.spec.landed_labels
         unknown = sorted(set(training.label_weights) - set(names))
         if unknown:
             raise UnknownLabelError(
@@ -68,9 +68,13 @@ class TrainingStep:
         self._rows, self._embeddings, self._columns = rows, embeddings, columns
         thresholds = model.spec.outcome_thresholds
         extra = with_outcome_labels(rows.extra_labels, rows.outcome_values, thresholds)
-        self._labels = label_columns(rows.labels, extra, names[1:])
-        weights = dict.fromkeys(outcome_labels(thresholds), training.outcome_weight) | training.label_weights
-        self._weights = torch.tensor([weights.get(name, 1.0) for name in names], device=device)
+        self._labels = label_columns(rows.labels, extra, model.spec.labels[1:])
+        weights = [
+            *(training.label_weights.get(name, 1.0) for name in names),
+            *[training.outcome_weight] * len(thresholds),
+        ]
+        self._weights = torch.tensor(weights, device=device)
+        self._num_landed = len(names)
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
         self._rows_a_pass = training.rows_a_pass or training.batch_size
@@ -136,7 +140,9 @@ class TrainingStep:
         """Add up the gradients of this rank's part of the batch, pass by pass; return its part of the loss."""
         self._optimizers.zero_grad()
         index = prepared.index
-        counts = torch.from_numpy((~np.isnan(self._labels[index])).sum(0)).to(self._device)
+        present = (~np.isnan(self._labels[index])).sum(0)
+        present[self._num_landed :] = len(index)  # else the few rows with an outcome would outweigh all clicks
+        counts = torch.from_numpy(present).to(self._device)
         total = torch.zeros((), device=self._device)
         for batch, labels in prepared.passes:
             loss = self._loss(batch, labels, counts=counts, part=len(labels) / len(index))
@@ -147,7 +153,7 @@ class TrainingStep:
     def _loss(self, batch: Batch, labels: torch.Tensor, *, counts: torch.Tensor, part: float) -> torch.Tensor:
         model, log_variances = self._model, None
         if self._learned:
-            log_variances = torch.stack([model.log_variances[label_key(label)] for label in model.spec.labels])
+            log_variances = torch.stack([model.log_variances[label_key(label)] for label in model.spec.landed_labels])
         bfloat16 = self._training.compute_dtype == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16):
             logits = model(batch)

@@ -131,12 +131,12 @@ def read_log(landing: Path, *, max_behaviors: int = 50, last: date | None = None
                 if str(name).startswith("label_") and name != "label_known_at"
             },
             sums=point_in_time_sums(impressions, known["title"], events),
-            outcome_values=_outcome_values(impressions, events),
+            outcome_values=outcomes_of(impressions, events),
         ),
     )
 
 
-def _outcome_values(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
+def outcomes_of(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
     """Return the outcome value of each impression, (R,) float64, NaN = none."""
     found = np.full(len(impressions), np.nan)
     if not {"item_id", "value"} <= set(events):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.key_sums import statistics_of
+from bahe_tasks.key_sums import DAY_US, statistics_of
 from bahe_tasks.outcome_values import outcome_values
 from bahe_tasks.stores.arrow_types import arrow_schema
 from spark_jobs.arrow_columns import floats, lists, micros, nullable, present
@@ -91,7 +91,8 @@ def _work(
 
 def _with_outcomes(shown: pa.Table, rows: pa.Table, plan: DedupPlan) -> pa.Table:
     """Add outcome_value: what the day's events of the user about the item came to, from shown_at on."""
-    events = rows.filter(pc.and_(pc.is_valid(rows["happened_us"]), pc.is_valid(rows["item_key"])))
+    of_day = pc.and_(pc.greater_equal(rows["happened_us"], 0), pc.less(rows["happened_us"], DAY_US))
+    events = rows.filter(pc.and_(of_day, pc.and_(pc.is_valid(rows["item_key"]), pc.is_valid(rows["value"]))))
     keys = [
         np.stack([np.asarray(of[name], np.int64) for name in ("item_key", "user_key")], 1) for of in (shown, events)
     ]

@@ -8,9 +8,11 @@ import pytest
 from handmade_sums_log import FIRST, random_log
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from slow_outcome_values import slow_outcome_value
 from slow_running_sums import slow_sums
 
 from bahe_tasks.running_sums import IMPRESSION_SUMS
+from benchmarks.kit.in_memory_log import outcomes_of
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
 
@@ -43,6 +45,15 @@ def test_sums_in_memory_are_those_of_the_definition(seed, stop_at_day_start):
     expected = slow_sums(days, impressions, events, stop_at_day_start=stop_at_day_start)
     rows = np.array([expected[i.name] for i in impressions], dtype=float)
     np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)  # its times are float seconds
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_outcome_values_in_memory_are_those_of_the_definition(seed):
+    _, impressions, events = log_in_order(seed, num_days=3, rows_a_day=30)
+    shown, _, happened = frames(impressions, events)
+    expected = [slow_outcome_value(i, events) for i in impressions]
+    np.testing.assert_array_equal(outcomes_of(shown, happened), np.array(expected, dtype=float))
 
 
 @settings(max_examples=20, deadline=None)

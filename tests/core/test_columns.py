@@ -80,6 +80,8 @@ def test_outcomes_are_compared_with_what_parts_the_values_of_the_day():
     values = np.array([*range(1, 11)] * 3 + [np.nan], float)
     assert outcome_thresholds(values) == (3.0, 5.0, 7.0, 9.0)
     assert outcome_thresholds(np.array([2.0] * 25 + [5.0] * 15)) == (5.0,)  # never the least: all reach it
+    assert outcome_thresholds(np.array([0.0] * 90 + [3.0, 7.0] * 10)) == (3.0,)  # nearly all are the least
+    assert outcome_thresholds(np.array([0.0] * 90 + [3.0, 7.0] * 9)) == ()
     assert outcome_thresholds(np.full(40, 2.0)) == ()
     assert outcome_thresholds(values[:19]) == ()  # too few to keep a scale for good
     assert outcome_thresholds(None) == ()
