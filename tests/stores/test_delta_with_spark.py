@@ -32,6 +32,7 @@ def impression(day, user):
         "cat": [("genre", "drama")],
         "num": [("price", 1.5)],
         "sums": [0.5, None],
+        "outcome_value": 4.0,
     }
 
 
