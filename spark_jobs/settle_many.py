@@ -107,8 +107,9 @@ def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int
     """Yield the rows of each bucket that has any."""
     if not len(rows):
         return
-    bucket_of = text_hashes(rows[LANDED[source].equal_share].combine_chunks()) % np.uint64(buckets)
-    yield from in_buckets(rows, bucket_of, buckets)
+    shared = rows[LANDED[source].equal_share].combine_chunks().dictionary_encode()
+    bucket_of = text_hashes(shared.dictionary) % np.uint64(buckets)
+    yield from in_buckets(rows, bucket_of[np.asarray(shared.indices)], buckets)
 
 
 def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:

@@ -31,13 +31,14 @@ class Source(NamedTuple):
     content: tuple[str, ...]
     """The columns of a settled row, beside its copies and the key of its text."""
     equal_share: str
-    """A column that rows which may be equal, or contradict each other, have in common."""
+    """A column that rows which may be equal, or contradict each other, have in common. Of events it is the text, so that its
+    key is made once and it stands in one file (`derived.met_behaviors`)."""
     text_and_key: tuple[str, str] | None
     """The column that is a behavior, and that of its key."""
 
 
 LANDED: dict[str, Source] = {
-    "behavior_events": Source(judge_events, settle_events, EVENT_CONTENT, "user_id", ("text", "behavior_key")),
+    "behavior_events": Source(judge_events, settle_events, EVENT_CONTENT, "text", ("text", "behavior_key")),
     "items": Source(judge_items, settle_items, ITEM_CONTENT, "item_id", ("title", "title_key")),
     "impressions": Source(
         judge_impressions, settle_impressions, ("dt", "impression_id", *IMPRESSION_CONTENT), "impression_id", None
