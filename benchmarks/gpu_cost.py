@@ -27,7 +27,6 @@ import torch
 from transformers.utils import logging
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.batches import ImpressionRows, row_columns
 from bahe_tasks.core.compiled_layers import compiled_layers
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
@@ -36,6 +35,7 @@ from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.ranks import ALONE
 from bahe_tasks.core.train import recomputing
+from bahe_tasks.core.training_rows import ImpressionRows, row_columns
 from bahe_tasks.core.training_step import TrainingStep
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.document import Document

@@ -29,10 +29,11 @@ import typer
 
 from bahe_tasks.checkpoint import embedding_width, encoder_version
 from bahe_tasks.config import Config, LandingConfig, SparkConfig
-from bahe_tasks.core.batches import Batch, ImpressionRows, collate, row_columns
+from bahe_tasks.core.batches import Batch, collate
 from bahe_tasks.core.columns import num_statistics
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import NUMBERS
+from bahe_tasks.core.training_rows import ImpressionRows, row_columns
 from bahe_tasks.sources.synthetic.synthesize import synthesize
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
 from bahe_tasks.stages.embedding_index import EmbeddingIndex

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from bahe_tasks.config import ModelConfig
-from bahe_tasks.core.batches import hashed_columns, numbers_read
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.score import PAIRS_AT_ONCE, score_pairs
+from bahe_tasks.core.training_rows import hashed_columns, numbers_read
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.cost_model import Shape, cost_spec, random_llm
 from benchmarks.kit.document import Document

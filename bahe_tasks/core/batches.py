@@ -1,9 +1,8 @@
-"""Training rows in memory, and the tensors of one batch of them.
+"""The tensors of one batch of rows.
 
-A history is a slice of the arrays its user's impressions share: it is never copied per impression. Impressions with the
-same histories as of the same time are one user state, which passes through the deep layers once (Request-Only
-Optimization, arXiv 2508.05640, does so at industrial scale). Non-empty (user state, text feature) sequences are stacked for the deep layers ("feature parallel", paper section 2); an empty one
-takes no part and gets a learned vector in the model.
+Impressions of one user state pass through the deep layers once (Request-Only Optimization, arXiv 2508.05640, does so at
+industrial scale). Non-empty (user state, text feature) sequences are stacked for the deep layers ("feature parallel",
+paper section 2); an empty one takes no part and gets a learned vector in the model.
 
 Unusual: sequences are grouped by length, each group padded right to its longest (`length_groups`). With one group for
 all, most positions would be padding: histories are mostly short.
@@ -11,54 +10,19 @@ all, most positions would be padding: histories are mostly short.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from bahe_tasks.core.columns import hashed_rows, normalised_numbers
 from bahe_tasks.core.length_groups import length_groups
-from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.point_in_time import point_in_time_numbers
+from bahe_tasks.core.training_rows import Histories, ImpressionRows, RowColumns
 
 MICROSECONDS_PER_SECOND = 1_000_000
 
 
 class MissingEmbeddingError(LookupError):
     """A behavior or title that has no row in the embedding matrix."""
-
-
-@dataclass(frozen=True)
-class Histories:
-    """One text feature's histories of R impressions: row r reads positions [starts[r], ends[r]), oldest first."""
-
-    behavior_rows: np.ndarray  # (E,) int64, row in the embedding matrix
-    occurred_at: np.ndarray  # (E,) int64, microseconds since 1970 UTC
-    values: np.ndarray  # (E,) float32, NaN = absent
-    starts: np.ndarray  # (R,) int64, already clipped to the newest S
-    ends: np.ndarray  # (R,) int64, exclusive
-
-
-@dataclass(frozen=True)
-class ImpressionRows:
-    """R impressions in training order: by shown_at, then impression_id."""
-
-    impression_ids: np.ndarray  # (R,) object
-    user_ids: np.ndarray  # (R,) object
-    item_ids: np.ndarray  # (R,) object
-    shown_at: np.ndarray  # (R,) int64, microseconds since 1970 UTC
-    as_of: np.ndarray  # (R,) int64, the time histories end at and ages count to, at or before shown_at
-    labels: np.ndarray  # (R,) float32, 0 or 1
-    title_rows: np.ndarray  # (R,) int64, row in the embedding matrix, -1 = no title known
-    histories: dict[str, Histories]  # by text feature
-    cat: dict[str, np.ndarray]  # (R,) object, None = absent
-    num: dict[str, np.ndarray]  # (R,) float64, NaN = absent
-    extra_labels: dict[str, np.ndarray] = field(default_factory=dict)  # (R,) float32, 0 or 1, NaN = absent
-    sums: np.ndarray | None = None  # (R, len(IMPRESSION_SUMS)) float64, NaN = absent
-    outcome_values: np.ndarray | None = None  # (R,) float64, NaN = none (`bahe_tasks.outcome_values`)
-
-    def __len__(self) -> int:
-        return len(self.impression_ids)
 
 
 @dataclass(frozen=True)
@@ -97,86 +61,6 @@ class Batch:
     item_of: torch.Tensor  # (B,) int64, row in `items`
     cat: torch.Tensor  # (B, C) int64
     num: torch.Tensor  # (B, K) float32, NaN = absent: the log's numeric columns, then point-in-time numbers
-
-
-@dataclass(frozen=True)
-class RowColumns:
-    """What is computed once for all batches of R impressions."""
-
-    cat: np.ndarray  # (R, C) int64
-    num: np.ndarray  # (R, K) float32
-    user_states: np.ndarray  # (R,) int64, equal where histories and their time are
-
-
-def row_columns(rows: ImpressionRows, spec: ModelSpec) -> RowColumns:
-    """Hash categorical columns, normalise numeric ones and tell the user states apart."""
-    apart = spec.model.item_reading == "apart"
-    return RowColumns(
-        cat=hashed_columns(spec, user_ids=rows.user_ids, item_ids=rows.item_ids, cat=rows.cat),
-        num=numbers_read(spec, rows.num, rows.sums, num_rows=len(rows)),
-        user_states=user_states(rows, spec.features) if apart else np.arange(len(rows)),
-    )
-
-
-def hashed_columns(
-    spec: ModelSpec, *, user_ids: np.ndarray, item_ids: np.ndarray, cat: dict[str, np.ndarray]
-) -> np.ndarray:
-    """Return the embedding rows of ids and categorical columns, (R, C) int64, 0 = absent."""
-    columns = {"id:user": user_ids, "id:item": item_ids} | {f"cat:{name}": column for name, column in cat.items()}
-    return hashed_rows(columns, spec.hashed_columns, num_rows=len(user_ids), buckets=spec.model.hash_buckets)
-
-
-def numbers_read(spec: ModelSpec, num: dict[str, np.ndarray], sums: np.ndarray | None, *, num_rows: int) -> np.ndarray:
-    """Return the log's numeric columns and beside them the point-in-time numbers, (R, K) float32, NaN = absent.
-
-    `sums` (R, len(IMPRESSION_SUMS)) is None where nothing was counted: then the numbers in force are all absent.
-    """
-    of_log = normalised_numbers(spec.num_statistics, num, num_rows=num_rows)
-    if not spec.numbers:
-        return of_log
-    absent = np.full((num_rows, len(spec.numbers)), np.nan, np.float32)
-    return np.concatenate([of_log, absent if sums is None else point_in_time_numbers(sums)], 1)
-
-
-def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:
-    """Number the distinct (histories, as_of) in no particular order: (R,) int64. Without any history the time is nothing."""
-    columns = [rows.as_of]
-    for feature in features:
-        if feature in rows.histories:
-            history = rows.histories[feature]
-            filled = history.ends > history.starts
-            columns += [np.where(filled, history.starts, -1), np.where(filled, history.ends, -1)]
-    keys = np.stack(columns, 1)
-    keys[(keys[:, 1:] == -1).all(1), 0] = 0
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def passed_together(rows: ImpressionRows, features: tuple[str, ...], columns: RowColumns) -> np.ndarray:
-    """Return a number for each row (R,) int64, the same for rows that share the deep layers' work on their user.
-
-    Rows without any history have a number each: they pass no deep layer that they could share.
-    """
-    _, first, state = np.unique(columns.user_states, return_index=True, return_inverse=True)
-    own = np.arange(len(rows))
-    filled = np.zeros(len(rows), bool)
-    for feature in features:
-        if feature in rows.histories:
-            filled |= rows.histories[feature].ends > rows.histories[feature].starts
-    return np.where(filled, first[state.reshape(-1)], own)
-
-
-def num_behaviors(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:
-    """Return the behaviors of each row's histories, all text features together, (R,) int64."""
-    return sum(
-        (rows.histories[name].ends - rows.histories[name].starts for name in features if name in rows.histories),
-        np.zeros(len(rows), np.int64),
-    )
-
-
-def shuffled(states: np.ndarray, *, seed: tuple[int, ...]) -> np.ndarray:
-    """Return the rows (R,) int64 in an order drawn from the seed, rows of one state together."""
-    place = np.random.default_rng(seed).permutation(len(states))
-    return np.argsort(place[states], kind="stable")
 
 
 def collate(

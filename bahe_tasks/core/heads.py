@@ -1,7 +1,8 @@
 """CTR heads (paper, section 2: "any embedding-based CTR model"): fields → one logit per label.
 
 One interface: `Head(sizes, labels, model)` with `sizes` the width of each field (`head_fields`), and
-`forward(fields) -> (B, L)`, or (B, 1) with `click_only`: who serves pays nothing for what is only learnt. `mlp` and `din` share a head, since what `din` adds is two more fields (`target_attention`).
+`forward(fields) -> (B, L)`, or (B, 1) with `click_only`: scoring from cached embeddings pays nothing for what is only
+learnt. `mlp` and `din` share a head, since what `din` adds is two more fields (`target_attention`).
 
 Sources: DeepFM, Guo et al., IJCAI 2017. DCN-v2, Wang et al., WWW 2021. DIN, Zhou et al., KDD 2018.
 

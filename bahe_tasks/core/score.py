@@ -12,19 +12,17 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from bahe_tasks.core.batches import (
+from bahe_tasks.core.batches import collate, collate_items, collate_users
+from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.kept_weights import weights_kept
+from bahe_tasks.core.training_rows import (
     Histories,
     ImpressionRows,
     RowColumns,
-    collate,
-    collate_items,
-    collate_users,
     hashed_columns,
     numbers_read,
     row_columns,
 )
-from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.kept_weights import weights_kept
 
 _MIN_PAIRS_A_USER = 8
 """From how many on, on average, a user's share of the head is worth being done apart (benchmarks.score_cost)."""

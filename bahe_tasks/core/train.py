@@ -21,7 +21,6 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import ImpressionRows, passed_together, row_columns, shuffled
 from bahe_tasks.core.compiled_layers import compiled_layers
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.metrics import logloss
@@ -29,6 +28,7 @@ from bahe_tasks.core.one_ahead import one_ahead
 from bahe_tasks.core.optimizers import Optimizers, OptimizerState
 from bahe_tasks.core.ranks import ALONE, Ranks
 from bahe_tasks.core.score import score
+from bahe_tasks.core.training_rows import ImpressionRows, passed_together, row_columns, shuffled
 from bahe_tasks.core.training_state import Position, resume_state, save_state, take_state, trained_state
 from bahe_tasks.core.training_step import TrainingStep
 

@@ -18,11 +18,11 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.child_processes import run_processes
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import TrainingCurve, train
+from bahe_tasks.core.training_rows import ImpressionRows
 
 
 class TooManyProcessesError(ValueError):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import Batch, ImpressionRows, RowColumns, collate, num_behaviors
+from bahe_tasks.core.batches import Batch, collate
 from bahe_tasks.core.columns import label_columns, with_outcome_labels
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.heads import label_key
@@ -23,6 +23,7 @@ from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.schedule import learning_rate_share
+from bahe_tasks.core.training_rows import ImpressionRows, RowColumns, num_behaviors
 
 
 class TrainingDivergedError(ArithmeticError):

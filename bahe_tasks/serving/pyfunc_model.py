@@ -67,8 +67,8 @@ class ClickProbability(PythonModel):
     ) -> np.ndarray:
         import torch
 
-        from bahe_tasks.core.batches import Histories, ImpressionRows
         from bahe_tasks.core.score import score
+        from bahe_tasks.core.training_rows import Histories, ImpressionRows
 
         vectors: list[Any] = []  # every vector of the frame in turn: rows of one embedding matrix
         title_rows = np.full(len(frame), -1, np.int64)

@@ -20,7 +20,6 @@ import numpy as np
 
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model, load_optimizer_state, save_model
@@ -29,6 +28,7 @@ from bahe_tasks.core.optimizers import OptimizerState
 from bahe_tasks.core.point_in_time import numbers_lacking
 from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
+from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.stages.days_in_force import training_fingerprint
 from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.lineage import code_revision, table_versions

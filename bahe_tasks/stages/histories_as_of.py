@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import Histories
+from bahe_tasks.core.training_rows import Histories
 from bahe_tasks.stages.days_in_force import readable_partitions
 from bahe_tasks.stages.embedding_index import EmbeddingIndex
 from bahe_tasks.stores.delta_tables import read_table

@@ -1,6 +1,6 @@
 """From tables to the rows a model reads: impressions with their point-in-time histories and their embeddings.
 
-The only way from the tables to `core.batches.ImpressionRows`; training, progressive scoring and the gate share it, so
+The only way from the tables to `core.training_rows.ImpressionRows`; training, progressive scoring and the gate share it, so
 none can see more of the past than another. Histories stay one array per user and feature; an impression holds offsets.
 """
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.config import SequencesConfig
-from bahe_tasks.core.batches import Histories, ImpressionRows
+from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages.mapped_window import MappedWindow, days_and_users, micros
 from bahe_tasks.stages.window import Window

@@ -9,13 +9,13 @@ import torch
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.columns import LABEL, num_statistics, outcome_thresholds, with_outcome_labels
 from bahe_tasks.core.ctr_model import BaheCtrModel, grow_model, new_model
 from bahe_tasks.core.deep_attention import attends_as_asked
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec, check_parent
 from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
+from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.running_sums import MIN_RATE
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.stages.prediction_metrics import metrics_of
 from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.arrow_types import arrow_schema

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.score import score
+from bahe_tasks.core.training_rows import ImpressionRows
 
 
 def score_rows(model: BaheCtrModel, rows: ImpressionRows, vectors: np.ndarray, config: Config) -> np.ndarray:

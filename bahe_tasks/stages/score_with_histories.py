@@ -15,9 +15,9 @@ import pyarrow as pa
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.encoder import encode_texts
+from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.stages.behavior_digests import digest_set, digests_of, keys_of
 from bahe_tasks.stages.embedding_index import EmbeddingIndex, are_stored, read_embeddings

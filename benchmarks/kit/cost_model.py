@@ -16,10 +16,10 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from bahe_tasks.config import ModelConfig
-from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.columns import NumStatistics
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import NUMBERS
+from bahe_tasks.core.training_rows import Histories, ImpressionRows
 
 _SHOWN_AT = 400 * 86400 * 1_000_000
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND, ImpressionRows, RowColumns
+from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.expected_click import ExpectedClick, label_logits
 from bahe_tasks.core.head_fields import ColumnFields, embedding_fields, field_sizes
@@ -30,6 +30,7 @@ from bahe_tasks.core.length_groups import length_groups
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.sequence_inputs import age_buckets, with_summary_last
+from bahe_tasks.core.training_rows import ImpressionRows, RowColumns
 
 HISTORY = ("history",)
 """The one text feature that the head sees."""

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from bahe_tasks.config import EncoderConfig
-from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.encoder import encode_texts
+from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.outcome_values import outcome_values
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from bahe_tasks.config import Config
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.optimizers import OptimizerState
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
+from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.stages.model_of_day import model_to_train
 
 ModelOfDay = Callable[..., tuple[BaheCtrModel, ModelSpec]]

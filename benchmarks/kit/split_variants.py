@@ -21,13 +21,13 @@ from transformers import AutoConfig, AutoModel
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config, EncoderConfig
-from bahe_tasks.core.batches import ImpressionRows
 from bahe_tasks.core.columns import LABEL
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.core.tokens import TextTokenizer
+from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.stages.model_of_day import model_to_train, rate_to_start_at
 from benchmarks.kit.full_text import FullTextCtrModel
 from benchmarks.kit.in_memory_log import texts_read

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.sources.synthetic import synthesize
 from benchmarks.kit.in_memory_log import InMemoryLog, read_log
 

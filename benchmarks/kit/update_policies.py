@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from bahe_tasks.core.batches import ImpressionRows
+from bahe_tasks.core.training_rows import ImpressionRows
 from benchmarks.kit.in_memory_log import InMemoryLog
 
 

@@ -15,11 +15,12 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.batches import Batch, ImpressionRows, collate, row_columns
+from bahe_tasks.core.batches import Batch, collate
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
 from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
+from bahe_tasks.core.training_rows import ImpressionRows, row_columns
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.full_text import FullTextBatch, FullTextCtrModel, TokenTable, as_trainable, collate_full_text
 from benchmarks.kit.operations import deep_forward_operations, forward_operations, training_operations

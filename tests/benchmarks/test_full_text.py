@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
-from bahe_tasks.core.batches import row_columns
 from bahe_tasks.core.optimizers import Optimizers
+from bahe_tasks.core.training_rows import row_columns
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec
 from benchmarks.kit.full_text import FullTextCtrModel, NotFullTextError, TokenTable, as_trainable, collate_full_text
 from benchmarks.kit.tiny_llms import NUM_LAYERS, TINY_LLMS

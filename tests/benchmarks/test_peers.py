@@ -6,8 +6,8 @@ from datetime import date
 import numpy as np
 import pytest
 
-from bahe_tasks.core.batches import Histories, ImpressionRows
 from bahe_tasks.core.metrics import auc
+from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from benchmarks.kit.in_memory_log import InMemoryLog
 from benchmarks.peers.catalogue import PEERS, Material
 from benchmarks.peers.inputs import inputs_of, newest_first

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from bahe_tasks.checkpoint import checkpoint_dir
-from bahe_tasks.core.batches import collate, row_columns
+from bahe_tasks.core.batches import collate
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.resampling import Interval
 from bahe_tasks.core.text_encoder import TextEncoder
+from bahe_tasks.core.training_rows import row_columns
 from bahe_tasks.stages.model_of_day import model_to_train
 from benchmarks.kit.full_text import TokenTable, collate_full_text
 from benchmarks.kit.in_memory_log import texts_read

@@ -10,12 +10,13 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrai
 
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core import length_groups
-from bahe_tasks.core.batches import Batch, Histories, ImpressionRows, collate, row_columns
+from bahe_tasks.core.batches import Batch, collate
 from bahe_tasks.core.columns import NumStatistics
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.score import score_pairs
+from bahe_tasks.core.training_rows import Histories, ImpressionRows, row_columns
 
 WIDTH = 32
 TINY = {

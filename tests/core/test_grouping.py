@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from bahe_tasks.config import TrainingConfig
-from bahe_tasks.core.batches import passed_together, row_columns, shuffled, user_states
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
+from bahe_tasks.core.training_rows import passed_together, row_columns, shuffled, user_states
 
 CPU = torch.device("cpu")
 STATE_OF = [0, 1, 0, 2, 1, 0, 3, 2]  # the user state each of eight impressions has; state 3 has no history at all

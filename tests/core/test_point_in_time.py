@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from bahe_tasks.core.batches import numbers_read
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.point_in_time import (
     EXPECTED_OF_NUMBERS,
@@ -14,6 +13,7 @@ from bahe_tasks.core.point_in_time import (
     numbers_lacking,
     point_in_time_numbers,
 )
+from bahe_tasks.core.training_rows import numbers_read
 from bahe_tasks.running_sums import IMPRESSION_SUMS, prior_facts, state_key, title_tokens
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bahe_tasks.config import Config, EncoderConfig, ModelConfig
-from bahe_tasks.core.batches import Histories, ImpressionRows
+from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.stages.model_of_day import MissingColumnError, PoolingError, model_to_train
 from benchmarks.kit.tiny_llms import TINY_LLMS
 
