@@ -23,6 +23,7 @@ from spark_jobs.count_rows import count_rows
 from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's interface
 from spark_jobs.derive_few import derive_few
 from spark_jobs.derive_many import derive_many
+from spark_jobs.derived.steps import rows_in
 from spark_jobs.many_rows import many_rows
 from spark_jobs.settle_landing import settled_folder, settled_landing
 from spark_jobs.settled_rows import SettledRows
@@ -42,9 +43,8 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     with many_rows(spark, enabled=not plan.is_small), settled_landing(spark, plan) as sources:
         counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
         if plan.is_small:
-            tables, derived = derive_few(
-                plan, {source: rows.kept for source, rows in sources.items()}, _quarantine(sources)
-            )
+            kept = {source: pa.concat_tables(rows_in(rows.kept)) for source, rows in sources.items()}
+            tables, derived = derive_few(plan, kept, _quarantine(sources))
         else:
             tables, derived = derive_many(spark, plan, sources, folder=settled_folder(plan))
         day_counts = {source: counts[source][plan.day] for source in SOURCES}

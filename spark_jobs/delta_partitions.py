@@ -1,11 +1,11 @@
-"""Delta tables as Spark sees them: read, overwrite whole partitions, append to the dictionary.
+"""Writes of the Spark job to Delta tables: overwrite whole partitions, append to the dictionary.
 
 Every commit carries one JSON document, {"partitions": {key: {"input_fingerprint", "counts"}}}: the newest commit that
 names a partition tells its state. Tables are plain (reader 1, writer 2), so that delta-rs reads and writes them too.
 
-Unusual: delta-rs reads the log, and Spark the data files it names. Spark's own reading of a small log takes three jobs
-a table, about a second. For the same reason rows that are Arrow tables, in the driver or read part by part, are written by
-delta-rs, in the driver alone; those of a frame are written by Spark. A table comes to be with its first write, which carries its properties.
+Unusual: rows that are Arrow tables, in the driver or read part by part, are written by delta-rs, in the driver alone: Spark
+takes three jobs, about a second, for a small log. Those of a frame are written by Spark. A table comes to be with its first
+write, which carries its properties.
 """
 
 from __future__ import annotations
@@ -17,30 +17,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores import delta_writes
-from bahe_tasks.stores.delta_tables import data_files, table_uri
+from bahe_tasks.stores.delta_tables import table_uri
 from bahe_tasks.stores.delta_writes import TABLE_PROPERTIES
 from bahe_tasks.stores.partition_records import COMMIT_METADATA_KEY
 
 Rows: TypeAlias = DataFrame | delta_writes.Rows
 """Rows to write, wherever they are."""
-
-
-def read_delta(spark: SparkSession, tables_dir: str | Path, name: str, *, partitions: str | None = None) -> DataFrame:
-    """Return the rows of some partitions, of all without; no rows when the table does not exist yet.
-
-    `partitions`: SQL over the partition columns; files of others are not listed.
-    """
-    schema = TABLES[name]
-    files = data_files(tables_dir, name, partitions=partitions)
-    if not files:
-        return spark.sql(f"SELECT {', '.join(f'CAST(NULL AS {k}) AS `{c}`' for c, k in schema.columns)} WHERE false")
-    reader = spark.read.schema(schema.ddl).option("basePath", table_uri(tables_dir, name))
-    return reader.option("__globPaths__", "false").parquet(*files).select(*schema.column_names)
 
 
 def overwrite_partitions(

@@ -15,12 +15,10 @@ from bahe_tasks.stores.delta_tables import data_fragments
 from spark_jobs.arrow_columns import repeated
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.derive import derive, partitions_read
-from spark_jobs.derived.file_parts import part_of_file
 from spark_jobs.derived.met_behaviors import met_behaviors
 from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import Part, rows_in
 from spark_jobs.gather_behaviors import TEXTS, gather_behaviors
-from spark_jobs.landing_files import bytes_of
 from spark_jobs.settled_rows import SettledRows
 from spark_jobs.write_day import DayTables, DerivedCounts, count_derived
 
@@ -34,13 +32,13 @@ def derive_many(
     spark: SparkSession, plan: DedupPlan, settled: Mapping[str, SettledRows[DataFrame]], *, folder: str
 ) -> tuple[DayTables, DerivedCounts]:
     """Return the rows to write, which lie in files in the folder, and what is counted of them."""
-    files = {source: parts_of_files(rows.files) for source, rows in settled.items()}
+    kept = {source: rows.kept for source, rows in settled.items()}
     run = InBuckets(
         spark,
         tables_dir=plan.tables_dir,
-        settled=files,
+        settled=kept,
         folder=folder,
-        buckets=num_buckets(spark, _bytes_read(plan, files)),
+        buckets=num_buckets(spark, _bytes_read(plan, kept)),
     )
     derived = derive(run, plan)
     behaviors = gather_behaviors(plan, met_behaviors(run, plan, derived))
@@ -59,11 +57,6 @@ def derive_many(
 def num_buckets(spark: SparkSession, num_bytes: int) -> int:
     """Return in how many buckets rows of so many bytes are shared out."""
     return max(_BUCKETS_A_CORE * spark.sparkContext.defaultParallelism, num_bytes // _BYTES_A_BUCKET)
-
-
-def parts_of_files(files: Sequence[str]) -> list[Part]:
-    """Return the rows of each parquet file."""
-    return [part_of_file(file, num_bytes) for file, num_bytes in zip(files, bytes_of(files), strict=True)]
 
 
 def _bytes_read(plan: DedupPlan, settled: Mapping[str, Sequence[Part]]) -> int:

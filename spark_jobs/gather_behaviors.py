@@ -68,9 +68,9 @@ def gather_behaviors(plan: DedupPlan, met: Sequence[Part]) -> Behaviors:
         for of in group:
             is_new = of.is_needed & ~_is_in(of.keys, embedded)
             is_unwritten = of.has_text & ~_is_in(of.keys, known)
-            texts = _texts_of(plan, of.keys.filter(pa.array(is_new & ~of.has_text)))
-            lacking = int((is_new & ~of.has_text).sum()) - len(texts)
-            counts += [of.is_needed.sum(), is_new.sum(), lacking]
+            without = of.keys.filter(pa.array(is_new & ~of.has_text))
+            texts = _texts_of(plan, without)
+            counts += [of.is_needed.sum(), is_new.sum(), len(without) - len(texts)]
             if is_unwritten.any():
                 unwritten.append(Part(partial(_texts_at, of.part, is_unwritten), of.part.num_bytes))
             if is_new.any():

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_jobs.arrow_columns import ODD_MULTIPLIER
+from spark_jobs.arrow_columns import key_numbers
 from spark_jobs.landing_files import open_file
 
-_KEY_BYTES = 64
 _MARK_BITS = 24
 _ROWS_AT_ONCE = 1 << 15
 _FILES_AT_ONCE = 2
@@ -49,11 +48,6 @@ def _marked(column: pa.Array, marks: np.ndarray) -> pa.Array:
 
 
 def _places(keys: pa.Array) -> np.ndarray | None:
-    """Return each key's place among the marks, from its first eight digits; `None` unless all are sha256 in hex."""
-    _, offsets, values = keys.buffers()
-    starts = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
-    if not len(keys) or keys.null_count or (np.diff(starts) != _KEY_BYTES).any():
-        return None
-    digits = np.frombuffer(values, np.uint8)[starts[0] : starts[-1]].reshape(-1, _KEY_BYTES)
-    numbers = np.ascontiguousarray(digits[:, :8]).view(np.uint64).ravel()
-    return (numbers * ODD_MULTIPLIER) >> np.uint64(64 - _MARK_BITS)
+    """Return each key's place among the marks; `None` unless all are sha256 in hex."""
+    numbers = key_numbers(keys)
+    return None if numbers is None else numbers >> np.uint64(64 - _MARK_BITS)

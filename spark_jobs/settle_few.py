@@ -8,6 +8,7 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from spark_jobs.derived.steps import part_of
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
 from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
@@ -24,7 +25,9 @@ def settle_few(
 
     def settled(source: str) -> SettledRows[pa.Table]:
         contents = found[source]
-        return SettledRows(as_table(contents["kept"][0]), as_table(contents["refused"][0]), *counted(contents))
+        return SettledRows(
+            [part_of(as_table(contents["kept"][0]))], as_table(contents["refused"][0]), *counted(contents)
+        )
 
     return {source: settled(source) for source in sources}
 

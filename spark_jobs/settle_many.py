@@ -1,7 +1,8 @@
 """Settles the landed rows of a day of many rows: rows that may be equal meet in a bucket, and its kept rows go to a file.
 
-Unusual: rows pass Spark's shuffle as Arrow batches in a binary column, some thousands of rows in each: Spark takes longer to turn ten million rows into its own than to do all of the work (`benchmarks.dedup_cost`). The rest of
-the job reads the files, and of them only the columns that it needs.
+Unusual: rows pass Spark's shuffle as Arrow batches in a binary column, some thousands of rows in each: Spark takes longer to turn ten
+million rows into its own than to do all of the work (`benchmarks.dedup_cost`). The rest of the job reads the files, and of them
+only the columns that it needs.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
-from bahe_tasks.schemas import TABLES
 from spark_jobs.arrow_columns import text_hashes
+from spark_jobs.derived.file_parts import parts_of_files
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
 from spark_jobs.landed.judge import Judged
 from spark_jobs.landed.pieces import Piece
@@ -54,13 +55,10 @@ def settle_many(
     found = contents_by_source(settled, sources)
 
     def of(source: str) -> SettledRows[DataFrame]:
-        contents, kinds = found[source], dict(TABLES[source].columns)
-        named = LANDED[source].text_and_key
-        columns = [*LANDED[source].content, *([] if named is None else [named[1]])]
-        ddl = ", ".join([*(f"{name} {kinds[name]}" for name in columns), "copies bigint"])
-        kept = _read(spark, ddl, contents.get("kept", []))
-        files = tuple(sorted(file.decode() for file in contents.get("kept", [])))
-        return SettledRows(kept, _read(spark, _REFUSED, contents.get("refused", [])), *counted(contents), files)
+        contents = found[source]
+        kept, refused = (sorted(file.decode() for file in contents.get(kind, ())) for kind in ("kept", "refused"))
+        quarantined = spark.read.schema(_REFUSED).parquet(*refused) if refused else spark.createDataFrame([], _REFUSED)
+        return SettledRows(parts_of_files(kept), quarantined, *counted(contents))
 
     return {source: of(source) for source in sources}
 
@@ -131,9 +129,3 @@ def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
                 )
             found.append((kind, file.encode()))
     return pa.Table.from_batches([batch_of(SETTLED, [(source, kind, content) for kind, content in found])])
-
-
-def _read(spark: SparkSession, ddl: str, files: Sequence[bytes]) -> DataFrame:
-    if not files:
-        return spark.createDataFrame([], ddl)
-    return spark.read.schema(ddl).parquet(*sorted(file.decode() for file in files))

@@ -10,6 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from spark_jobs.derived.steps import Part
+
 SETTLED = "source string, kind string, content binary"
 """What tasks return: a source, and `tallies` or `seen` as json, or `kept` or `refused`, rows or the file that has them."""
 
@@ -19,7 +21,7 @@ Rows = TypeVar("Rows", pa.Table, DataFrame)
 class SettledRows(NamedTuple, Generic[Rows]):
     """One source: the table's rows with their number of `copies`, those for the quarantine, and how many there are."""
 
-    kept: Rows
+    kept: list[Part]
     quarantined: Rows
     tallies: list[dict[str, Any]]
     """`spark_jobs.landed.settle.tallies`, of parts."""
@@ -27,8 +29,6 @@ class SettledRows(NamedTuple, Generic[Rows]):
     """Counted as they were read."""
     unknown: list[tuple[date, str]]
     """Names of columns that the landing contract does not know, by day."""
-    files: tuple[str, ...] = ()
-    """The parquet files of `kept`, where Spark has them."""
 
 
 def contents_by_source(rows: pa.Table, sources: Sequence[str]) -> dict[str, dict[str, list[bytes]]]:

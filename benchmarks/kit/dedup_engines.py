@@ -34,7 +34,7 @@ from bahe_tasks.stores.delta_tables import data_files
 from benchmarks.kit.landed_day import DAY
 from spark_jobs.count_rows import count_rows
 from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.derive_many import num_buckets, parts_of_files
+from spark_jobs.derive_many import num_buckets
 from spark_jobs.derived.met_behaviors import distinct_behaviors, landed_behaviors
 from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import rows_in
@@ -120,13 +120,12 @@ def by_spark(spark: SparkSession, plan: DedupPlan) -> Engine:
             rows = sources["behavior_events"]
             counts = count_rows(sources, days={"behavior_events": [DAY]})["behavior_events"][DAY]
             rows.quarantined.write.parquet(str(work.refused))
-            parts = parts_of_files(rows.files)
             run = InBuckets(
                 spark,
                 tables_dir=work.tables_dir,
-                settled={"behavior_events": parts},
+                settled={"behavior_events": rows.kept},
                 folder=settled_folder(plan),
-                buckets=num_buckets(spark, sum(part.num_bytes for part in parts)),
+                buckets=num_buckets(spark, sum(part.num_bytes for part in rows.kept)),
             )
             met = distinct_behaviors(run, landed_behaviors(run, needed_of=None))
             work.new_texts.mkdir(parents=True)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_jobs.derived.steps import Part, mapped
-from spark_jobs.landing_files import open_file
+from spark_jobs.landing_files import bytes_of, open_file
 
 ROWS_AT_ONCE = 1 << 17
 
@@ -17,6 +17,11 @@ ROWS_AT_ONCE = 1 << 17
 def part_of_file(file: str, num_bytes: int) -> Part:
     """Return the rows of a parquet file, all of its columns."""
     return Part(partial(_of_file, file, None), num_bytes, file)
+
+
+def parts_of_files(files: Sequence[str]) -> list[Part]:
+    """Return the rows of each parquet file."""
+    return [part_of_file(file, num_bytes) for file, num_bytes in zip(files, bytes_of(files), strict=True)]
 
 
 def selected(parts: Iterable[Part], columns: Sequence[str]) -> list[Part]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_jobs.arrow_columns import Column, repeated, text_hashes, whole
+from spark_jobs.arrow_columns import Column, key_numbers, repeated, text_hashes, whole
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.derive import Derived
 from spark_jobs.derived.file_parts import selected
@@ -19,8 +19,6 @@ from spark_jobs.derived.steps import Part, Runner, Step, mapped, together
 
 MET = pa.schema([("behavior_key", pa.string()), ("text", pa.string()), ("is_needed", pa.bool_())])
 """`text` is null for a key that did not land; needed are the day's events and the windows' keys."""
-_KEY_DIGITS = 12
-"""Of a sha256 so many hexadecimal digits tell its bucket."""
 
 
 def met_behaviors(run: Runner, plan: DedupPlan, derived: Derived) -> list[Part]:
@@ -84,10 +82,9 @@ def _distinct(keys: Column, texts: Column, needed: Column) -> pa.Table:
 
 
 def _places(rows: pa.Table) -> pa.Array:
-    """Return a number for each key that deals keys out evenly: its first digits, where all are sha256 in hex."""
+    """Return a number for each key that deals keys out evenly."""
     keys = whole(rows["behavior_key"])
-    if len(keys) and pc.all(pc.equal(pc.binary_length(keys), 64)).as_py():
-        digits = np.frombuffer(keys.buffers()[2], np.uint8)[64 * keys.offset :][: 64 * len(keys)].reshape(-1, 64)
-        values = digits[:, :_KEY_DIGITS].astype(np.int64) - np.where(digits[:, :_KEY_DIGITS] > 57, 87, 48)
-        return pa.array(values @ (16 ** np.arange(_KEY_DIGITS, dtype=np.int64)))
-    return pa.array(text_hashes(keys).astype(np.int64))
+    numbers = key_numbers(keys)
+    if numbers is None:
+        numbers = text_hashes(keys)
+    return pa.array((numbers >> np.uint64(16)).astype(np.int64))

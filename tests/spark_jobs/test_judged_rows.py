@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_jobs.count_rows import RowsLostError, count_rows
+from spark_jobs.derived.steps import rows_in
 from spark_jobs.landed.pieces import pieces_of
 from spark_jobs.landed.sources import judge_piece
 from spark_jobs.settle_landing import settled_landing
@@ -104,7 +105,8 @@ def settled(spark, plan_of, landing, tmp_path, source, *, is_small=True):
     with settled_landing(spark, plan_of(landing, tmp_path, DAY, is_small=is_small), [source]) as sources:
         counts = count_rows(sources, days={source: [DAY]})[source][DAY]
         kept, refused = sources[source].kept, sources[source].quarantined
-        return counts, *((of if is_small else of.toArrow()).to_pylist() for of in (kept, refused))
+        rows = [row for table in rows_in(kept) for row in table.to_pylist()]
+        return counts, rows, (refused if is_small else refused.toArrow()).to_pylist()
 
 
 @pytest.mark.parametrize("source", CASES)

@@ -42,7 +42,7 @@ def entry(day, writer):
 
 @pytest.mark.spark
 def test_spark_and_delta_rs_read_and_replace_each_others_partitions(tmp_path):
-    from spark_jobs.delta_partitions import overwrite_partitions, read_delta
+    from spark_jobs.delta_partitions import overwrite_partitions
     from spark_jobs.session import spark_session
 
     spark = spark_session(SparkConfig(), app_name="tests")
@@ -70,7 +70,9 @@ def test_spark_and_delta_rs_read_and_replace_each_others_partitions(tmp_path):
     by_spark(D2, "u4")
     found = read_table(tmp_path, "impressions").sort_by("dt").to_pylist()
     assert found == [impression(D1, "u3"), impression(D2, "u4")]
-    seen_by_spark = [row.asDict() for row in read_delta(spark, tmp_path, "impressions").orderBy("dt").collect()]
+    seen_by_spark = [
+        row.asDict() for row in spark.read.format("delta").load(f"{tmp_path}/impressions").orderBy("dt").collect()
+    ]
     assert [(row["user_id"], row["sequence_ends"], row["num"]) for row in seen_by_spark] == [
         ("u3", {"bills": 2}, {"price": 1.5}),
         ("u4", {"bills": 2}, {"price": 1.5}),
@@ -84,7 +86,7 @@ def test_spark_and_delta_rs_read_and_replace_each_others_partitions(tmp_path):
 
 @pytest.mark.spark
 def test_spark_writes_to_a_table_delta_rs_made(tmp_path):
-    from spark_jobs.delta_partitions import overwrite_partitions, read_delta
+    from spark_jobs.delta_partitions import overwrite_partitions
     from spark_jobs.session import spark_session
 
     spark = spark_session(SparkConfig(), app_name="tests")
@@ -97,5 +99,5 @@ def test_spark_writes_to_a_table_delta_rs_made(tmp_path):
     )
     rows = spark.createDataFrame([("b" * 64, "coffee")], schema=TABLES["atomic_behaviors"].ddl)
     overwrite_partitions(rows, tables_dir=tmp_path, name="atomic_behaviors", where="true", partitions={})
-    assert [row.text for row in read_delta(spark, tmp_path, "atomic_behaviors").collect()] == ["coffee"]
+    assert [row.text for row in spark.read.format("delta").load(f"{tmp_path}/atomic_behaviors").collect()] == ["coffee"]
     assert read_table(tmp_path, "atomic_behaviors")["text"].to_pylist() == ["coffee"]
