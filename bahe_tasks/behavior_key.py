@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable
 
 CANONICALISATION_RULE = "canonical-text/1"
 """Name of the rule below. It is part of encoder_version: change the rule, change the name."""
+
+KEY_DIGITS = 64
 
 _CONTROLS_AND_SURROGATES = (*range(0xA0), *range(0xD800, 0xE000))
 _DROPPED = dict.fromkeys(
@@ -37,4 +40,9 @@ def canonical_text(text: str | None) -> str:
 def behavior_key(text: str | None) -> str | None:
     """Return the sha256 (64 hex digits) of the canonical text, or `None` when nothing is left of it."""
     canonical = canonical_text(text)
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest() if canonical else None
+    return keys_of_canonical([canonical.encode()]).decode() if canonical else None
+
+
+def keys_of_canonical(texts: Iterable[bytes]) -> bytes:
+    """Return the keys of texts in canonical form, in UTF-8 and not empty: KEY_DIGITS each, one behind the other."""
+    return b"".join([hashlib.sha256(text).digest() for text in texts]).hex().encode()

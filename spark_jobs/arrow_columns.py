@@ -14,7 +14,7 @@ _FACTORS = np.random.default_rng(0).integers(2**63, size=64, dtype=np.uint64) | 
 _LAST_FACTOR = 63
 _HASHED_AT_ONCE = 1 << 14
 _KEY_BYTES = 64
-_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: the upper bits of a product depend on all bits of the factor (Knuth, volume 3, 6.4)."""
 Column: TypeAlias = pa.ChunkedArray | pa.Array
 
@@ -60,7 +60,7 @@ def numbered(texts: Column) -> tuple[np.ndarray, list[str]]:
 
 
 def text_hashes(texts: pa.Array) -> np.ndarray:
-    """Return a hash of each text, (R,) uint64: the same for the same bytes, on every machine. None may be null or empty."""
+    """Return a hash of each text, (R,) uint64: the same for the same bytes, on every machine. None may be null."""
     parts = [_hashes(texts.slice(start, _HASHED_AT_ONCE)) for start in range(0, len(texts), _HASHED_AT_ONCE)]
     return np.concatenate([np.zeros(0, np.uint64), *parts])
 
@@ -72,16 +72,18 @@ def key_numbers(keys: pa.Array) -> np.ndarray | None:
     if not len(keys) or keys.null_count or (np.diff(starts) != _KEY_BYTES).any():
         return None
     digits = np.frombuffer(values, np.uint8)[starts[0] : starts[-1]].reshape(-1, _KEY_BYTES)
-    return np.ascontiguousarray(digits[:, :8]).view(np.uint64).ravel() * _ODD_MULTIPLIER
+    return np.ascontiguousarray(digits[:, :8]).view(np.uint64).ravel() * ODD_MULTIPLIER
 
 
 def _hashes(texts: pa.Array) -> np.ndarray:
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    starts = offsets[:-1] - offsets[0]
-    places = np.arange(offsets[-1] - offsets[0], dtype=np.int32) - np.repeat(starts, np.diff(offsets))
-    values = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
-    sums = np.add.reduceat((values + np.uint64(1)) * _FACTORS[places & _LAST_FACTOR], starts)
-    return ((sums ^ (sums >> np.uint64(29))) * _ODD_MULTIPLIER) >> np.uint64(16)
+    starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+    there = lengths > 0
+    places = np.arange(offsets[-1] - offsets[0], dtype=np.int32) - np.repeat(starts, lengths)
+    values = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    sums = np.zeros(len(texts), np.uint64)
+    sums[there] = np.add.reduceat((values + np.uint64(1)) * _FACTORS[places & _LAST_FACTOR], starts[there])
+    return ((sums ^ (sums >> np.uint64(29))) * ODD_MULTIPLIER) >> np.uint64(16)
 
 
 def lists(values: pa.Array, lengths: np.ndarray) -> pa.ListArray:

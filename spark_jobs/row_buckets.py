@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 def in_buckets(rows: pa.Table, bucket_of: np.ndarray, buckets: int) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the rows of each bucket that has any; `bucket_of` (R,) are their buckets."""
+    """Yield the rows of each bucket that has any; `bucket_of` (R,) are their buckets, beyond the last is none."""
     order = np.argsort(bucket_of, kind="stable")
     ordered = rows.take(pa.array(order))
     bounds = np.searchsorted(bucket_of[order], np.arange(buckets + 1))

@@ -8,6 +8,7 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from spark_jobs.derived.file_parts import plain
 from spark_jobs.derived.steps import part_of
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
 from spark_jobs.landed.pieces import Piece
@@ -42,7 +43,7 @@ def _task(
         judged = [(piece, part) for piece in of_source for part in judge_piece(piece, late_days=late_days)]
         settled = settle_rows(source, [of.good for _, of in judged], [of.refused for _, of in judged])
         contents = {
-            "kept": as_bytes(settled.kept),
+            "kept": as_bytes(plain(settled.kept)),
             "refused": as_bytes(settled.refused),
             "tallies": as_json(tallies(*settled)),
             "seen": as_json([seen(piece, of) for piece, of in judged]),

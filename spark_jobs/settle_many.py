@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_jobs.arrow_columns import text_hashes
-from spark_jobs.derived.file_parts import parts_of_files
+from spark_jobs.arrow_columns import text_hashes, whole
+from spark_jobs.derived.file_parts import parts_of_files, write_rows
 from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
 from spark_jobs.landed.judge import Judged
 from spark_jobs.landed.pieces import Piece
@@ -32,9 +32,6 @@ _BYTES_A_BUCKET = 4 << 20
 _BYTES_A_PART = 16 << 20
 _PARTS_A_PIECE = 1 << 24
 """More than there can be."""
-_ROWS_A_GROUP = 1 << 17
-_REPEATED = {source: [of.text_and_key[1]] if of.text_and_key else False for source, of in LANDED.items()}
-"""The columns that files hold by dictionary: long, and often the same."""
 _JUDGED = "source string, bucket int, number bigint, kind string, content binary"
 _REFUSED = "dt date, reason string, source_file string, raw string"
 
@@ -70,13 +67,12 @@ def _judge_shares(
     for share in (shares[number] for batch in batches for number in batch["id"].to_pylist()):
         for number, parts in _together(share, late_days=late_days):
             source = parts[0][0].source
-            good = [of.good for _, of in parts if len(of.good)]
             refused = [of.refused for _, of in parts if len(of.refused)]
             bucket = (number // _PARTS_A_PIECE + number) % buckets
             rows = [(bucket, "seen", as_json([seen(piece, of) for piece, of in parts]))]
             if refused:
                 rows.append((bucket, "refused", as_bytes(pa.concat_tables(refused))))
-            for of_rows, some in _in_buckets(source, pa.concat_tables(good), buckets) if good else ():
+            for of_rows, some in _good_in_buckets(source, [of for _, of in parts if len(of.rows)], buckets):
                 rows.append((of_rows, "good", as_bytes(some)))
             yield batch_of(_JUDGED, [(source, of, number, kind, content) for of, kind, content in rows])
 
@@ -98,16 +94,20 @@ def _together(
 
 
 def _size(parts: Sequence[tuple[Piece, Judged]]) -> int:
-    return sum(int(of.good.nbytes + of.refused.nbytes) for _, of in parts)
+    return sum(int(of.rows.nbytes + of.refused.nbytes) for _, of in parts)
 
 
-def _in_buckets(source: str, rows: pa.Table, buckets: int) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the rows of each bucket that has any."""
-    if not len(rows):
+def _good_in_buckets(source: str, judged: Sequence[Judged], buckets: int) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the good rows of each bucket that has any."""
+    if not judged:
         return
-    shared = rows[LANDED[source].equal_share].combine_chunks().dictionary_encode()
-    bucket_of = text_hashes(shared.dictionary) % np.uint64(buckets)
-    yield from in_buckets(rows, bucket_of[np.asarray(shared.indices)], buckets)
+    rows = pa.concat_tables([of.rows for of in judged])
+    shared = whole(rows[LANDED[source].equal_share]).dictionary_encode()
+    hashes = text_hashes(shared.dictionary) % np.uint64(buckets)
+    is_good = np.concatenate([of.is_good for of in judged])
+    bucket_of = np.full(len(rows), buckets)  # none
+    bucket_of[is_good] = hashes[np.asarray(shared.indices.filter(pa.array(is_good)))]
+    yield from in_buckets(rows, bucket_of, buckets)
 
 
 def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
@@ -120,12 +120,14 @@ def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
     settled = settle_rows(source, *([as_table(content) for content in contents[kind]] for kind in ("good", "refused")))
     attempt = TaskContext.get().taskAttemptId()  # type: ignore[union-attr]  # it runs in a task
     found = [("tallies", as_json(tallies(*settled)))] + [("seen", bytes(content)) for content in contents["seen"]]
-    for kind, table in settled._asdict().items():
-        if len(table):
-            file = f"{folder}/{source}-{kind}-{bucket}-{attempt}.parquet"
-            with write_to(file) as sink:
-                pq.write_table(
-                    table, sink, row_group_size=_ROWS_A_GROUP, compression="lz4", use_dictionary=_REPEATED[source]
-                )
-            found.append((kind, file.encode()))
+    name = f"{source}-{bucket}-{attempt}"
+    if len(settled.kept):
+        file = f"{folder}/{name}.arrow"
+        write_rows(file, settled.kept)
+        found.append(("kept", file.encode()))
+    if len(settled.refused):  # Spark reads it
+        file = f"{folder}/{name}-refused.parquet"
+        with write_to(file) as sink:
+            pq.write_table(settled.refused, sink, compression="lz4")
+        found.append(("refused", file.encode()))
     return pa.Table.from_batches([batch_of(SETTLED, [(source, kind, content) for kind, content in found])])

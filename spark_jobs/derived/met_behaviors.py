@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_jobs.arrow_columns import Column, key_numbers, repeated, text_hashes, whole
+from spark_jobs.arrow_columns import Column, key_numbers, present, repeated, text_hashes, whole
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.derive import Derived
 from spark_jobs.derived.file_parts import selected
@@ -32,13 +32,13 @@ def met_behaviors(run: Runner, plan: DedupPlan, derived: Derived) -> list[Part]:
         *mapped(of_window("user_sequences", derived.sequences, "behavior_keys"), _of_sequences),
         *mapped(of_window("impressions", derived.impressions, "title_key"), _of_titles),
     ]
-    titles = mapped(run.settled("items", ["title_key", "title"]), _of_items)
+    titles = mapped(run.settled("items", ["title_key", "title"], coded=True), _of_items)
     return distinct_behaviors(run, [*landed_behaviors(run, needed_of=plan.day), *titles, *needed])
 
 
 def landed_behaviors(run: Runner, *, needed_of: date | None) -> list[Part]:
     """Return MET of the events that landed, of which those of one day are needed, or none."""
-    events = run.settled("behavior_events", ["dt", "behavior_key", "text"])
+    events = run.settled("behavior_events", ["dt", "behavior_key", "text"], coded=True)
     return mapped(events, partial(_of_events, needed_of=needed_of))
 
 
@@ -76,9 +76,18 @@ def _of_keys(keys: pa.ChunkedArray) -> pa.Table:
 
 
 def _distinct(keys: Column, texts: Column, needed: Column) -> pa.Table:
-    grouped = pa.table([keys, texts, needed], schema=MET).group_by("behavior_key", use_threads=False)
-    found = grouped.aggregate([("text", "first"), ("is_needed", "any")])
-    return found.select(["behavior_key", "text_first", "is_needed_any"]).rename_columns(MET.names)
+    """Return MET with each key once, and with a text where any of its rows has one."""
+    coded = whole(keys).dictionary_encode()
+    codes, count = np.asarray(coded.indices), len(coded.dictionary)
+    row = np.full(count, -1)
+    row[codes] = np.arange(len(codes))
+    has_text = present(texts)
+    row[codes[has_text]] = np.flatnonzero(has_text)
+    is_needed = np.zeros(count, bool)
+    is_needed[codes[np.asarray(whole(needed), bool)]] = True
+    met = row >= 0
+    columns = [coded.dictionary, whole(texts).take(pa.array(row, mask=~met)).cast(pa.string()), pa.array(is_needed)]
+    return pa.table(columns, schema=MET).filter(pa.array(met))
 
 
 def _places(rows: pa.Table) -> pa.Array:

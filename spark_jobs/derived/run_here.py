@@ -25,7 +25,7 @@ class Here:
             made.setdefault(kind, []).append(part_of(rows))
         return made
 
-    def settled(self, source: str, columns: Sequence[str] | None = None) -> list[Part]:
+    def settled(self, source: str, columns: Sequence[str] | None = None, *, coded: bool = False) -> list[Part]:
         rows = self._kept[source]
         return [part_of(rows if columns is None else rows.select(list(columns)))]
 

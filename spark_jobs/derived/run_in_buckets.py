@@ -15,17 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import data_fragments
 from spark_jobs.derived import file_parts
-from spark_jobs.derived.file_parts import part_of_file, selected
+from spark_jobs.derived.file_parts import part_of_file, selected, write_rows
 from spark_jobs.derived.steps import KeyOf, Made, Part, Step
 from spark_jobs.landed.contents import as_bytes, as_table, batch_of
-from spark_jobs.landing_files import write_to
+from spark_jobs.landing_files import bytes_of
 from spark_jobs.row_buckets import in_buckets
 from spark_jobs.shares import in_shares
 
@@ -36,7 +35,7 @@ _PARTS_A_SHARE = 1 << 32
 
 
 class InBuckets:
-    """A `Runner` of settled rows that are in parquet files (source → files), whose results go to files in a folder."""
+    """A `Runner` of settled rows that are in files (source → files), whose results go to files in a folder."""
 
     def __init__(
         self,
@@ -67,8 +66,9 @@ class InBuckets:
             made.setdefault(row["kind"], []).append(part_of_file(row["file"], row["num_bytes"]))
         return made
 
-    def settled(self, source: str, columns: Sequence[str] | None = None) -> list[Part]:
-        return list(self._settled[source]) if columns is None else selected(self._settled[source], columns)
+    def settled(self, source: str, columns: Sequence[str] | None = None, *, coded: bool = False) -> list[Part]:
+        of_source = self._settled[source]
+        return list(of_source) if columns is None else selected(of_source, columns, coded=coded)
 
     def stored(
         self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None
@@ -128,11 +128,9 @@ def _work(bucket: pa.Table, *, step: Step, folder: str) -> pa.Table:
     made: list[tuple[Any, ...]] = []
     for kind, rows in step.work(read):
         if len(rows):
-            file = f"{folder}/{step.name}-{number:06}-{kind}-{len(made)}-{attempt}.parquet"
-            with write_to(file) as sink:
-                pq.write_table(rows, sink, row_group_size=file_parts.ROWS_AT_ONCE, compression="lz4")
-                num_bytes = sink.tell()
-            made.append((kind, file, num_bytes))
+            file = f"{folder}/{step.name}-{number:06}-{kind}-{len(made)}-{attempt}.arrow"
+            write_rows(file, rows)
+            made.append((kind, file, *bytes_of([file])))
     if not made:
         return pa.Table.from_batches([batch_of(_MADE, [("", "", 0)]).slice(0, 0)])
     return pa.Table.from_batches([batch_of(_MADE, made)])

@@ -20,7 +20,7 @@ class Part(NamedTuple):
     read: Callable[[], Iterable[pa.Table]]
     num_bytes: int
     file: str = ""
-    """The parquet file that holds just these rows, where one does."""
+    """The file that holds just these rows, where one does."""
 
 
 KeyOf = Callable[[pa.Table], pa.Array | pa.ChunkedArray]
@@ -47,8 +47,11 @@ class Runner(Protocol):
     def run(self, step: Step, inputs: Mapping[str, Sequence[Part]]) -> Made:
         """Return what the step makes of the rows."""
 
-    def settled(self, source: str, columns: Sequence[str] | None = None) -> list[Part]:
-        """Return the day's settled rows of a source, with the key of their text."""
+    def settled(self, source: str, columns: Sequence[str] | None = None, *, coded: bool = False) -> list[Part]:
+        """Return the day's settled rows of a source, with the key of their text.
+
+        With `coded` and `columns` texts and keys may be dictionaries.
+        """
 
     def stored(
         self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None

@@ -7,6 +7,7 @@ vectors and random Unicode.
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,18 +20,33 @@ PLAIN_CHARACTERS = " -~\u00a1-\u02ff\u0410-\u044f\u3400-\u4dbf\u4e00-\u9fff\uac0
 
 def canonical_texts(texts: pa.Array) -> pa.Array:
     """Return the canonical form of each text; null for null, "" when nothing is left."""
-    is_plain = pc.match_substring_regex(texts, rf"^[{PLAIN_CHARACTERS}]*\z")
     folded = pc.utf8_trim(_single_spaced(texts), " ")
-    is_odd = pc.invert(pc.fill_null(is_plain, True))
-    if not pc.any(is_odd).as_py():
+    is_odd = _are_odd(texts)
+    if not is_odd.any():
         return folded
-    odd = texts.filter(is_odd)
-    return pc.replace_with_mask(folded, is_odd, by_distinct(odd, rule.canonical_text, pa.string()))
+    odd = texts.filter(pa.array(is_odd))
+    return pc.replace_with_mask(folded, pa.array(is_odd), by_distinct(odd, rule.canonical_text, pa.string()))
 
 
 def behavior_keys(canonical: pa.Array) -> pa.Array:
-    """Return the key of each canonical text: 64 hex digits; null for null and ""."""
-    return by_distinct(canonical, rule.behavior_key, pa.string())
+    """Return the key of each canonical text: 64 hex digits. None may be null or ""."""
+    digits = rule.keys_of_canonical(canonical.cast(pa.binary()).to_pylist())
+    ends = np.arange(len(canonical) + 1, dtype=np.int32) * rule.KEY_DIGITS
+    return pa.StringArray.from_buffers(len(canonical), pa.py_buffer(ends), pa.py_buffer(digits))
+
+
+def _are_odd(texts: pa.Array) -> np.ndarray:
+    """Return which texts have a character that is not plain, (R,) bool."""
+    offsets, values = texts.buffers()[1:]
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    bytes_ = np.frombuffer(values or b"", np.uint8)[bounds[0] : bounds[-1]]
+    beyond_ascii = np.flatnonzero((bytes_ < ord(" ")) | (bytes_ > ord("~"))) + bounds[0]
+    is_odd = np.zeros(len(texts), bool)
+    is_odd[np.searchsorted(bounds, beyond_ascii, "right") - 1] = True
+    suspects = texts.filter(pa.array(is_odd))
+    is_plain = pc.match_substring_regex(suspects, rf"^[{PLAIN_CHARACTERS}]*\z")
+    is_odd[is_odd] = np.asarray(pc.invert(pc.fill_null(is_plain, True)))
+    return is_odd
 
 
 def _single_spaced(texts: pa.Array) -> pa.Array:

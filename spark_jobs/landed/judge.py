@@ -21,13 +21,19 @@ REFUSED = pa.schema([("dt", pa.date32()), *((name, pa.string()) for name in ("re
 
 @dataclass(frozen=True)
 class Judged:
-    """The rows of one piece, or part of them."""
+    """R rows of one piece, or part of them."""
 
-    good: pa.Table
+    rows: pa.Table
+    """Typed, those that are refused too."""
+    is_good: np.ndarray  # (R,) bool
     refused: pa.Table
-    landed: int
     unknown: frozenset[str]
     """Names of columns that the landing contract does not know."""
+
+    @property
+    def good(self) -> pa.Table:
+        """The good rows."""
+        return self.rows if self.is_good.all() else self.rows.filter(pa.array(self.is_good))
 
 
 def judged(
@@ -40,27 +46,25 @@ def judged(
 ) -> Judged:
     """Sort the rows out. `reasons`: each with the rows (R,) bool it holds for; the first that holds counts."""
     count, dt = len(rows), rows.piece.dt
-    reason = np.full(count, None, object)
-    for name, holds in reversed(reasons):
-        reason[holds] = name
-    unread = ~np.asarray(rows.problems.is_null())
-    reason[unread] = rows.problems.filter(pa.array(unread)).to_pylist()
-    is_good = reason == None  # noqa: E711 (of each)
+    reason = np.zeros(count, np.uint8)  # from 1
+    for place in reversed(range(len(reasons))):
+        reason[reasons[place][1]] = place + 1
+    unread = np.asarray(rows.problems.is_valid())
+    is_good = (reason == 0) & ~unread
     refused = np.flatnonzero(~is_good)
-    columns = {"dt": repeated(dt, pa.date32(), count), **typed}
-    good = pa.table(columns)
+    names = pa.array([None, *(name for name, _ in reasons)], pa.string())
     return Judged(
-        good if len(refused) == 0 else good.filter(pa.array(is_good)),
+        pa.table({"dt": repeated(dt, pa.date32(), count), **typed}),
+        is_good,
         pa.table(
             [
                 repeated(dt, pa.date32(), len(refused)),
-                pa.array(reason[refused], pa.string()),
+                pc.coalesce(rows.problems.take(pa.array(refused)), names.take(pa.array(reason[refused]))),
                 repeated(rows.piece.file_name, pa.string(), len(refused)),
                 pa.array(rows.raws(refused) if len(refused) else [], pa.string()),
             ],
             schema=REFUSED,
         ),
-        landed=count,
         unknown=_unknown(rows, known, prefixes) if not unread.all() else frozenset(),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_jobs.arrow_columns import ODD_MULTIPLIER
 from spark_jobs.landed.judge import REFUSED
 from spark_jobs.landed.judge_events import EVENT_CONTENT
 from spark_jobs.landed.judge_impressions import IMPRESSION_CONTENT
@@ -98,17 +99,16 @@ def _one_of_each(rows: pa.Table, content: Sequence[str], *, marks: Sequence[str]
 
 
 def _shared(columns: Sequence[pa.ChunkedArray]) -> np.ndarray:
-    """Return which rows share the values of all columns with another row, (R,) bool."""
-    codes = [_codes(column) for column in columns]
-    order = np.lexsort(codes)
-    same = np.ones(max(len(order) - 1, 0), bool)
-    for code in codes:
-        ordered = code[order]
-        same &= ordered[1:] == ordered[:-1]
-    shared = np.zeros(len(order), bool)
-    shared[order[1:][same]] = True
-    shared[order[:-1][same]] = True
-    return shared
+    """Return which rows share the values of all columns with another row, (R,) bool; of the others some may be among them."""
+    mixed = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * ODD_MULTIPLIER + _codes(column).view(np.uint64)
+    ordered = np.sort(mixed)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(again):
+        return np.zeros(len(mixed), bool)
+    place = np.minimum(np.searchsorted(again, mixed), len(again) - 1)
+    return again[place] == mixed
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:

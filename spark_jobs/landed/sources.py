@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from bahe_tasks.stores.arrow_types import arrow_schema
+from spark_jobs.arrow_columns import whole
 from spark_jobs.landed.canonical_texts import behavior_keys
 from spark_jobs.landed.judge import REFUSED, Judged
 from spark_jobs.landed.judge_events import EVENT_CONTENT, judge_events
@@ -59,7 +60,7 @@ def judge_piece(piece: Piece, *, late_days: int) -> Iterator[Judged]:
 def settle_rows(source: str, good: Sequence[pa.Table], refused: Sequence[pa.Table]) -> Settled:
     """Settle the good rows of a source that may be equal to each other, and put the refused ones together.
 
-    What is kept has the key of its text as well, which is made here alone.
+    What is kept has the key of its text as well, which is made here alone; text and key are dictionaries.
     """
     kinds = arrow_schema(source)
     schema = pa.schema([*(kinds.field(name) for name in LANDED[source].content), pa.field("copies", pa.int64())])
@@ -76,9 +77,11 @@ def _with_key(source: str, rows: pa.Table) -> pa.Table:
     if named is None:
         return rows
     text, key = named
-    return rows.append_column(key, behavior_keys(rows[text].combine_chunks()))
+    coded = whole(rows[text]).dictionary_encode()
+    keys = pa.DictionaryArray.from_arrays(coded.indices, behavior_keys(coded.dictionary))
+    return rows.set_column(rows.schema.get_field_index(text), text, coded).append_column(key, keys)
 
 
 def seen(piece: Piece, judged: Judged) -> dict[str, Any]:
     """Return how many rows of a piece were read, and the columns that the landing contract does not know."""
-    return {"dt": str(piece.dt), "landed": judged.landed, "unknown": sorted(judged.unknown)}
+    return {"dt": str(piece.dt), "landed": len(judged.rows), "unknown": sorted(judged.unknown)}

@@ -97,7 +97,7 @@ def judged(landing, source):
     for piece, of in judged_pieces(landing, source):
         rows += [{"source_file": piece.file_name, "reason": None, "raw": None} | row for row in of.good.to_pylist()]
         rows += of.refused.to_pylist()
-        assert of.landed == len(of.good) + len(of.refused)
+        assert len(of.rows) == len(of.good) + len(of.refused)
     return rows
 
 

@@ -67,3 +67,7 @@ def test_equal_texts_have_equal_hashes_wherever_they_stand():
     assert len(set(hashes.tolist())) == 997
     spread = np.bincount((np.unique(hashes) % np.uint64(8)).astype(np.int64))
     assert spread.min() > 80  # of 125 in each of eight buckets
+    some_empty = text_hashes(pa.array(["", "user 1", "", "user 1", ""])).tolist()
+    assert some_empty[1::2] == [hashes[1]] * 2
+    assert len(set(some_empty[::2])) == 1
+    assert text_hashes(pa.array(["", ""])).tolist() == some_empty[:3:2]
