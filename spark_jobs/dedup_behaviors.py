@@ -24,7 +24,6 @@ from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's i
 from spark_jobs.derive_few import derive_few
 from spark_jobs.derive_many import derive_many
 from spark_jobs.derived.steps import rows_in
-from spark_jobs.many_rows import many_rows
 from spark_jobs.settle_landing import settled_folder, settled_landing
 from spark_jobs.settled_rows import SettledRows
 from spark_jobs.write_day import DerivedCounts, write_day
@@ -40,7 +39,7 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     The counts are those of the day: per source and, beside them, those of impressions and of the derived tables.
     Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`.
     """
-    with many_rows(spark, enabled=not plan.is_small), settled_landing(spark, plan) as sources:
+    with settled_landing(spark, plan) as sources:
         counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
         if plan.is_small:
             kept = {source: pa.concat_tables(rows_in(rows.kept)) for source, rows in sources.items()}

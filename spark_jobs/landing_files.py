@@ -62,6 +62,13 @@ def bytes_of(files: Sequence[str]) -> list[int]:
     return [system.get_file_info(path).size for system, path in systems]
 
 
+def remove_files(files: Sequence[str]) -> None:
+    """Remove files anywhere."""
+    for file in files:
+        system, path = _system_of(file)
+        system.delete_file(path)
+
+
 def make_folder(folder: str) -> None:
     """Make a folder anywhere, with those above it."""
     system, path = _system_of(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -10,11 +10,12 @@ from pyspark.sql import SparkSession
 
 from spark_jobs.derived.file_parts import plain
 from spark_jobs.derived.steps import part_of
-from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
+from spark_jobs.landed.contents import as_bytes, as_json, as_table
 from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
 from spark_jobs.landed.sources import judge_piece, seen, settle_rows
 from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
+from spark_jobs.tasks import run_in_tasks
 
 
 def settle_few(
@@ -22,7 +23,7 @@ def settle_few(
 ) -> dict[str, SettledRows[pa.Table]]:
     """Return the settled rows of each source."""
     task = partial(_task, sources=sources, pieces=pieces, late_days=late_days)
-    found = contents_by_source(spark.range(0, 1, 1, 1).mapInArrow(task, SETTLED).toArrow(), sources)
+    found = contents_by_source(run_in_tasks(spark, task, 1, SETTLED), sources)
 
     def settled(source: str) -> SettledRows[pa.Table]:
         contents = found[source]
@@ -34,10 +35,9 @@ def settle_few(
 
 
 def _task(
-    batches: Iterable[pa.RecordBatch], *, sources: Sequence[str], pieces: Sequence[Piece], late_days: int
-) -> Iterator[pa.RecordBatch]:
+    _: int, *, sources: Sequence[str], pieces: Sequence[Piece], late_days: int
+) -> Iterator[tuple[str, str, bytes]]:
     """Judge and settle everything; yield rows of SETTLED."""
-    list(batches)  # a worker whose input is left unread is not used again
     for source in sources:
         of_source = [piece for piece in pieces if piece.source == source]
         judged = [(piece, part) for piece in of_source for part in judge_piece(piece, late_days=late_days)]
@@ -48,4 +48,4 @@ def _task(
             "tallies": as_json(tallies(*settled)),
             "seen": as_json([seen(piece, of) for piece, of in judged]),
         }
-        yield batch_of(SETTLED, [(source, kind, content) for kind, content in contents.items()])
+        yield from ((source, kind, content) for kind, content in contents.items())

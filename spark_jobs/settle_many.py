@@ -1,38 +1,33 @@
 """Settles the landed rows of a day of many rows: rows that may be equal meet in a bucket, and its kept rows go to a file.
 
-Unusual: rows pass Spark's shuffle as Arrow batches in a binary column, some thousands of rows in each: Spark takes longer to turn ten
-million rows into its own than to do all of the work (`benchmarks.dedup_cost`). The rest of the job reads the files, and of them
-only the columns that it needs.
+The rest of the job reads the files, and of them only the columns that it needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs.arrow_columns import text_hashes, whole
-from spark_jobs.derived.file_parts import parts_of_files, write_rows
-from spark_jobs.landed.contents import as_bytes, as_json, as_table, batch_of
+from spark_jobs.arrow_files import write_rows
+from spark_jobs.derived.file_parts import parts_of_files
+from spark_jobs.exchange import Sender, attempt, send_rows, work_on_buckets
+from spark_jobs.landed.contents import as_json
 from spark_jobs.landed.judge import Judged
 from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
 from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
 from spark_jobs.landing_files import write_to
-from spark_jobs.row_buckets import in_buckets
 from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
 from spark_jobs.shares import in_shares
 
 _BYTES_A_BUCKET = 4 << 20
 _BYTES_A_PART = 16 << 20
-_PARTS_A_PIECE = 1 << 24
-"""More than there can be."""
-_JUDGED = "source string, bucket int, number bigint, kind string, content binary"
 _REFUSED = "dt date, reason string, source_file string, raw string"
 
 
@@ -40,16 +35,13 @@ def settle_many(
     spark: SparkSession, pieces: Sequence[Piece], sources: Sequence[str], *, late_days: int, folder: str
 ) -> dict[str, SettledRows[DataFrame]]:
     """Return the settled rows of each source, which lie in files in the folder."""
-    shares = in_shares(list(enumerate(pieces)), [piece.num_bytes for piece in pieces])
+    shares = in_shares(pieces, [piece.num_bytes for piece in pieces])
     buckets = 1 + sum(piece.num_bytes for piece in pieces) // _BYTES_A_BUCKET
-    judge = partial(_judge_shares, shares=shares, buckets=buckets, late_days=late_days)
-    judged = spark.range(0, len(shares), 1, max(len(shares), 1)).mapInArrow(judge, _JUDGED)
-
-    def settle(bucket: pa.Table) -> pa.Table:
-        return _settle_bucket(bucket, folder=folder)
-
-    settled = judged.groupBy("source", "bucket").applyInArrow(settle, SETTLED).toArrow()
-    found = contents_by_source(settled, sources)
+    judge = partial(_judge_share, shares=shares, late_days=late_days)
+    sent = send_rows(spark, judge, len(shares), folder=folder, name="judged", buckets=buckets)
+    settled = work_on_buckets(spark, partial(_settle_bucket, sources=sources, folder=folder), sent.files, SETTLED)
+    seen_of = [{"source": source, "kind": "seen", "content": content} for source, content in sent.told]
+    found = contents_by_source([*settled, *seen_of], sources)
 
     def of(source: str) -> SettledRows[DataFrame]:
         contents = found[source]
@@ -60,74 +52,59 @@ def settle_many(
     return {source: of(source) for source in sources}
 
 
-def _judge_shares(
-    batches: Iterable[pa.RecordBatch], *, shares: Sequence[Sequence[tuple[int, Piece]]], buckets: int, late_days: int
-) -> Iterator[pa.RecordBatch]:
-    """Judge the shares whose numbers are given; yield rows of _JUDGED."""
-    for share in (shares[number] for batch in batches for number in batch["id"].to_pylist()):
-        for number, parts in _together(share, late_days=late_days):
-            source = parts[0][0].source
-            refused = [of.refused for _, of in parts if len(of.refused)]
-            bucket = (number // _PARTS_A_PIECE + number) % buckets
-            rows = [(bucket, "seen", as_json([seen(piece, of) for piece, of in parts]))]
-            if refused:
-                rows.append((bucket, "refused", as_bytes(pa.concat_tables(refused))))
-            for of_rows, some in _good_in_buckets(source, [of for _, of in parts if len(of.rows)], buckets):
-                rows.append((of_rows, "good", as_bytes(some)))
-            yield batch_of(_JUDGED, [(source, of, number, kind, content) for of, kind, content in rows])
+def _judge_share(number: int, sender: Sender, *, shares: Sequence[Sequence[Piece]], late_days: int) -> None:
+    """Judge a share. Send its good rows to where equal ones meet and its refused rows to any one bucket; tell what was seen."""
+    for parts in _together(shares[number], late_days=late_days):
+        source, judged = parts[0][0].source, [of for _, of in parts]
+        rows = pa.concat_tables([of.rows for of in judged])
+        sender.send(f"{source}/good", rows, _buckets_of_good(source, rows, judged, sender.buckets))
+        refused = pa.concat_tables([of.refused for of in judged])
+        sender.send(f"{source}/refused", refused, np.full(len(refused), number % sender.buckets))
+        sender.tell(source, as_json([seen(piece, of) for piece, of in parts]))
 
 
-def _together(
-    share: Sequence[tuple[int, Piece]], *, late_days: int
-) -> Iterator[tuple[int, list[tuple[Piece, Judged]]]]:
-    """Judge pieces and yield, numbered in the order of all rows, parts of one source that make some megabytes together."""
+def _together(share: Sequence[Piece], *, late_days: int) -> Iterator[list[tuple[Piece, Judged]]]:
+    """Judge pieces and yield, in the order of all rows, parts of one source that make some megabytes together."""
     held: list[tuple[Piece, Judged]] = []
-    number = share[0][0] * _PARTS_A_PIECE
-    for _, piece in share:
+    for piece in share:
         for judged in judge_piece(piece, late_days=late_days):
             if held and (held[0][0].source != piece.source or _size(held) > _BYTES_A_PART):
-                yield number, held
-                number, held = number + 1, []
+                yield held
+                held = []
             held.append((piece, judged))
     if held:
-        yield number, held
+        yield held
 
 
 def _size(parts: Sequence[tuple[Piece, Judged]]) -> int:
     return sum(int(of.rows.nbytes + of.refused.nbytes) for _, of in parts)
 
 
-def _good_in_buckets(source: str, judged: Sequence[Judged], buckets: int) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the good rows of each bucket that has any."""
-    if not judged:
-        return
-    rows = pa.concat_tables([of.rows for of in judged])
+def _buckets_of_good(source: str, rows: pa.Table, judged: Sequence[Judged], buckets: int) -> np.ndarray:
+    """Return the bucket of each good row of the `judged`, whose rows are `rows`; refused ones have none."""
+    is_good = np.concatenate([of.is_good for of in judged])
     shared = whole(rows[LANDED[source].equal_share]).dictionary_encode()
     hashes = text_hashes(shared.dictionary) % np.uint64(buckets)
-    is_good = np.concatenate([of.is_good for of in judged])
-    bucket_of = np.full(len(rows), buckets)  # none
+    bucket_of = np.full(len(rows), buckets)
     bucket_of[is_good] = hashes[np.asarray(shared.indices.filter(pa.array(is_good)))]
-    yield from in_buckets(rows, bucket_of, buckets)
+    return bucket_of
 
 
-def _settle_bucket(rows: pa.Table, *, folder: str) -> pa.Table:
-    """Settle a bucket, given as rows of _JUDGED, and write what is kept and what is refused; return rows of SETTLED."""
-    rows = rows.sort_by("number")  # the order in which they come is Spark's
-    source, bucket = rows["source"][0].as_py(), rows["bucket"][0].as_py()
-    contents: dict[str, list[pa.Buffer]] = {"good": [], "refused": [], "seen": []}
-    for kind, content in zip(rows["kind"].to_pylist(), rows["content"], strict=True):
-        contents[kind].append(content.as_buffer())
-    settled = settle_rows(source, *([as_table(content) for content in contents[kind]] for kind in ("good", "refused")))
-    attempt = TaskContext.get().taskAttemptId()  # type: ignore[union-attr]  # it runs in a task
-    found = [("tallies", as_json(tallies(*settled)))] + [("seen", bytes(content)) for content in contents["seen"]]
-    name = f"{source}-{bucket}-{attempt}"
-    if len(settled.kept):
-        file = f"{folder}/{name}.arrow"
-        write_rows(file, settled.kept)
-        found.append(("kept", file.encode()))
-    if len(settled.refused):  # Spark reads it
-        file = f"{folder}/{name}-refused.parquet"
-        with write_to(file) as sink:
-            pq.write_table(settled.refused, sink, compression="lz4")
-        found.append(("refused", file.encode()))
-    return pa.Table.from_batches([batch_of(SETTLED, [(source, kind, content) for kind, content in found])])
+def _settle_bucket(
+    bucket: int, rows: Mapping[str, Iterable[pa.Table]], *, sources: Sequence[str], folder: str
+) -> Iterator[tuple[str, str, bytes]]:
+    """Settle what is in a bucket, and write what is kept and what is refused; yield rows of SETTLED."""
+    for source in sources:
+        good, refused = (list(rows.get(f"{source}/{kind}", ())) for kind in ("good", "refused"))
+        if not good and not refused:
+            continue
+        settled = settle_rows(source, good, refused)
+        yield source, "tallies", as_json(tallies(*settled))
+        name = f"{folder}/{source}-{bucket}-{attempt()}"
+        if len(settled.kept):
+            write_rows(f"{name}.arrow", settled.kept)
+            yield source, "kept", f"{name}.arrow".encode()
+        if len(settled.refused):  # Spark reads it
+            with write_to(f"{name}-refused.parquet") as sink:
+                pq.write_table(settled.refused, sink, compression="lz4")
+            yield source, "refused", f"{name}-refused.parquet".encode()

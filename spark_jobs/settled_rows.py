@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -31,10 +31,10 @@ class SettledRows(NamedTuple, Generic[Rows]):
     """Names of columns that the landing contract does not know, by day."""
 
 
-def contents_by_source(rows: pa.Table, sources: Sequence[str]) -> dict[str, dict[str, list[bytes]]]:
+def contents_by_source(rows: Iterable[Mapping[str, Any]], sources: Sequence[str]) -> dict[str, dict[str, list[bytes]]]:
     """Rows of SETTLED → source → kind → contents."""
     found: dict[str, dict[str, list[bytes]]] = {source: {} for source in sources}
-    for row in rows.to_pylist():
+    for row in rows:
         found[row["source"]].setdefault(row["kind"], []).append(row["content"])
     return found
 

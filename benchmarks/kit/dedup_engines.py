@@ -40,7 +40,6 @@ from spark_jobs.derived.run_in_buckets import InBuckets
 from spark_jobs.derived.steps import rows_in
 from spark_jobs.gather_behaviors import TEXTS, gather_behaviors
 from spark_jobs.landed.canonical_texts import PLAIN_CHARACTERS
-from spark_jobs.many_rows import many_rows
 from spark_jobs.settle_landing import settled_folder, settled_landing
 
 _FIRST, _END = DAY - timedelta(days=LandingConfig().late_days), DAY + timedelta(days=1)
@@ -112,10 +111,6 @@ def by_spark(spark: SparkSession, plan: DedupPlan) -> Engine:
     """Return the project's own steps."""
 
     def run(work: DedupWork) -> Found:
-        with many_rows(spark, enabled=not plan.is_small):
-            return settled(work)
-
-    def settled(work: DedupWork) -> Found:
         with settled_landing(spark, plan, ["behavior_events"]) as sources:
             rows = sources["behavior_events"]
             counts = count_rows(sources, days={"behavior_events": [DAY]})["behavior_events"][DAY]

@@ -1,4 +1,4 @@
-"""Rows that lie in files between the steps of a day: Arrow's own format, so that they are neither coded anew nor read whole."""
+"""Rows that lie in files between the steps of a day."""
 
 from __future__ import annotations
 
@@ -8,26 +8,18 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_jobs.arrow_files import batches_of
 from spark_jobs.derived.steps import Part, mapped
-from spark_jobs.landing_files import bytes_of, open_file, write_to
-
-ROWS_AT_ONCE = 1 << 17
-
-
-def write_rows(file: str, rows: pa.Table) -> None:
-    """Write rows to a new file, of which a reader holds some at once."""
-    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-    with write_to(file) as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
-        writer.write_table(rows, max_chunksize=ROWS_AT_ONCE)
+from spark_jobs.landing_files import bytes_of
 
 
 def part_of_file(file: str, num_bytes: int) -> Part:
-    """Return the rows of a file, all of its columns."""
+    """Return the rows of an Arrow file, all of its columns."""
     return Part(partial(_of_file, file, None), num_bytes, file)
 
 
 def parts_of_files(files: Sequence[str]) -> list[Part]:
-    """Return the rows of each file."""
+    """Return the rows of each Arrow file."""
     return [part_of_file(file, num_bytes) for file, num_bytes in zip(files, bytes_of(files), strict=True)]
 
 
@@ -44,22 +36,16 @@ def selected(parts: Iterable[Part], columns: Sequence[str], *, coded: bool = Fal
     ]
 
 
-def _of_file(file: str, columns: Sequence[str] | None, *, coded: bool = False) -> Iterator[pa.Table]:
-    with open_file(file) as source:
-        names = pa.ipc.open_file(source).schema.names
-        fields = None if columns is None else [names.index(name) for name in columns]
-        reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False))
-        for number in range(reader.num_record_batches):
-            rows = pa.Table.from_batches([reader.get_batch(number)])
-            yield (rows if coded else plain(rows)).select(columns or names)
-
-
 def plain(rows: pa.Table) -> pa.Table:
     """Return rows whose columns are values themselves, not numbers of them in a dictionary."""
     for place, field in enumerate(rows.schema):
         if pa.types.is_dictionary(field.type):
             rows = rows.set_column(place, field.name, pc.cast(rows[place], field.type.value_type))
     return rows
+
+
+def _of_file(file: str, columns: Sequence[str] | None, *, coded: bool = False) -> Iterator[pa.Table]:
+    return (rows if coded else plain(rows) for rows in batches_of(file, columns=columns))
 
 
 def _select(rows: pa.Table, *, columns: Sequence[str]) -> pa.Table:

@@ -1,6 +1,6 @@
 """Steps run for buckets make what they make when run once, however rows are shared out and whatever a day lacks.
 
-Spark is played by a loop: it shuffles, pickles and hands over rows in any order, and no more.
+Spark is played by a loop: it pickles tasks and runs them in any order, and no more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from bahe_tasks.config import NumbersConfig, SequencesConfig
 from bahe_tasks.state_cover import state_cover
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
-from spark_jobs import shares
+from spark_jobs import arrow_files, exchange, shares
+from spark_jobs.arrow_files import write_rows
 from spark_jobs.derive_few import derive_few
-from spark_jobs.derived import file_parts, run_in_buckets
+from spark_jobs.derived import run_in_buckets
 from spark_jobs.derived.derive import derive
 from spark_jobs.derived.file_parts import part_of_file
 from spark_jobs.derived.met_behaviors import MET, met_behaviors
@@ -47,39 +48,28 @@ class TaskContext:
         return TaskContext.attempts
 
 
-class Loop(InBuckets):
-    """`InBuckets` without Spark; every bucket is worked on twice, as after a lost task."""
+def run_in_a_loop(_, task, count, ddl):
+    """Do what Spark does: run tasks in any order, some of them twice, as after one that was lost."""
+    run_in_a_loop.most = max(run_in_a_loop.most, count)
+    task, order, found = cloudpickle.loads(cloudpickle.dumps(task)), list(range(count)), []
+    Random(3).shuffle(order)
+    for number in order:
+        list(task(number)) if number % 2 else None
+        found += list(task(number))
+    names = [column.split()[0] for column in ddl.split(", ")]
+    return [dict(zip(names, row, strict=True)) for row in found]
 
-    num_shares = 0
 
-    def run(self, step, inputs):
-        parts = [(kind, part) for kind in step.keys for part in inputs[kind]]
-        dealt = cloudpickle.loads(cloudpickle.dumps(shares.in_shares(parts, [part.num_bytes for _, part in parts])))
-        step, order = cloudpickle.loads(cloudpickle.dumps(step)), list(range(len(dealt)))
-        Loop.num_shares = max(Loop.num_shares, len(dealt))
-        Random(3).shuffle(order)
-        moved: dict[int, list[pa.Table]] = {}
-        for number in order:
-            ids = pa.record_batch([pa.array([number])], names=["id"])
-            for batch in run_in_buckets._move([ids], shares=dealt, keys=step.keys, buckets=self._buckets):
-                rows = pa.Table.from_batches([batch])
-                for n in range(len(rows)):
-                    moved.setdefault(rows["bucket"][n].as_py(), []).append(rows.slice(n, 1))
-        made = {}
-        for bucket, of_bucket in moved.items():
-            Random(bucket).shuffle(of_bucket)
-            for _ in range(2):
-                rows = run_in_buckets._work(pa.concat_tables(of_bucket), step=step, folder=self._folder).to_pylist()
-            for row in rows:
-                made.setdefault(row["kind"], []).append(part_of_file(row["file"], row["num_bytes"]))
-        return made
+run_in_a_loop.most = 0
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Several shares, and several batches a file."""
-    monkeypatch.setattr(run_in_buckets, "TaskContext", TaskContext)
-    monkeypatch.setattr(file_parts, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(exchange, "TaskContext", TaskContext)
+    monkeypatch.setattr(exchange, "run_in_tasks", run_in_a_loop)
+    for module in (arrow_files, run_in_buckets):
+        monkeypatch.setattr(module, "ROWS_A_BATCH", 5)
     monkeypatch.setattr(shares, "_BYTES_A_SHARE", 200_000)
 
 
@@ -140,7 +130,7 @@ def files_of(kept: dict[str, pa.Table], folder) -> dict:
         parts[source] = []
         for start in range(0, len(rows), 7):
             file = folder / f"{source}-{start}.arrow"
-            file_parts.write_rows(str(file), coded(rows.slice(start, 7)))
+            write_rows(str(file), coded(rows.slice(start, 7)))
             parts[source].append(part_of_file(str(file), file.stat().st_size))
     return parts
 
@@ -196,7 +186,7 @@ def test_buckets_make_what_one_run_makes(plan_of, landing, tmp_path, days, as_of
             folder = tmp_path / f"{day}-{buckets}"
             folder.mkdir()
             settled = files_of(kept, folder)
-            run = Loop(None, tables_dir=plan.tables_dir, settled=settled, folder=str(folder), buckets=buckets)
+            run = InBuckets(None, tables_dir=plan.tables_dir, settled=settled, folder=str(folder), buckets=buckets)
             many = derive(run, plan)
             for name, of_one, of_many in zip(here._fields, here, many, strict=True):
                 columns = next(rows_in(of_one)).column_names
@@ -204,7 +194,7 @@ def test_buckets_make_what_one_run_makes(plan_of, landing, tmp_path, days, as_of
             assert sorted_rows(met_behaviors(run, plan, many), MET.names) == met
         write(plan, kept)
         recorded.append(day)
-    assert Loop.num_shares > 1
+    assert run_in_a_loop.most > 1
 
 
 def write(plan, kept) -> None:
@@ -223,6 +213,6 @@ def test_keys_that_are_null_are_dealt_out():
 
 def test_parts_and_conditions_can_be_pickled(tmp_path):
     file = tmp_path / "rows.arrow"
-    file_parts.write_rows(str(file), pa.table({"a": [1, 2]}))
+    write_rows(str(file), pa.table({"a": [1, 2]}))
     part = pickle.loads(pickle.dumps(part_of_file(str(file), 1)))
     assert [rows.to_pydict() for rows in part.read()] == [{"a": [1, 2]}]
