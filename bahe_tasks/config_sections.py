@@ -120,7 +120,6 @@ class SparkConfig:
 
     master: str = setting("local[2]", "Spark master")
     driver_memory: str = setting("2g", "memory of the driver's JVM")
-    shuffle_partitions: int = setting(2, "partitions of a shuffle; raise it with the size of the log")
     driver_rows: int = setting(
         1_000_000,
         "rows of a day, about 4 kB each where histories are short, that the driver derives tables of after Spark has "

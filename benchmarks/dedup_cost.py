@@ -17,6 +17,7 @@ smallest store; `exponent`, the slope of log seconds over log events between the
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import statistics
 import tempfile
@@ -72,6 +73,7 @@ def measure(
     landing, tables_dir = scratch / f"landing-{num_events}", scratch / "tables"
     num_texts = land_day(landing, num_events=num_events).num_texts
     fill_store(tables_dir, num_keys=store_keys, num_texts=num_texts)
+    os.sync()  # else the disk is still writing gigabytes of store while engines run
     spark = spark_session(config, app_name="dedup_cost")
     plan = plan_of(landing, tables_dir)
     engines = {
@@ -151,13 +153,11 @@ def run(
     repetitions: int,
     whole_job: bool,
     driver_memory: str,
-    shuffle_partitions: int,
 ) -> Document:
     """Measure each day with each store."""
     config = SparkConfig(
         master=f"local[{CORES}]",
         driver_memory=driver_memory,
-        shuffle_partitions=shuffle_partitions,
         jvm_options=FOR_MANY_DAYS,
     )
     document = Document("dedup_cost")
@@ -184,7 +184,6 @@ def main(
     repetitions: Annotated[int, typer.Option(min=1, help="Runs of each engine.")] = 3,
     whole_job: Annotated[bool, typer.Option(help="Also time all of the stage, once.")] = False,
     driver_memory: Annotated[str, typer.Option(help="Memory of Spark's JVM, and limit of DuckDB's.")] = "6g",
-    shuffle_partitions: Annotated[int, typer.Option(min=1, help="Partitions of a Spark shuffle.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     small: Annotated[bool, typer.Option(help="A day of 2,000 events, a store of 10,000 keys, once.")] = False,
 ) -> None:
@@ -197,7 +196,6 @@ def main(
             repetitions=1 if small else repetitions,
             whole_job=whole_job,
             driver_memory=driver_memory,
-            shuffle_partitions=shuffle_partitions,
         )
         stop_spark_session()
     document.show(as_json=as_json)

@@ -167,7 +167,7 @@ def _row(case: str, rows: int, files: int, seconds: float, memory: PeakMemory) -
 
 def run(scratch: Path, *, num_files: int, num_impressions: int, driver_memory: str) -> Document:
     """Measure everything in one Spark session."""
-    spark = spark_session(SparkConfig(driver_memory=driver_memory, shuffle_partitions=4), app_name="hard_input")
+    spark = spark_session(SparkConfig(driver_memory=driver_memory), app_name="hard_input")
     document = Document("hard_input")
     document.rows = measure_files(spark, scratch, num_files=num_files)
     slowest = max(row["seconds"] for row in document.rows)

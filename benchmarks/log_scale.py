@@ -163,12 +163,11 @@ def run(scratch: Path, *, events: list[int], spark: SparkConfig) -> Document:
 def main(
     events: Annotated[list[int] | None, typer.Option(help="Events of a day; 10,000 and 100,000 without.")] = None,
     driver_memory: Annotated[str, typer.Option(help="Memory of Spark's JVM.")] = "6g",
-    shuffle_partitions: Annotated[int, typer.Option(min=1, help="Partitions of a Spark shuffle.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     small: Annotated[bool, typer.Option(help="Days of 500 and 2,000 events.")] = False,
 ) -> None:
     """Run the data path over synthetic days of growing size."""
-    spark = SparkConfig(driver_memory=driver_memory, shuffle_partitions=shuffle_partitions, jvm_options=FOR_MANY_DAYS)
+    spark = SparkConfig(driver_memory=driver_memory, jvm_options=FOR_MANY_DAYS)
     with tempfile.TemporaryDirectory(prefix="bahe-log-scale-") as scratch:
         document = run(Path(scratch), events=[500, 2_000] if small else events or [10_000, 100_000], spark=spark)
         stop_spark_session()

@@ -1,8 +1,8 @@
-"""Rows that have a key in common come together: tasks send rows to buckets, then a task for each bucket works on them.
+"""Rows that have a key in common come together: senders send rows to buckets, then each bucket is worked on.
 
 Unusual: rows go through files in a shared folder, not through Spark's shuffle. On their way through the JVM ten million
 rows cost half as much again as all that is done with them, even as Arrow batches in a binary column
-(`benchmarks.dedup_cost`). A task leaves a file for each kind of rows, and says which bucket each of its record batches is for.
+(docs/decisions.md). A sender leaves a file for each kind of rows, and says which bucket each of its record batches is for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spark_jobs.row_buckets import in_buckets
 from spark_jobs.tasks import run_in_tasks
 
 _SENT = "number int, place int, kind string, file string, content binary"
-"""What the task of a number did, in order: sent a file, of which the content says the bucket of each record batch, or told."""
+"""What a sender did, in order: sent a file, of which the content says the bucket of each record batch, or told something."""
 Rows = Mapping[str, Iterable[pa.Table]]
 """Rows by kind."""
 
@@ -35,14 +35,14 @@ class SentFile(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What tasks sent and told, in the order of their numbers."""
+    """What was sent and told, in the order of the senders."""
 
     files: list[SentFile]
     told: list[tuple[str, bytes]]
 
 
 class Sender:
-    """Sends what a task has."""
+    """One of many that send rows."""
 
     def __init__(self, prefix: str, buckets: int) -> None:
         self.buckets = buckets
@@ -80,14 +80,14 @@ class Sender:
 def send_rows(
     spark: SparkSession, send: Callable[[int, Sender], None], count: int, *, folder: str, name: str, buckets: int
 ) -> Sent:
-    """Let a task for each number below `count` send rows."""
+    """Let senders of the numbers below `count` send rows."""
 
-    def task(number: int) -> Iterator[tuple[Any, ...]]:
+    def work(number: int) -> Iterator[tuple[Any, ...]]:
         sender = Sender(f"{folder}/{name}-{number:06}-{attempt()}-sent", buckets)
         send(number, sender)
         yield from ((number, place, *row) for place, row in enumerate(sender.close()))
 
-    rows = sorted(run_in_tasks(spark, task, count, _SENT), key=lambda row: (row["number"], row["place"]))
+    rows = sorted(run_in_tasks(spark, work, count, _SENT), key=lambda row: (row["number"], row["place"]))
     return Sent(
         [SentFile(row["kind"], row["file"], np.frombuffer(row["content"], np.int32)) for row in rows if row["file"]],
         [(row["kind"], row["content"]) for row in rows if not row["file"]],
@@ -100,27 +100,27 @@ def work_on_buckets(
     sent: Sequence[SentFile],
     ddl: str,
 ) -> list[dict[str, Any]]:
-    """Let a task for each bucket that has rows work on them, by kind; return the rows it yields, columns in `ddl`.
+    """Work on each bucket that has rows, by kind; return the rows that this yields, of the columns in `ddl`.
 
     What was sent is gone afterwards.
     """
     buckets = np.unique(np.concatenate([np.zeros(0, np.int32), *(of.bucket_of for of in sent)])).tolist()
 
-    def task(number: int) -> Iterable[tuple[Any, ...]]:
+    def work_on(number: int) -> Iterable[tuple[Any, ...]]:
         return work(buckets[number], received(sent, buckets[number]))
 
-    rows = run_in_tasks(spark, task, len(buckets), ddl)
+    rows = run_in_tasks(spark, work_on, len(buckets), ddl)
     remove_files([of.file for of in sent])
     return rows
 
 
 def attempt() -> int:
-    """Return a number that no other try of any task has, for the names of the files it writes."""
+    """Return a number that only this try of the running task has, for the names of the files it writes."""
     return TaskContext.get().taskAttemptId()  # type: ignore[union-attr]  # it runs in a task
 
 
 def received(sent: Sequence[SentFile], bucket: int) -> dict[str, Iterator[pa.Table]]:
-    """Return the rows that were sent to a bucket, by kind, in the order of the tasks that sent them."""
+    """Return the rows that were sent to a bucket, by kind, in the order of the senders."""
     by_kind: dict[str, list[SentFile]] = {}
     for of in sent:
         by_kind.setdefault(of.kind, []).append(of)

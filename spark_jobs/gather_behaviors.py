@@ -4,7 +4,7 @@ New are needed keys with no embedding under this encoder_version (PAPER.md, step
 
 Unusual: embeddings that this very day wrote do not count as there, so a second run reports the same numbers. Keys are sha256: those
 of any day lie all over a table, and no order or partition of it could leave a part unread. So its column of keys is read
-once for some millions of keys of the day, and nothing else happens to a key that the day does not have (`known_keys`).
+once for some millions of keys of the day, and nothing else happens to a key that the day does not have (`are_known`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spark_jobs.arrow_columns import present, repeated, whole
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.met_behaviors import MET
 from spark_jobs.derived.steps import Part, together
-from spark_jobs.known_keys import known_keys
+from spark_jobs.known_keys import are_known
 
 KEYS_AT_ONCE = 4_000_000
 """So many take 300 MB of the driver."""
@@ -62,12 +62,13 @@ def gather_behaviors(plan: DedupPlan, met: Sequence[Part]) -> Behaviors:
     counts = np.zeros(3, np.int64)
     by_other_days = f"encoder_version = '{plan.encoder_version}' AND dt <> '{plan.day}'"
     for group in _groups(met):
-        known = _among(plan, "atomic_behaviors", [of.keys for of in group])
-        needed = [of.keys.filter(pa.array(of.is_needed)) for of in group]
-        embedded = _among(plan, "behavior_embeddings", needed, partitions=by_other_days)
-        for of in group:
-            is_new = of.is_needed & ~_is_in(of.keys, embedded)
-            is_unwritten = of.has_text & ~_is_in(of.keys, known)
+        is_known = _are_in(plan, "atomic_behaviors", group, [of.has_text for of in group])
+        is_embedded = _are_in(
+            plan, "behavior_embeddings", group, [of.is_needed for of in group], partitions=by_other_days
+        )
+        for of, known, embedded in zip(group, is_known, is_embedded, strict=True):
+            is_new = of.is_needed & ~embedded
+            is_unwritten = of.has_text & ~known
             without = of.keys.filter(pa.array(is_new & ~of.has_text))
             texts = _texts_of(plan, without)
             counts += [of.is_needed.sum(), is_new.sum(), len(without) - len(texts)]
@@ -90,15 +91,15 @@ def _groups(met: Sequence[Part]) -> Iterator[list[_Looked]]:
         yield held
 
 
-def _among(plan: DedupPlan, name: str, keys: Sequence[pa.Array], *, partitions: str | None = None) -> pa.Array:
-    """Return those of the keys that a table has."""
-    asked = pa.concat_arrays([pa.array([], pa.string()), *keys])
-    files = data_files(plan.tables_dir, name, partitions=partitions) if len(asked) else []
-    return pc.unique(known_keys(asked, files))
-
-
-def _is_in(keys: pa.Array, known: pa.Array) -> np.ndarray:
-    return np.asarray(pc.is_in(keys, known)) if len(known) else np.zeros(len(keys), bool)
+def _are_in(
+    plan: DedupPlan, name: str, group: Sequence[_Looked], asked: Sequence[np.ndarray], *, partitions: str | None = None
+) -> list[np.ndarray]:
+    """Return for each part which keys a table has, (K,) bool, of those that are `asked` for, (K,) bool; others it has not."""
+    keys = pa.concat_arrays([of.keys.filter(pa.array(some)) for of, some in zip(group, asked, strict=True)])
+    files = data_files(plan.tables_dir, name, partitions=partitions) if len(keys) else []
+    found = np.concatenate(asked)
+    found[found] = are_known(keys, files)
+    return np.split(found, np.cumsum([len(some) for some in asked])[:-1])
 
 
 def _texts_of(plan: DedupPlan, keys: pa.Array) -> pa.Table:

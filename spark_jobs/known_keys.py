@@ -21,10 +21,11 @@ _ROWS_AT_ONCE = 1 << 15
 _FILES_AT_ONCE = 2
 
 
-def known_keys(keys: pa.Array, files: list[str]) -> pa.ChunkedArray:
-    """Return the values of column behavior_key in parquet files that are among `keys`, as often as they stand there."""
+def are_known(keys: pa.Array, files: list[str]) -> np.ndarray:
+    """Return which of the distinct `keys` (K,) stand in column behavior_key of parquet files, (K,) bool."""
+    found = np.zeros(len(keys), bool)
     if not len(keys):
-        return pa.chunked_array([], pa.string())
+        return found
     marks = np.zeros(1 << _MARK_BITS, bool)
     places = _places(keys)
     if places is None:
@@ -38,8 +39,9 @@ def known_keys(keys: pa.Array, files: list[str]) -> pa.ChunkedArray:
             return [_marked(batch.column(0).cast(pa.string()), marks) for batch in batches]
 
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        found = pa.chunked_array([part for parts in pool.map(marked, files) for part in parts], pa.string())
-    return found.filter(pc.is_in(found, keys))
+        suspects = pa.chunked_array([part for parts in pool.map(marked, files) for part in parts], pa.string())
+    found[np.asarray(pc.index_in(suspects, keys).drop_null())] = True
+    return found
 
 
 def _marked(column: pa.Array, marks: np.ndarray) -> pa.Array:

@@ -26,6 +26,7 @@ _SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "2",  # nothing but Delta's commits shuffles
     "spark.sql.ansi.enabled": "true",
     # An overwrite that leaves a partition empty is still the record that the partition was taken in.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
@@ -36,12 +37,7 @@ _SETTINGS = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     # PySpark would look up the calling line for every column expression: half of all its calls into the JVM.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
-    # Many small files are read by some tens of tasks, and no task groups more rows than it can hold.
     "spark.driver.maxResultSize": "0",  # what comes to the driver is bounded by this project, in rows
-    "spark.sql.files.openCostInBytes": "65536",
-    "spark.sql.files.maxPartitionBytes": "16m",
-    # Java's own would look up a class for every row that does not fit into memory.
-    "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "localhost",
@@ -73,7 +69,6 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
     settings = _SETTINGS | {
         "spark.driver.memory": config.driver_memory,
         "spark.driver.extraJavaOptions": config.jvm_options or _FOR_ONE_DAY,
-        "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
     }
     for key, value in settings.items():
         builder = builder.config(key, value)

@@ -79,7 +79,6 @@ def test_the_engines_agree_with_and_without_a_store(tmp_path):
         repetitions=1,
         whole_job=True,
         driver_memory="1g",
-        shuffle_partitions=1,
     )
     assert [(r["engine"], r["store_keys"]) for r in document.rows] == [
         (engine, keys) for keys in (0, 300) for engine in ("spark", "duckdb", "polars", "whole job")
@@ -103,5 +102,4 @@ def test_engines_that_differ_are_refused(tmp_path, monkeypatch):
             repetitions=1,
             whole_job=False,
             driver_memory="1g",
-            shuffle_partitions=1,
         )

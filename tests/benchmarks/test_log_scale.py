@@ -10,7 +10,7 @@ from benchmarks import log_scale
 
 @pytest.mark.spark
 def test_every_step_of_every_size_has_a_row(tmp_path):
-    spark = SparkConfig(driver_memory="1g", shuffle_partitions=1)
+    spark = SparkConfig(driver_memory="1g")
     document = log_scale.run(tmp_path, events=[300, 100], spark=spark)
     assert [row["step"] for row in document.rows] == [*log_scale.STEPS, *log_scale.STEPS]
     few, many = document.rows[0]["events"], document.rows[-1]["events"]

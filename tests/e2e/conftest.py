@@ -96,9 +96,7 @@ def small_config(home: Path) -> Config:
 @pytest.fixture(scope="session")
 def spark():
     """The session the days of all tests run in: starting a JVM is what costs."""
-    return spark_session(
-        SparkConfig(driver_memory="1g", shuffle_partitions=1, jvm_options=FOR_MANY_DAYS), app_name="tests"
-    )
+    return spark_session(SparkConfig(driver_memory="1g", jvm_options=FOR_MANY_DAYS), app_name="tests")
 
 
 @pytest.fixture

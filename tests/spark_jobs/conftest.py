@@ -50,9 +50,7 @@ class Landing:
 @pytest.fixture(scope="session")
 def spark():
     """One Spark session for all tests: starting a JVM is what costs."""
-    return spark_session(
-        SparkConfig(driver_memory="1g", shuffle_partitions=1, jvm_options=FOR_MANY_DAYS), app_name="tests"
-    )
+    return spark_session(SparkConfig(driver_memory="1g", jvm_options=FOR_MANY_DAYS), app_name="tests")
 
 
 @pytest.fixture(scope="session")

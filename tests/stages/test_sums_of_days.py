@@ -88,9 +88,7 @@ def landed_event(e: Event) -> dict:
 
 @pytest.fixture(scope="module", autouse=True)
 def spark():
-    return spark_session(
-        SparkConfig(driver_memory="1g", shuffle_partitions=1, jvm_options=FOR_MANY_DAYS), app_name="tests"
-    )
+    return spark_session(SparkConfig(driver_memory="1g", jvm_options=FOR_MANY_DAYS), app_name="tests")
 
 
 @pytest.fixture
