@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from bahe_tasks.config import SequencesConfig
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.running_sums import IMPRESSION_SUMS
-from bahe_tasks.stages.mapped_window import MappedWindow, days_and_users, micros
-from bahe_tasks.stages.window import Window
+from bahe_tasks.stages.mapped_window import MappedWindow, micros
+from bahe_tasks.stages.window import Window, days_and_users
 
 _DAY_US = 86_400_000_000
 

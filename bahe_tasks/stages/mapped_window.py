@@ -23,7 +23,7 @@ from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.behavior_digests import digests_of
 from bahe_tasks.stages.embedding_index import EmbeddingIndex, map_index, write_index
-from bahe_tasks.stages.window import Window
+from bahe_tasks.stages.window import Window, days_and_users
 from bahe_tasks.stages.work_folders import kept_folder
 from bahe_tasks.stores.delta_tables import read_batches, table_identity
 from bahe_tasks.stores.mapped_arrays import map_array
@@ -83,11 +83,6 @@ def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_vers
         return MappedWindow(map_index(folder, counts["behaviors"], config), MappedSequences(starts, **events))
 
     return kept_folder(window.day, name[:16], config, write=write, read=read)
-
-
-def days_and_users(table: pa.Table | pa.RecordBatch) -> pd.MultiIndex:
-    """Return the pair (dt, user_id) of each row."""
-    return pd.MultiIndex.from_arrays([table["dt"].to_pandas(), table["user_id"].to_pandas()])
 
 
 def micros(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

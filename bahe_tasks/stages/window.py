@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from bahe_tasks.config import Config
@@ -55,6 +56,11 @@ def is_held_out(user_id: str, day: date, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
 
+def days_and_users(table: pa.Table | pa.RecordBatch) -> pd.MultiIndex:
+    """Return the pair (dt, user_id) of each row."""
+    return pd.MultiIndex.from_arrays([table["dt"].to_pandas(), table["user_id"].to_pandas()])
+
+
 def read_window(day: date, config: Config) -> Window:
     """Read what a run of D may train on or judge by; refused days are left out."""
     tables_dir, first = config.tables_dir, first_impression_day(day, config)
@@ -64,10 +70,10 @@ def read_window(day: date, config: Config) -> Window:
     landed = np.asarray(impressions["dt"], dtype="datetime64[D]")
     label_date = np.asarray(impressions["label_date"], dtype="datetime64[D]")
     late = np.asarray(impressions["is_late"])
-    pairs = set(zip(impressions["user_id"].to_pylist(), impressions["dt"].to_pylist(), strict=True))
-    held = {pair for pair in pairs if is_held_out(*pair, config.gate.held_out_share)}
-    rows = zip(impressions["user_id"].to_pylist(), impressions["dt"].to_pylist(), strict=True)
-    held_out = np.fromiter((pair in held for pair in rows), bool, impressions.num_rows) & ~late
+    of_rows = days_and_users(impressions)
+    pairs = of_rows.unique()
+    held = [is_held_out(user, landed_on, config.gate.held_out_share) for landed_on, user in pairs]
+    held_out = np.array(held, bool)[pairs.get_indexer(of_rows)] & ~late
     train_date = label_date + np.where(held_out, config.gate.gate_days, 0).astype("timedelta64[D]")
     unusable = (label_date - landed).astype(int) > config.landing.label_horizon_days
     train_date[unusable] = label_date[unusable] = np.datetime64(day + timedelta(days=1))
