@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.behavior_key import KEY_DIGITS
+
 _FACTORS = np.random.default_rng(0).integers(2**63, size=64, dtype=np.uint64) | np.uint64(1)
 _LAST_FACTOR = 63
 _HASHED_AT_ONCE = 1 << 14
-_KEY_BYTES = 64
 ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: the upper bits of a product depend on all bits of the factor (Knuth, volume 3, 6.4)."""
 Column: TypeAlias = pa.ChunkedArray | pa.Array
@@ -69,9 +70,9 @@ def key_numbers(keys: pa.Array) -> np.ndarray | None:
     """Return a number for each key from its first eight digits, (K,) uint64, spread evenly; `None` unless all are sha256 in hex."""
     _, offsets, values = keys.buffers()
     starts = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
-    if not len(keys) or keys.null_count or (np.diff(starts) != _KEY_BYTES).any():
+    if not len(keys) or keys.null_count or (np.diff(starts) != KEY_DIGITS).any():
         return None
-    digits = np.frombuffer(values, np.uint8)[starts[0] : starts[-1]].reshape(-1, _KEY_BYTES)
+    digits = np.frombuffer(values, np.uint8)[starts[0] : starts[-1]].reshape(-1, KEY_DIGITS)
     return np.ascontiguousarray(digits[:, :8]).view(np.uint64).ravel() * ODD_MULTIPLIER
 
 

@@ -1,8 +1,8 @@
-"""Files of rows in Arrow's own format: nothing is coded to be written, and a reader holds a record batch at a time."""
+"""Files of rows in Arrow's own format: quick to write, and a reader holds a record batch at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ class Writer:
         self._writer = pa.ipc.new_file(self._sink, schema, options=_WRITTEN)
 
     def write(self, rows: pa.Table) -> int:
-        """Write rows of the schema; return in how many record batches."""
+        """Write rows of the schema; return in how many record batches. All must have the same dictionaries."""
         batches = rows.combine_chunks().to_batches(ROWS_A_BATCH)
         for batch in batches:
             self._writer.write_batch(batch)
@@ -40,16 +40,24 @@ def write_rows(file: str, rows: pa.Table) -> None:
     writer.close()
 
 
-def batches_of(
-    file: str, *, columns: Sequence[str] | None = None, places: Iterable[int] | None = None
-) -> Iterator[pa.Table]:
-    """Yield record batches of a file: all of them, or those at some places; of them all columns, or some."""
-    with open_file(file) as source:
-        names = pa.ipc.open_file(source).schema.names if columns is not None else []
-        options = pa.ipc.IpcReadOptions(
-            included_fields=[names.index(name) for name in columns or ()], use_threads=False
-        )
-        reader = pa.ipc.open_file(source, options=options)
-        for place in range(reader.num_record_batches) if places is None else places:
-            rows = pa.Table.from_batches([reader.get_batch(place)])
-            yield rows if columns is None else rows.select(list(columns))
+class Reader:
+    """A file that record batches are read of: all of their columns, or some."""
+
+    def __init__(self, file: str, columns: Sequence[str] | None = None) -> None:
+        self._source = open_file(file)
+        names = pa.ipc.open_file(self._source).schema.names if columns is not None else []
+        fields = [names.index(name) for name in columns or ()]
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        self._columns, self._reader = columns, pa.ipc.open_file(self._source, options=options)
+
+    def __len__(self) -> int:
+        return self._reader.num_record_batches
+
+    def read(self, place: int) -> pa.Table:
+        """Return the record batch at a place."""
+        rows = pa.Table.from_batches([self._reader.get_batch(place)])
+        return rows if self._columns is None else rows.select(list(self._columns))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()

@@ -3,7 +3,7 @@
 Reads the landing, sends broken rows to quarantine, drops duplicates, builds point-in-time histories, and finds which
 atomic behaviors are new.
 
-Unusual: everything is computed before anything is written, and intermediate rows are kept in files or by local checkpoints,
+Unusual: everything is computed before anything is written, and intermediate rows are kept in files,
 not in Spark's cache: a commit to a table makes Spark throw away and recompute every cached frame that has read from it.
 Of a day of few rows Spark settles the landed rows, and the driver does the rest; both ways take the same steps
 (`spark_jobs.derived`).

@@ -8,6 +8,7 @@ rows cost half as much again as all that is done with them, even as Arrow batche
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +16,14 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from spark_jobs.arrow_files import Writer, batches_of
+from spark_jobs.arrow_files import Reader, Writer
 from spark_jobs.landing_files import remove_files
 from spark_jobs.row_buckets import in_buckets
 from spark_jobs.tasks import run_in_tasks
 
 _SENT = "number int, place int, kind string, file string, content binary"
-"""What a sender did, in order: sent a file, of which the content says the bucket of each record batch, or told something."""
+"""What the sender whose first number this is did, in order: sent a file, of which the content says the bucket of each record batch, or told something."""
+_OPEN_AT_ONCE = 256
 Rows = Mapping[str, Iterable[pa.Table]]
 """Rows by kind."""
 
@@ -42,7 +44,7 @@ class Sent(NamedTuple):
 
 
 class Sender:
-    """One of many that send rows."""
+    """One of a few that send rows."""
 
     def __init__(self, prefix: str, buckets: int) -> None:
         self.buckets = buckets
@@ -68,24 +70,24 @@ class Sender:
         """Tell something to whoever asked for all this."""
         self._told.append((kind, content))
 
-    def close(self) -> Iterator[tuple[str, str, bytes]]:
-        """Close the files; yield the last columns of _SENT."""
-        for kind, writer, buckets in self._files:
+    def close(self) -> list[tuple[str, str, bytes]]:
+        """Close the files; return the last columns of _SENT."""
+        for _, writer, _ in self._files:
             writer.close()
-            yield kind, writer.file, np.array(buckets, np.int32).tobytes()
-        for kind, content in self._told:
-            yield kind, "", content
+        files = [(kind, writer.file, np.array(of, np.int32).tobytes()) for kind, writer, of in self._files]
+        return [*files, *((kind, "", content) for kind, content in self._told)]
 
 
 def send_rows(
     spark: SparkSession, send: Callable[[int, Sender], None], count: int, *, folder: str, name: str, buckets: int
 ) -> Sent:
-    """Let senders of the numbers below `count` send rows."""
+    """Let every number below `count` send rows, each by one of a few senders, of which each has numbers in a row."""
 
-    def work(number: int) -> Iterator[tuple[Any, ...]]:
-        sender = Sender(f"{folder}/{name}-{number:06}-{attempt()}-sent", buckets)
-        send(number, sender)
-        yield from ((number, place, *row) for place, row in enumerate(sender.close()))
+    def work(numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        sender = Sender(f"{folder}/{name}-{numbers[0]:06}-{attempt()}-sent", buckets)
+        for number in numbers:
+            send(number, sender)
+        yield from ((numbers[0], place, *row) for place, row in enumerate(sender.close()))
 
     rows = sorted(run_in_tasks(spark, work, count, _SENT), key=lambda row: (row["number"], row["place"]))
     return Sent(
@@ -106,8 +108,10 @@ def work_on_buckets(
     """
     buckets = np.unique(np.concatenate([np.zeros(0, np.int32), *(of.bucket_of for of in sent)])).tolist()
 
-    def work_on(number: int) -> Iterable[tuple[Any, ...]]:
-        return work(buckets[number], received(sent, buckets[number]))
+    def work_on(numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        opened = lru_cache(_OPEN_AT_ONCE)(Reader)  # a file has rows for nearly every bucket
+        for number in numbers:
+            yield from work(buckets[number], received(sent, buckets[number], opened))
 
     rows = run_in_tasks(spark, work_on, len(buckets), ddl)
     remove_files([of.file for of in sent])
@@ -119,16 +123,17 @@ def attempt() -> int:
     return TaskContext.get().taskAttemptId()  # type: ignore[union-attr]  # it runs in a task
 
 
-def received(sent: Sequence[SentFile], bucket: int) -> dict[str, Iterator[pa.Table]]:
+def received(
+    sent: Sequence[SentFile], bucket: int, opened: Callable[[str], Reader] = Reader
+) -> dict[str, Iterator[pa.Table]]:
     """Return the rows that were sent to a bucket, by kind, in the order of the senders."""
     by_kind: dict[str, list[SentFile]] = {}
     for of in sent:
         by_kind.setdefault(of.kind, []).append(of)
-    return {kind: _rows(of_kind, bucket) for kind, of_kind in by_kind.items()}
+    return {kind: _rows(of_kind, bucket, opened) for kind, of_kind in by_kind.items()}
 
 
-def _rows(sent: Sequence[SentFile], bucket: int) -> Iterator[pa.Table]:
+def _rows(sent: Sequence[SentFile], bucket: int, opened: Callable[[str], Reader]) -> Iterator[pa.Table]:
     for of in sent:
-        places = np.flatnonzero(of.bucket_of == bucket).tolist()
-        if places:
-            yield from batches_of(of.file, places=places)
+        for place in np.flatnonzero(of.bucket_of == bucket).tolist():
+            yield opened(of.file).read(place)

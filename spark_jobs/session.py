@@ -26,7 +26,7 @@ _SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.shuffle.partitions": "2",  # nothing but Delta's commits shuffles
+    "spark.sql.shuffle.partitions": "2",  # nothing but the quarantine's commit shuffles
     "spark.sql.ansi.enabled": "true",
     # An overwrite that leaves a partition empty is still the record that the partition was taken in.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",

@@ -35,7 +35,7 @@ def settle_few(
 
 
 def _task(
-    _: int, *, sources: Sequence[str], pieces: Sequence[Piece], late_days: int
+    _: Sequence[int], *, sources: Sequence[str], pieces: Sequence[Piece], late_days: int
 ) -> Iterator[tuple[str, str, bytes]]:
     """Judge and settle everything; yield rows of SETTLED."""
     for source in sources:

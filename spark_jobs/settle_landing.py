@@ -6,7 +6,7 @@ Each source's landed rows end in its table, as surplus copies of a row there, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -24,22 +24,25 @@ from spark_jobs.settled_rows import SettledRows
 def settled_landing(
     spark: SparkSession, plan: DedupPlan, sources: Sequence[str] = SOURCES
 ) -> Iterator[dict[str, SettledRows[Any]]]:
-    """Give the settled rows of each source: Arrow tables of a small day, else frames of files that are gone afterwards.
+    """Give the settled rows of each source; those of a day of many rows lie in files that are gone afterwards.
 
     Raises `UnreadableFileError`.
     """
     pieces = [piece for source in sources for piece in pieces_of(plan.landing_dir, source, plan.days_of(source))]
     late_days = plan.landing.late_days
     folder = settled_folder(plan)
-    remove_folder(folder)  # of a run that was killed
+    remove_folder(folder)  # of a run that failed
     if plan.is_small:
         yield settle_few(spark, pieces, sources, late_days=late_days)
         return
     make_folder(folder)
     try:
         yield settle_many(spark, pieces, sources, late_days=late_days, folder=folder)
-    finally:
-        remove_folder(folder)
+    except BaseException:
+        with suppress(OSError):  # tasks may still be writing; what they leave goes when the day is run again
+            remove_folder(folder)
+        raise
+    remove_folder(folder)
 
 
 def settled_folder(plan: DedupPlan) -> str:

@@ -1,6 +1,6 @@
 """Settles the landed rows of a day of many rows: rows that may be equal meet in a bucket, and its kept rows go to a file.
 
-The rest of the job reads the files, and of them only the columns that it needs.
+The rest of the job reads the files, and of them the columns that it needs.
 """
 
 from __future__ import annotations
@@ -66,18 +66,16 @@ def _judge_share(number: int, sender: Sender, *, shares: Sequence[Sequence[Piece
 def _together(share: Sequence[Piece], *, late_days: int) -> Iterator[list[tuple[Piece, Judged]]]:
     """Judge pieces and yield, in the order of all rows, parts of one source that make some megabytes together."""
     held: list[tuple[Piece, Judged]] = []
+    size = 0
     for piece in share:
         for judged in judge_piece(piece, late_days=late_days):
-            if held and (held[0][0].source != piece.source or _size(held) > _BYTES_A_PART):
+            if held and (held[0][0].source != piece.source or size > _BYTES_A_PART):
                 yield held
-                held = []
+                held, size = [], 0
             held.append((piece, judged))
+            size += judged.rows.nbytes + judged.refused.nbytes
     if held:
         yield held
-
-
-def _size(parts: Sequence[tuple[Piece, Judged]]) -> int:
-    return sum(int(of.rows.nbytes + of.refused.nbytes) for _, of in parts)
 
 
 def _buckets_of_good(source: str, rows: pa.Table, judged: Sequence[Judged], buckets: int) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_jobs.arrow_files import batches_of
+from spark_jobs.arrow_files import Reader
 from spark_jobs.derived.steps import Part, mapped
 from spark_jobs.landing_files import bytes_of
 
@@ -24,7 +25,7 @@ def parts_of_files(files: Sequence[str]) -> list[Part]:
 
 
 def selected(parts: Iterable[Part], columns: Sequence[str], *, coded: bool = False) -> list[Part]:
-    """Return some columns of the rows of parts; of a file others are not read.
+    """Return some columns of the rows of parts; of a file others are not read, but for their dictionaries.
 
     With `coded` the columns that a file holds by dictionary stay so.
     """
@@ -45,7 +46,10 @@ def plain(rows: pa.Table) -> pa.Table:
 
 
 def _of_file(file: str, columns: Sequence[str] | None, *, coded: bool = False) -> Iterator[pa.Table]:
-    return (rows if coded else plain(rows) for rows in batches_of(file, columns=columns))
+    with closing(Reader(file, columns)) as reader:
+        for place in range(len(reader)):
+            rows = reader.read(place)
+            yield rows if coded else plain(rows)
 
 
 def _select(rows: pa.Table, *, columns: Sequence[str]) -> pa.Table:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,12 @@ from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import data_fragments
 from spark_jobs.arrow_files import ROWS_A_BATCH, write_rows
 from spark_jobs.derived.file_parts import part_of_file, selected
-from spark_jobs.derived.steps import KeyOf, Made, Part, Step
+from spark_jobs.derived.steps import KeyOf, Made, Part, Step, some_at_once
 from spark_jobs.exchange import Rows, Sender, attempt, send_rows, work_on_buckets
 from spark_jobs.landing_files import bytes_of
 from spark_jobs.shares import in_shares
 
+_BYTES_AT_ONCE = 16 << 20
 _MADE = "kind string, file string, num_bytes bigint"
 
 
@@ -81,9 +84,9 @@ def _of_fragment(
 def _send(
     number: int, sender: Sender, *, shares: Sequence[Sequence[tuple[str, Part]]], keys: Mapping[str, KeyOf]
 ) -> None:
-    """Send the rows of a share."""
-    for kind, part in shares[number]:
-        for rows in part.read():
+    """Send the rows of a share, some megabytes at once: each bucket costs something for every table that is sent."""
+    for kind, of_kind in groupby(shares[number], key=itemgetter(0)):
+        for rows in some_at_once((rows for _, part in of_kind for rows in part.read()), _BYTES_AT_ONCE):
             sender.send(kind, rows, _bucket_of(keys[kind](rows), sender.buckets))
 
 

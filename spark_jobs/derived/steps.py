@@ -75,6 +75,20 @@ def rows_in(parts: Iterable[Part]) -> Iterator[pa.Table]:
         yield from part.read()
 
 
+def some_at_once(tables: Iterable[pa.Table], num_bytes: int) -> Iterator[pa.Table]:
+    """Yield the rows of tables, in their order, in tables of about so many bytes; tables of other columns stay apart."""
+    held: list[pa.Table] = []
+    size = 0
+    for rows in tables:
+        if held and (size >= num_bytes or held[0].schema != rows.schema):
+            yield pa.concat_tables(held)
+            held, size = [], 0
+        held.append(rows)
+        size += rows.nbytes
+    if held:
+        yield pa.concat_tables(held)
+
+
 def together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """Return tables that have the columns of the schema as one."""
     return pa.concat_tables([schema.empty_table(), *(rows.select(schema.names).cast(schema) for rows in tables)])

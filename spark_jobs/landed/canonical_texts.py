@@ -39,10 +39,10 @@ def _are_odd(texts: pa.Array) -> np.ndarray:
     """Return which texts have a character that is not plain, (R,) bool."""
     offsets, values = texts.buffers()[1:]
     bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    bytes_ = np.frombuffer(values or b"", np.uint8)[bounds[0] : bounds[-1]]
-    beyond_ascii = np.flatnonzero((bytes_ < ord(" ")) | (bytes_ > ord("~"))) + bounds[0]
-    is_odd = np.zeros(len(texts), bool)
-    is_odd[np.searchsorted(bounds, beyond_ascii, "right") - 1] = True
+    characters = np.frombuffer(values or b"", np.uint8)[bounds[0] : bounds[-1]]
+    beyond_ascii = (characters < ord(" ")) | (characters > ord("~"))
+    is_odd, there = np.zeros(len(texts), bool), np.diff(bounds) > 0
+    is_odd[there] = np.logical_or.reduceat(beyond_ascii, (bounds[:-1] - bounds[0])[there])
     suspects = texts.filter(pa.array(is_odd))
     is_plain = pc.match_substring_regex(suspects, rf"^[{PLAIN_CHARACTERS}]*\z")
     is_odd[is_odd] = np.asarray(pc.invert(pc.fill_null(is_plain, True)))

@@ -19,15 +19,14 @@ def as_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def as_table(content: bytes | pa.Buffer) -> pa.Table:
+def as_table(content: bytes) -> pa.Table:
     """Return the table of an Arrow stream, without a copy."""
     return pa.ipc.open_stream(content).read_all()
 
 
 def as_json(value: Any) -> bytes:
-    """Return a value as json, as long as keeps what follows it in a column aligned."""
-    text = json.dumps(value).encode()
-    return text + b" " * (-len(text) % 8)
+    """Return a value as json."""
+    return json.dumps(value).encode()
 
 
 def batch_of(ddl: str, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:

@@ -36,7 +36,7 @@ def test_rows_meet_in_their_bucket_in_the_order_in_which_they_were_sent(spark, t
     sent = send_rows(spark, send, 9, folder=str(tmp_path), name="rows", buckets=BUCKETS)
     assert sent.told == [("number", str(number).encode()) for number in range(9)]
     assert {of.kind for of in sent.files} == {"counted"}
-    assert len(list(tmp_path.iterdir())) == len(sent.files) == 10  # one more where columns changed
+    assert len(list(tmp_path.iterdir())) == len(sent.files) < 9 + 2  # two more at most where columns changed
     found = work_on_buckets(spark, work, sent.files, "bucket int, kind string, row string")
     for bucket in range(BUCKETS):
         expected = [
@@ -57,10 +57,10 @@ def test_nothing_sent_is_nothing_worked_on(spark, tmp_path):
 
 
 def test_every_number_is_worked_on_once_by_few_tasks(spark):
-    def partition(number):
+    def partition(numbers):
         from pyspark import TaskContext
 
-        return [(number, TaskContext.get().partitionId())]
+        return [(number, TaskContext.get().partitionId()) for number in numbers]
 
     rows = run_in_tasks(spark, partition, 100, "number int, task int")
     assert sorted(row["number"] for row in rows) == list(range(100))

@@ -51,11 +51,12 @@ class TaskContext:
 def run_in_a_loop(_, task, count, ddl):
     """Do what Spark does: run tasks in any order, some of them twice, as after one that was lost."""
     run_in_a_loop.most = max(run_in_a_loop.most, count)
-    task, order, found = cloudpickle.loads(cloudpickle.dumps(task)), list(range(count)), []
-    Random(3).shuffle(order)
-    for number in order:
-        list(task(number)) if number % 2 else None
-        found += list(task(number))
+    task, found = cloudpickle.loads(cloudpickle.dumps(task)), []
+    tasks = [list(range(first, min(first + 3, count))) for first in range(0, count, 3)]
+    Random(3).shuffle(tasks)
+    for numbers in tasks:
+        list(task(numbers)) if numbers[0] % 2 else None
+        found += list(task(numbers))
     names = [column.split()[0] for column in ddl.split(", ")]
     return [dict(zip(names, row, strict=True)) for row in found]
 
