@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bahe_tasks.running_sums import (
-    HALF_LIVES_DAYS,
+    HALF_LIVES,
     MIN_RATE,
     PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
@@ -25,6 +25,8 @@ from bahe_tasks.running_sums import (
 
 DAY_US = 86_400_000_000
 _LONG_RUN = 256
+_BLOCK = 64
+_KINDS = ("label", "event", "value")
 
 
 class KeyState(NamedTuple):
@@ -43,8 +45,8 @@ class Timed(NamedTuple):
 
 
 def half_lives_us(scope: str) -> np.ndarray:
-    """Return the half-life of each sum of a scope, (state_width,) float64 microseconds."""
-    return np.tile(np.array(HALF_LIVES_DAYS[scope]) * DAY_US, len(STATISTICS[scope]))
+    """Return the half-life of each sum of a scope in time, (state_width,) float64 microseconds."""
+    return np.tile([half_life.days * DAY_US for half_life in HALF_LIVES[scope]], len(STATISTICS[scope]))
 
 
 def faded(sums: np.ndarray, scope: str, elapsed_us: np.ndarray) -> np.ndarray:
@@ -94,17 +96,27 @@ def key_sums(
     half_lives, every = half_lives_us(scope), np.arange(len(before.sums) + 1)
     (fact_code, seen_code, asked_code), from_key = _codes(facts, seen, asked, num_keys=len(before.sums))
     order = _by_code(fact_code, statistics)
-    added = np.repeat(statistics[order], len(HALF_LIVES_DAYS[scope]), axis=1)
+    added = np.repeat(statistics[order], len(HALF_LIVES[scope]), axis=1)
     added *= np.exp2(facts.time_us[order, None] / half_lives)
     fact_code = fact_code[order]
     starts = np.searchsorted(fact_code, from_key)
     totals = np.concatenate([np.zeros((1, state_width(scope))), _running(added, starts)])
 
-    def up_to(stop: np.ndarray, key: np.ndarray) -> np.ndarray:
-        return before.sums[key] + totals[np.where(stop > starts[key], stop, 0)]
+    newest = [
+        _Newest(scope, place, kind, before.sums, statistics[order], fact_code, starts)
+        for place, half_life in enumerate(HALF_LIVES[scope])
+        if np.isfinite(half_life.facts)
+        for kind in _KINDS
+    ]
 
-    sums = up_to(np.searchsorted(fact_code, asked_code), asked.key) * np.exp2(-asked.time_us[:, None] / half_lives)
-    closing = up_to(starts[1:], every[:-1]) * np.exp2(-DAY_US / half_lives)
+    def up_to(stop: np.ndarray, key: np.ndarray, time_us: np.ndarray) -> np.ndarray:
+        sums = (before.sums[key] + totals[np.where(stop > starts[key], stop, 0)]) * np.exp2(-time_us / half_lives)
+        for of_group in newest:
+            sums[:, of_group.columns] = of_group.up_to(stop, key)
+        return sums
+
+    sums = up_to(np.searchsorted(fact_code, asked_code), asked.key, asked.time_us[:, None])
+    closing = up_to(starts[1:], every[:-1], np.full((1, 1), DAY_US))
     order = np.argsort(seen_code, kind="stable")
     seen_code, shown_us = seen_code[order], np.append(seen.time_us[order], 0).astype(float)
     shown_from = np.searchsorted(seen_code, from_key)
@@ -129,7 +141,7 @@ def token_means(
     E tokens belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as of the impression, `gap_s` and
     `age_s` (E,) are NaN for a token never met; `base_rate` is (R,).
     """
-    half_lives = len(HALF_LIVES_DAYS[scope])
+    half_lives = len(HALF_LIVES[scope])
     of = {name: sums[:, s * half_lives : (s + 1) * half_lives] for s, name in enumerate(STATISTICS[scope])}
     variance = (base_rate * (1 - base_rate))[row_of, None]
     shift = of["label_e"] / (of["label_n"] * variance + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
@@ -166,19 +178,81 @@ def _by_code(codes: np.ndarray, statistics: np.ndarray) -> np.ndarray:
     return order
 
 
-def _running(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return the running sums of `values` (F, C) within each run [starts[k], starts[k + 1]), in place."""
+class _Newest:
+    """Sums of one kind of fact (labels, events, values) that fade with each further one of the key.
+
+    Facts of one time are of no order: each counts as their mean does.
+    """
+
+    def __init__(
+        self,
+        scope: str,
+        place: int,
+        kind: str,
+        before: np.ndarray,
+        statistics: np.ndarray,
+        codes: np.ndarray,
+        starts: np.ndarray,
+    ) -> None:
+        """`place`: of the half-life; `statistics` (F, statistics) of facts in order of their `codes` (F,); `starts` (K + 1,)."""
+        names = STATISTICS[scope]
+        of_kind = [n for n, name in enumerate(names) if name.startswith(f"{kind}_")]
+        counts = statistics[:, names.index(f"{kind}_n")] > 0
+        self.columns = [n * len(HALF_LIVES[scope]) + place for n in of_kind]
+        self._factor = 0.5 ** (1 / HALF_LIVES[scope][place].facts)
+        self._before, self._starts = before[:, self.columns], starts
+        self._counted = np.concatenate([[0], np.cumsum(counts)])
+        values = _means_of_runs(statistics[counts][:, of_kind], runs_of=codes[counts])
+        totals = _running(values, self._counted[starts], factor=self._factor)
+        self._totals = np.concatenate([np.zeros((1, len(of_kind))), totals])
+
+    def up_to(self, stop: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """Return the sums of keys (Q,) over the facts before `stop` (Q,), (Q, columns)."""
+        counted = self._counted[np.maximum(stop, self._starts[key])]
+        further = counted - self._counted[self._starts[key]]
+        faded = self._before[key] * self._factor ** further[:, None]
+        return np.asarray(faded + self._totals[np.where(further > 0, counted, 0)])
+
+
+def _means_of_runs(values: np.ndarray, *, runs_of: np.ndarray) -> np.ndarray:
+    """Return for each of F rows the mean (F, C) of those that follow each other with the same number `runs_of` (F,)."""
+    begins = np.flatnonzero(np.append(True, runs_of[1:] != runs_of[:-1])[: len(runs_of)])
+    if len(begins) == len(values):
+        return values
+    lengths = np.diff(np.append(begins, len(values)))
+    return np.repeat(np.add.reduceat(values, begins) / lengths[:, None], lengths, axis=0)
+
+
+def _running(values: np.ndarray, starts: np.ndarray, *, factor: float = 1.0) -> np.ndarray:
+    """Return the running sums of `values` (F, C) within each run [starts[k], starts[k + 1]), in place.
+
+    Each step takes the sum before it `factor` times.
+    """
     begins, lengths = starts[:-1], np.diff(starts)
     for begin, length in zip(begins[lengths > _LONG_RUN], lengths[lengths > _LONG_RUN], strict=True):
-        np.cumsum(values[begin : begin + length], axis=0, out=values[begin : begin + length])
+        _long_run(values[begin : begin + length], factor)
     short = lengths <= _LONG_RUN
     begins, lengths = begins[short], lengths[short]
     by_length = np.argsort(-lengths, kind="stable")
     begins, lengths = begins[by_length], lengths[by_length]
     for place in range(1, int(lengths.max(initial=0))):
         at = begins[: np.searchsorted(-lengths, -place)] + place  # runs that are longer than `place`
-        values[at] += values[at - 1]
+        values[at] += values[at - 1] * factor
     return values
+
+
+def _long_run(values: np.ndarray, factor: float) -> None:
+    """Make values (F, C) their running sums, block by block: within one, powers of `factor` are far from overflow."""
+    if factor == 1.0:
+        np.cumsum(values, axis=0, out=values)
+        return
+    powers = factor ** np.arange(1.0, _BLOCK + 1)[:, None]
+    carried = np.zeros(values.shape[1])
+    for begin in range(0, len(values), _BLOCK):
+        block = values[begin : begin + _BLOCK]
+        of_block = powers[: len(block)]
+        block[:] = (np.cumsum(block / of_block, axis=0) + carried) * of_block
+        carried = block[-1].copy()
 
 
 def _means(columns: np.ndarray, row_of: np.ndarray, *, num_rows: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Running sums: what is counted of every user, item, title token and (user, token) pair, and how it is laid out.
 
 Facts are labels, once known, and behavior events, once they happened. Each fact adds to the sums of its keys; a sum fades
-with a half-life, so one of 3 days is a window that needs no list of days. A question is an impression: it reads the sums
+with a half-life, so one of 3 days is a window that needs no list of days. Some fade with each further fact, not with time:
+they say how the newest few went, however long ago that was. A question is an impression: it reads the sums
 of its keys as they were strictly before it was shown. Spark keeps the sums (table `running_sums`), training and scoring
 turn them into the numbers a model reads (`core.point_in_time`); both take names and constants from here.
 
@@ -14,13 +15,29 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
-HALF_LIVES_DAYS: dict[str, tuple[float, ...]] = {
-    "user": (math.inf, 28.0, 3.0),
-    "item": (math.inf, 28.0, 3.0),
-    "token": (math.inf, 28.0),
-    "pair": (math.inf, 28.0),
+
+class HalfLife(NamedTuple):
+    """After what a fact counts half."""
+
+    days: float = math.inf
+    facts: float = math.inf
+    """Further facts of the key, of the same kind (labels, events, or values), in the order of the days that count them and
+    then of time."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in IMPRESSION_SUMS."""
+        return f"{self.days:g}d" if math.isinf(self.facts) else f"{self.facts:g}f"
+
+
+ALWAYS, NEWEST = HalfLife(), HalfLife(facts=5.0)
+HALF_LIVES: dict[str, tuple[HalfLife, ...]] = {
+    "user": (ALWAYS, HalfLife(28.0), HalfLife(3.0), NEWEST),
+    "item": (ALWAYS, HalfLife(28.0), HalfLife(3.0), NEWEST),
+    "token": (ALWAYS, HalfLife(28.0)),
+    "pair": (ALWAYS, HalfLife(28.0)),
 }
 """Half-lives of each scope's sums; a `pair` is a user and a token."""
 
@@ -67,7 +84,7 @@ def state_width(scope: str) -> int:
     """Return the length of the array `sums` of a scope: statistics × half-lives, statistics outermost."""
     if scope in STATE_STATISTICS:
         return len(STATE_STATISTICS[scope])
-    return len(STATISTICS[scope]) * len(HALF_LIVES_DAYS[scope])
+    return len(STATISTICS[scope]) * len(HALF_LIVES[scope])
 
 
 def title_tokens(text: str) -> list[str]:
@@ -85,11 +102,11 @@ def _names() -> tuple[str, ...]:
     names = ["base_rate"]
     for scope in ("user", "item"):
         for statistic in STATISTICS[scope]:
-            names += [f"{scope}_{statistic}_{half_life:g}d" for half_life in HALF_LIVES_DAYS[scope]]
+            names += [f"{scope}_{statistic}_{half_life.name}" for half_life in HALF_LIVES[scope]]
         names += [f"{scope}_gap_s", f"{scope}_age_s"]
     for scope in ("token", "pair"):
         for kind in ("label", "value"):
-            names += [f"{scope}_{kind}_{half_life:g}d" for half_life in HALF_LIVES_DAYS[scope]]
+            names += [f"{scope}_{kind}_{half_life.name}" for half_life in HALF_LIVES[scope]]
         names += [f"{scope}_{kind}_{extreme}" for kind in ("label", "value") for extreme in ("max", "min")]
         names += [f"{scope}_log_n", f"{scope}_log_gap", f"{scope}_log_age"]
     return tuple(names)

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,
-    HALF_LIVES_DAYS,
+    HALF_LIVES,
     IMPRESSION_SUMS,
     MAX_VALUE_SCORE,
     MIN_RATE,
@@ -22,6 +22,7 @@ from bahe_tasks.running_sums import (
     PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
+    HalfLife,
     prior_facts,
     title_tokens,
 )
@@ -72,8 +73,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Fact:
-    """What is added to the sums of some keys at a time."""
+    """What is added to the sums of some keys at a time; `day` is the one that counts it."""
 
+    day: int
     time_us: int
     of: dict[tuple[str, ...], dict[str, float]]
     label: int | None = None
@@ -158,7 +160,7 @@ def _count(
             key: {"label_n": 1.0, "label_s": float(i.label), "label_e": i.label - expected.get(key[0], 0.0)}
             for key in i.touched()
         }
-        added.append(Fact(counts_from(max(i.known_us, i.shown_us)), of, label=i.label))
+        added.append(Fact(day, counts_from(max(i.known_us, i.shown_us)), of, label=i.label))
     for e in events:
         score = _score(e.value, moments[e.feature])
         of_user, of_item = mean_value("user", e.user), mean_value("item", e.item)
@@ -169,7 +171,7 @@ def _count(
             if score is not None:
                 of[key] |= {"value_n": 1.0, "value_s": score, "value_e": score - expected.get(key[0], 0.0)}
         moment = None if e.value is None else (e.feature, e.value)
-        added.append(Fact(counts_from(e.occurred_us), of, moment=moment))
+        added.append(Fact(day, counts_from(e.occurred_us), of, moment=moment))
     return added
 
 
@@ -202,12 +204,24 @@ def _answer(
     past = [f for f in facts if f.time_us < i.shown_us]
     shown = [s for s in sightings if s.shown_us < i.shown_us]
 
-    def faded(key: tuple[str, ...], statistic: str, half_life: float) -> float:
+    def faded(key: tuple[str, ...], statistic: str, half_life: HalfLife) -> float:
+        if math.isfinite(half_life.facts):
+            return of_newest(key, statistic, half_life.facts)
         return sum(
-            f.of[key].get(statistic, 0.0) * 2 ** (-(i.shown_us - f.time_us) / (half_life * DAY_US))
+            f.of[key].get(statistic, 0.0) * 2 ** (-(i.shown_us - f.time_us) / (half_life.days * DAY_US))
             for f in past
             if key in f.of
         )
+
+    def of_newest(key: tuple[str, ...], statistic: str, half_life: float) -> float:
+        counter = f"{statistic.partition('_')[0]}_n"
+        of_kind = [f for f in past if key in f.of and f.of[key].get(counter, 0.0) > 0]
+        total = 0.0
+        for at in sorted({(f.day, f.time_us) for f in of_kind}):
+            added = [f.of[key].get(statistic, 0.0) for f in of_kind if (f.day, f.time_us) == at]
+            for _ in added:
+                total = total * 0.5 ** (1 / half_life) + sum(added) / len(added)
+        return total
 
     def times(key: tuple[str, ...]) -> tuple[float | None, float | None]:
         at = [s.shown_us for s in shown if key in s.touched()]
@@ -215,13 +229,13 @@ def _answer(
 
     for scope, name in (("user", i.user), ("item", i.item)):
         for statistic in STATISTICS[scope]:
-            for half_life in HALF_LIVES_DAYS[scope]:
-                found[f"{scope}_{statistic}_{half_life:g}d"] = faded((scope, name), statistic, half_life)
+            for half_life in HALF_LIVES[scope]:
+                found[f"{scope}_{statistic}_{half_life.name}"] = faded((scope, name), statistic, half_life)
         found[f"{scope}_gap_s"], found[f"{scope}_age_s"] = times((scope, name))
     tokens = [] if i.title is None else title_tokens(i.title)
     for scope in ("token", "pair"):
         keys = [(scope, t) if scope == "token" else (scope, i.user, t) for t in tokens]
-        for half_life in HALF_LIVES_DAYS[scope]:
+        for half_life in HALF_LIVES[scope]:
             labels = [
                 faded(k, "label_e", half_life)
                 / (faded(k, "label_n", half_life) * base * (1 - base) + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
@@ -231,11 +245,11 @@ def _answer(
                 faded(k, "value_e", half_life) / (faded(k, "value_n", half_life) + PRIOR_VALUES[scope]) for k in keys
             ]
             for kind, of_tokens in (("label", labels), ("value", values)):
-                found[f"{scope}_{kind}_{half_life:g}d"] = _mean(of_tokens)
-                if half_life == HALF_LIVES_DAYS[scope][0]:
+                found[f"{scope}_{kind}_{half_life.name}"] = _mean(of_tokens)
+                if half_life == HALF_LIVES[scope][0]:
                     found[f"{scope}_{kind}_max"] = max(of_tokens, default=None)
                     found[f"{scope}_{kind}_min"] = min(of_tokens, default=None)
-        found[f"{scope}_log_n"] = _mean([math.log1p(faded(k, "label_n", HALF_LIVES_DAYS[scope][0])) for k in keys])
+        found[f"{scope}_log_n"] = _mean([math.log1p(faded(k, "label_n", HALF_LIVES[scope][0])) for k in keys])
         for kind, of_key in (("gap", 0), ("age", 1)):
             met = [times(k)[of_key] for k in keys]
             found[f"{scope}_log_{kind}"] = _mean([math.log1p(t) for t in met if t is not None])

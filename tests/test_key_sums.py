@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bahe_tasks.key_sums import DAY_US, KeyState, Timed, half_lives_us, key_sums, token_means
-from bahe_tasks.running_sums import HALF_LIVES_DAYS, STATISTICS, state_width
+from bahe_tasks.running_sums import HALF_LIVES, STATISTICS, state_width
 
 NUM_KEYS, NUM_FACTS, NUM_QUESTIONS = 7, 700, 300
 
@@ -25,15 +25,33 @@ def happenings(rng: np.random.Generator, scope: str, *, late_us: int = 0):
         rng.random((NUM_KEYS, state_width(scope))), *np.where(absent, np.nan, [[-9.0e9], [-6.0e9]]).astype(float)
     )
     statistics = rng.random((NUM_FACTS, len(STATISTICS[scope])))
+    names = np.array([name[0] for name in STATISTICS[scope]])  # l, e, v: a fact is of some of these kinds
+    for kind in "lev":
+        statistics[:, names == kind] *= rng.random((NUM_FACTS, 1)) < 0.6
     return before, facts, statistics, timed(NUM_FACTS, NUM_KEYS - 1), timed(NUM_QUESTIONS, NUM_KEYS)
+
+
+def of_newest(total: float, added: np.ndarray, times: np.ndarray, half_life: float) -> float:
+    """Add facts up one by one, those of one time by their mean."""
+    for time in np.unique(times):
+        for _ in range((times == time).sum()):
+            total = total * 0.5 ** (1 / half_life) + added[times == time].mean()
+    return total
 
 
 def by_definition(scope, before, facts, statistics, seen, key, time_us, *, read_at_us):
     half_lives = half_lives_us(scope)
     earlier = (facts.key == key) & (facts.time_us < time_us)
-    added = np.repeat(statistics[earlier], len(HALF_LIVES_DAYS[scope]), axis=1)
+    added = np.repeat(statistics[earlier], len(HALF_LIVES[scope]), axis=1)
     sums = before.sums[key] * np.exp2(-read_at_us / half_lives)
     sums = sums + (added * np.exp2((facts.time_us[earlier, None] - read_at_us) / half_lives)).sum(0)
+    for place, half_life in enumerate(HALF_LIVES[scope]):
+        if np.isfinite(half_life.facts):
+            for s, name in enumerate(STATISTICS[scope]):
+                column = s * len(HALF_LIVES[scope]) + place
+                counted = statistics[earlier, STATISTICS[scope].index(f"{name[:-1]}n")] > 0
+                added, times = statistics[earlier, s][counted], facts.time_us[earlier][counted]
+                sums[column] = of_newest(before.sums[key, column], added, times, half_life.facts)
     shown = seen.time_us[(seen.key == key) & (seen.time_us < time_us)].astype(float)
     return sums, np.fmin(before.first_us[key], np.fmin.reduce(shown, initial=np.nan)), np.fmax(
         before.last_us[key], np.fmax.reduce(shown, initial=np.nan)
@@ -93,3 +111,16 @@ def test_means_over_tokens_have_the_same_bits_in_any_order_of_them():
         order = rng.permutation(5)
         again = token_means("token", row_of, sums[order], *times[:, order], base_rate=base_rate)
         np.testing.assert_array_equal(again, means)
+
+
+def test_thousands_of_facts_of_a_key_fade_without_overflow():
+    rng, count = np.random.default_rng(4), 20_000
+    facts = Timed(np.zeros(count, np.int64), np.arange(count))
+    before = KeyState(np.zeros((1, state_width("item"))), *np.full((2, 1), np.nan))
+    statistics = rng.random((count, len(STATISTICS["item"]))) + 0.1
+    nothing = Timed(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    _, closing = key_sums("item", before, facts, statistics, nothing, nothing)
+    half_lives = HALF_LIVES["item"]
+    (place,) = (n for n, half_life in enumerate(half_lives) if np.isfinite(half_life.facts))
+    weights = 0.5 ** (np.arange(count)[::-1] / half_lives[place].facts)
+    np.testing.assert_allclose(closing.sums[0, place :: len(half_lives)], weights @ statistics, rtol=1e-12)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from bahe_tasks.running_sums import (
-    HALF_LIVES_DAYS,
+    ALWAYS,
+    HALF_LIVES,
     IMPRESSION_SUMS,
     MIN_RATE,
     PRIOR_VALUES,
     STATISTICS,
+    HalfLife,
     prior_facts,
 )
 
@@ -38,8 +40,8 @@ def expected_log_odds(sums: np.ndarray) -> np.ndarray:
     The item's rate, shifted by how much more the user clicks than the rates of the items it met say.
     """
     base = _base_rate(sums)
-    item = _shift_of_rate(sums, "item", HALF_LIVES_DAYS["item"][0], base)
-    user = _shift_of_user(sums, HALF_LIVES_DAYS["user"][0], base)
+    item = _shift_of_rate(sums, "item", ALWAYS, base)
+    user = _shift_of_user(sums, ALWAYS, base)
     return np.nan_to_num(_log_odds(base) + item + user).astype(np.float32)
 
 
@@ -63,8 +65,8 @@ def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
     base = _base_rate(sums)
     found = {"base": _log_odds(base) / 2, "expected": expected_log_odds(sums) - _log_odds(base)}
     for scope in ("user", "item"):
-        for half_life in HALF_LIVES_DAYS[scope]:
-            name = f"{scope}_{{}}_{half_life:g}d"
+        for half_life in HALF_LIVES[scope]:
+            name = f"{scope}_{{}}_{half_life.name}"
             found[name.format("labels")] = _scaled_count(_sum(sums, scope, "label_n", half_life))
             found[name.format("events")] = _scaled_count(_sum(sums, scope, "event_n", half_life))
             found[name.format("rate")] = _shift_of_rate(sums, scope, half_life, base)
@@ -78,9 +80,9 @@ def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
             f"{scope}_{kind}": _scaled_log(np.log1p(_column(sums, f"{scope}_{kind}_s"))) for kind in ("gap", "age")
         }
     for scope in ("token", "pair"):
-        for half_life in HALF_LIVES_DAYS[scope]:
-            found[f"{scope}_shift_{half_life:g}d"] = 2 * _column(sums, f"{scope}_label_{half_life:g}d")
-            found[f"{scope}_value_{half_life:g}d"] = 4 * _column(sums, f"{scope}_value_{half_life:g}d")
+        for half_life in HALF_LIVES[scope]:
+            found[f"{scope}_shift_{half_life.name}"] = 2 * _column(sums, f"{scope}_label_{half_life.name}")
+            found[f"{scope}_value_{half_life.name}"] = 4 * _column(sums, f"{scope}_value_{half_life.name}")
         for extreme in ("max", "min"):
             found[f"{scope}_shift_{extreme}"] = 2 * _column(sums, f"{scope}_label_{extreme}")
             found[f"{scope}_value_{extreme}"] = 4 * _column(sums, f"{scope}_value_{extreme}")
@@ -89,14 +91,14 @@ def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
-def _shift_of_rate(sums: np.ndarray, scope: str, half_life: float, base: np.ndarray) -> np.ndarray:
+def _shift_of_rate(sums: np.ndarray, scope: str, half_life: HalfLife, base: np.ndarray) -> np.ndarray:
     """Log-odds of the smoothed rate minus those of the base rate."""
     prior = prior_facts(scope, base)
     clicks, facts = _sum(sums, scope, "label_s", half_life), _sum(sums, scope, "label_n", half_life)
     return _log_odds((clicks + prior * base) / (facts + prior)) - _log_odds(base)
 
 
-def _shift_of_user(sums: np.ndarray, half_life: float, base: np.ndarray) -> np.ndarray:
+def _shift_of_user(sums: np.ndarray, half_life: HalfLife, base: np.ndarray) -> np.ndarray:
     """Log-odds of the user's smoothed rate minus those of the rate that the items it met let expect."""
     prior = prior_facts("user", base)
     clicks, facts = _sum(sums, "user", "label_s", half_life), _sum(sums, "user", "label_n", half_life)
@@ -109,8 +111,8 @@ def _base_rate(sums: np.ndarray) -> np.ndarray:
     return np.clip(_column(sums, "base_rate"), MIN_RATE, 1 - MIN_RATE)
 
 
-def _sum(sums: np.ndarray, scope: str, statistic: str, half_life: float) -> np.ndarray:
-    return _column(sums, f"{scope}_{statistic}_{half_life:g}d")
+def _sum(sums: np.ndarray, scope: str, statistic: str, half_life: HalfLife) -> np.ndarray:
+    return _column(sums, f"{scope}_{statistic}_{half_life.name}")
 
 
 def _column(sums: np.ndarray, name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages.mapped_window import MappedWindow, micros
 from bahe_tasks.stages.window import Window, days_and_users
+from bahe_tasks.stored_sums import stored_sums
 
 _DAY_US = 86_400_000_000
 
@@ -55,18 +56,9 @@ def impression_rows(
         cat=_map_columns(impressions["cat"], object, None),
         num=_map_columns(impressions["num"], np.float64, np.nan),
         extra_labels=_map_columns(impressions["labels"], np.float32, np.nan),
-        sums=_sums(impressions["sums"]),
+        sums=stored_sums(impressions["sums"], len(IMPRESSION_SUMS)),
         outcome_values=impressions["outcome_value"].to_numpy(),
     )
-
-
-def _sums(column: pa.ChunkedArray) -> np.ndarray:
-    """Return the sums of R impressions, (R, len(IMPRESSION_SUMS)) float64; NaN where null."""
-    sums = np.full((len(column), len(IMPRESSION_SUMS)), np.nan)
-    known = ~np.asarray(column.is_null(), bool)
-    flat = pc.list_flatten(column).to_pandas().to_numpy(dtype=np.float64)
-    sums[known] = flat.reshape(-1, len(IMPRESSION_SUMS))
-    return sums
 
 
 def _map_columns(maps: pa.ChunkedArray, dtype: type, absent: object) -> dict[str, np.ndarray]:

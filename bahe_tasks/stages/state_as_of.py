@@ -16,7 +16,7 @@ from bahe_tasks.data_interval import end_of
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,
-    HALF_LIVES_DAYS,
+    HALF_LIVES,
     MIN_RATE,
     STATISTICS,
     state_key,
@@ -25,6 +25,7 @@ from bahe_tasks.running_sums import (
 )
 from bahe_tasks.stages.days_in_force import refused_days
 from bahe_tasks.state_cover import state_cover
+from bahe_tasks.stored_sums import stored_sums
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.partition_records import partition_records
 
@@ -82,9 +83,8 @@ class StateAsOf:
         rows = self.rows.filter(pc.equal(self.rows["scope"], scope))
         width, days = state_width(scope), np.asarray(rows["updated"], "datetime64[D]")
         age_days = (np.datetime64(self.day) - days).astype(float)
-        half_lives = np.tile(HALF_LIVES_DAYS[scope], len(STATISTICS[scope]))
-        sums = np.asarray(pc.list_flatten(rows["sums"]), float).reshape(-1, width)
-        sums = sums * np.exp2(-age_days[:, None] / half_lives)
+        half_lives = np.tile([half_life.days for half_life in HALF_LIVES[scope]], len(STATISTICS[scope]))
+        sums = stored_sums(rows["sums"], width) * np.exp2(-age_days[:, None] / half_lives)
         times = [self._seconds_since(rows[name]) for name in ("last_at", "first_at")]
         found = pd.Index(np.asarray(rows["key"], np.int64)).get_indexer(pd.Index(keys))  # -1 is the last row, of nobody
         gap_s, age_s = (np.append(time, np.nan)[found] for time in times)

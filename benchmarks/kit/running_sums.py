@@ -13,7 +13,7 @@ from bahe_tasks.key_sums import DAY_US, KeyState, Timed, key_sums, statistics_of
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,
-    HALF_LIVES_DAYS,
+    HALF_LIVES,
     MAX_VALUE_SCORE,
     MIN_RATE,
     MIN_VALUE_VARIANCE,
@@ -122,7 +122,7 @@ class RunningSums:
         """Return the smoothed rate of clicks and mean of values of the user and item of each row."""
         found = {}
         for scope, key in (("user", rows.user), ("item", rows.item)):
-            step, prior = len(HALF_LIVES_DAYS[scope]), prior_facts(scope, base)
+            step, prior = len(HALF_LIVES[scope]), prior_facts(scope, base)
             of = {
                 name: np.where(key < 0, 0.0, self.state[scope].sums[key, STATISTICS[scope].index(name) * step])
                 for name in ("label_n", "label_s", "value_n", "value_s")

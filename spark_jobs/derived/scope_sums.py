@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from bahe_tasks.key_sums import DAY_US, KeyState, Timed, faded, key_sums, token_means
 from bahe_tasks.running_sums import IMPRESSION_SUMS, state_width
+from bahe_tasks.stored_sums import stored_sums
 from bahe_tasks.stores.arrow_types import arrow_schema
 from spark_jobs.arrow_columns import day_number, day_numbers, lists, micros, nullable, present, repeated
 from spark_jobs.derived.counted_rows import start_us
@@ -112,7 +113,7 @@ def sums_column(sums: np.ndarray) -> pa.ListArray:
 
 def sums_before(scope: str, before: pa.Table) -> np.ndarray:
     """Return the sums of rows of one scope, (rows, state_width)."""
-    return np.asarray(pc.list_flatten(before["sums"]), float).reshape(-1, state_width(scope))
+    return stored_sums(before["sums"], state_width(scope))
 
 
 def _opening(scope: str, keys: np.ndarray, before: pa.Table, day: date) -> KeyState:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.running_sums import HALF_LIVES_DAYS, PRIOR_VALUES, STATISTICS, prior_facts
+from bahe_tasks.running_sums import HALF_LIVES, PRIOR_VALUES, STATISTICS, prior_facts
 from spark_jobs.arrow_columns import day_number, day_numbers, runs
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.scope_sums import STATE, sums_before
@@ -72,7 +72,7 @@ def expected(scope: str, before: pa.Table, key: np.ndarray, base_rate: float) ->
     place = np.searchsorted(keys, key)
     is_known = np.append(keys, _NO_KEY)[place] == key
     of = {
-        name: sums[place[is_known], STATISTICS[scope].index(name) * len(HALF_LIVES_DAYS[scope])]
+        name: sums[place[is_known], STATISTICS[scope].index(name) * len(HALF_LIVES[scope])]
         for name in ("label_n", "label_s", "value_n", "value_s")
     }
     prior = prior_facts(scope, base_rate)

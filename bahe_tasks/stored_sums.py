@@ -1,0 +1,29 @@
+"""Running sums as the tables hold them: lists of one length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class OtherSumsError(ValueError):
+    """Tables hold other running sums than this version of the code counts."""
+
+
+def stored_sums(column: pa.ChunkedArray | pa.Array, width: int) -> np.ndarray:
+    """Return a column of lists of `width` numbers, null or with nulls, as (rows, width) float64, NaN for null.
+
+    Raises `OtherSumsError`.
+    """
+    sums = np.full((len(column), width), np.nan)
+    known = np.asarray(column.is_valid(), bool)
+    lengths = pc.list_value_length(column).drop_null()
+    if pc.any(pc.not_equal(lengths, width)).as_py():
+        raise OtherSumsError(
+            f"the tables hold running sums of an earlier version of the code ({pc.max(lengths).as_py()} numbers a row, "
+            f"not {width}): backfill the landing into a new home folder, or with another registry.model_name after "
+            "its tables folder is deleted"
+        )
+    sums[known] = pc.list_flatten(column).to_pandas().to_numpy(dtype=np.float64).reshape(-1, width)
+    return sums
