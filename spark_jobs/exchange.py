@@ -111,7 +111,7 @@ def work_on_buckets(
     def work_on(numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         opened = lru_cache(_OPEN_AT_ONCE)(Reader)  # a file has rows for nearly every bucket
         for number in numbers:
-            yield from work(buckets[number], received(sent, buckets[number], opened))
+            yield from work(buckets[number], _received(sent, buckets[number], opened))
 
     rows = run_in_tasks(spark, work_on, len(buckets), ddl)
     remove_files([of.file for of in sent])
@@ -123,9 +123,7 @@ def attempt() -> int:
     return TaskContext.get().taskAttemptId()  # type: ignore[union-attr]  # it runs in a task
 
 
-def received(
-    sent: Sequence[SentFile], bucket: int, opened: Callable[[str], Reader] = Reader
-) -> dict[str, Iterator[pa.Table]]:
+def _received(sent: Sequence[SentFile], bucket: int, opened: Callable[[str], Reader]) -> Rows:
     """Return the rows that were sent to a bucket, by kind, in the order of the senders."""
     by_kind: dict[str, list[SentFile]] = {}
     for of in sent:

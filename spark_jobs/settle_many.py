@@ -5,7 +5,7 @@ The rest of the job reads the files, and of them the columns that it needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spark_jobs.arrow_columns import text_hashes, whole
 from spark_jobs.arrow_files import write_rows
 from spark_jobs.derived.file_parts import parts_of_files
-from spark_jobs.exchange import Sender, attempt, send_rows, work_on_buckets
+from spark_jobs.exchange import Rows, Sender, attempt, send_rows, work_on_buckets
 from spark_jobs.landed.contents import as_json
 from spark_jobs.landed.judge import Judged
 from spark_jobs.landed.pieces import Piece
@@ -88,9 +88,7 @@ def _buckets_of_good(source: str, rows: pa.Table, judged: Sequence[Judged], buck
     return bucket_of
 
 
-def _settle_bucket(
-    bucket: int, rows: Mapping[str, Iterable[pa.Table]], *, sources: Sequence[str], folder: str
-) -> Iterator[tuple[str, str, bytes]]:
+def _settle_bucket(bucket: int, rows: Rows, *, sources: Sequence[str], folder: str) -> Iterator[tuple[str, str, bytes]]:
     """Settle what is in a bucket, and write what is kept and what is refused; yield rows of SETTLED."""
     for source in sources:
         good, refused = (list(rows.get(f"{source}/{kind}", ())) for kind in ("good", "refused"))
