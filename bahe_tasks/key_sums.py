@@ -25,7 +25,7 @@ from bahe_tasks.running_sums import (
 
 DAY_US = 86_400_000_000
 _LONG_RUN = 256
-_BLOCK = 64
+_HALVINGS_A_BLOCK = 12.8
 _KINDS = ("label", "event", "value")
 
 
@@ -107,6 +107,7 @@ def key_sums(
         for place, half_life in enumerate(HALF_LIVES[scope])
         if np.isfinite(half_life.facts)
         for kind in _KINDS
+        if f"{kind}_n" in STATISTICS[scope]
     ]
 
     def up_to(stop: np.ndarray, key: np.ndarray, time_us: np.ndarray) -> np.ndarray:
@@ -246,10 +247,11 @@ def _long_run(values: np.ndarray, factor: float) -> None:
     if factor == 1.0:
         np.cumsum(values, axis=0, out=values)
         return
-    powers = factor ** np.arange(1.0, _BLOCK + 1)[:, None]
+    size = max(1, round(_HALVINGS_A_BLOCK / -np.log2(factor)))
+    powers = factor ** np.arange(1.0, size + 1)[:, None]
     carried = np.zeros(values.shape[1])
-    for begin in range(0, len(values), _BLOCK):
-        block = values[begin : begin + _BLOCK]
+    for begin in range(0, len(values), size):
+        block = values[begin : begin + size]
         of_block = powers[: len(block)]
         block[:] = (np.cumsum(block / of_block, axis=0) + carried) * of_block
         carried = block[-1].copy()

@@ -3,8 +3,8 @@
 Facts are labels, once known, and behavior events, once they happened. Each fact adds to the sums of its keys; a sum fades
 with a half-life, so one of 3 days is a window that needs no list of days. Some fade with each further fact, not with time:
 they say how the newest few went, however long ago that was. A question is an impression: it reads the sums
-of its keys as they were strictly before it was shown. Spark keeps the sums (table `running_sums`), training and scoring
-turn them into the numbers a model reads (`core.point_in_time`); both take names and constants from here.
+of its keys as they were strictly before it was shown, and the log's as they were before that second. Spark keeps the sums
+(table `running_sums`), training and scoring turn them into the numbers a model reads (`core.point_in_time`); both take names and constants from here.
 
 A residual is a fact minus what was expected of it: the smoothed means as they stood at the start of the day it became
 known. `label_e` of a user is against the item's rate; of tokens and pairs against item's and user's together.
@@ -34,14 +34,16 @@ class HalfLife(NamedTuple):
 
 ALWAYS, NEWEST = HalfLife(), HalfLife(facts=5.0)
 HALF_LIVES: dict[str, tuple[HalfLife, ...]] = {
+    "log": (HalfLife(facts=50.0), HalfLife(facts=500.0)),
     "user": (ALWAYS, HalfLife(28.0), HalfLife(3.0), NEWEST),
     "item": (ALWAYS, HalfLife(28.0), HalfLife(3.0), NEWEST),
     "token": (ALWAYS, HalfLife(28.0)),
     "pair": (ALWAYS, HalfLife(28.0)),
 }
-"""Half-lives of each scope's sums; a `pair` is a user and a token."""
+"""Half-lives of each scope's sums; `log` is the one key of all labels, a `pair` is a user and a token."""
 
 STATISTICS: dict[str, tuple[str, ...]] = {
+    "log": ("label_n", "label_s"),
     "user": ("label_n", "label_s", "label_e", "event_n", "value_n", "value_s", "value_e"),
     "item": ("label_n", "label_s", "event_n", "value_n", "value_s"),
     "token": ("label_n", "label_e", "value_n", "value_e"),
@@ -60,7 +62,7 @@ BASE_HALF_LIFE_DAYS = 28.0
 BASE_PRIOR = (1.0, 2.0)
 """Clicks and impressions added to the log's own before the base rate is taken."""
 
-PRIOR_LOG_ODDS_VARIANCE: dict[str, float] = {"user": 0.8, "item": 0.8, "token": 0.2, "pair": 0.8}
+PRIOR_LOG_ODDS_VARIANCE: dict[str, float] = {"log": 0.8, "user": 0.8, "item": 0.8, "token": 0.2, "pair": 0.8}
 """Smoothing of labels: how far the log-odds of a key's rate are thought to vary around those expected of it. At base rate m
 that weighs as much as 1 / (variance · m (1 - m)) facts: 5 for an item at m = 0.5, 126 at m = 0.01."""
 
@@ -99,11 +101,9 @@ def state_key(*parts: str) -> int:
 
 
 def _names() -> tuple[str, ...]:
-    names = ["base_rate"]
+    names = ["base_rate", *_names_of("log")]
     for scope in ("user", "item"):
-        for statistic in STATISTICS[scope]:
-            names += [f"{scope}_{statistic}_{half_life.name}" for half_life in HALF_LIVES[scope]]
-        names += [f"{scope}_gap_s", f"{scope}_age_s"]
+        names += [*_names_of(scope), f"{scope}_gap_s", f"{scope}_age_s"]
     for scope in ("token", "pair"):
         for kind in ("label", "value"):
             names += [f"{scope}_{kind}_{half_life.name}" for half_life in HALF_LIVES[scope]]
@@ -112,11 +112,18 @@ def _names() -> tuple[str, ...]:
     return tuple(names)
 
 
+def _names_of(scope: str) -> list[str]:
+    """Return the names of a scope's own sums, statistics outermost."""
+    return [
+        f"{scope}_{statistic}_{half_life.name}" for statistic in STATISTICS[scope] for half_life in HALF_LIVES[scope]
+    ]
+
+
 IMPRESSION_SUMS: tuple[str, ...] = _names()
 """Order of the array `sums` of an impression.
 
-base_rate: share of clicks at the start of the day. user_*, item_*: their sums when the impression was shown; gap_s and
-age_s: seconds since the newest and since the oldest impression of the key before it (NaN: none). token_*, pair_*: means over
+base_rate: share of clicks at the start of the day. log_*: sums over all labels as they were before the second in which
+the impression was shown. user_*, item_*: their sums when the impression was shown; gap_s and age_s: seconds since the newest and since the oldest impression of the key before it (NaN: none). token_*, pair_*: means over
 the tokens of the title: label: label_e / (label_n · m (1 - m) + 1 / PRIOR_LOG_ODDS_VARIANCE), m the base rate; value:
 value_e / (value_n + PRIOR_VALUES); log_n: ln(1 + label_n) of the longest half-life; log_gap and log_age: ln(1 + gap_s) and
 ln(1 + age_s) of the tokens met before (NaN: none). label_max … value_min are the largest and smallest instead of the mean, of

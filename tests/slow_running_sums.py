@@ -28,6 +28,7 @@ from bahe_tasks.running_sums import (
 )
 
 DAY_US = 86_400_000_000
+SECOND_US = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Fact:
 def keys_of(user: str, item: str | None, text: str | None) -> list[tuple[str, ...]]:
     tokens = [] if text is None else title_tokens(text)
     items = [] if item is None else [("item", item)]
-    return [("user", user), *items, *[("token", t) for t in tokens], *[("pair", user, t) for t in tokens]]
+    return [("log",), ("user", user), *items, *[("token", t) for t in tokens], *[("pair", user, t) for t in tokens]]
 
 
 def slow_sums(
@@ -202,6 +203,7 @@ def _answer(
     base = _base(before_day, day)
     found: dict[str, float | None] = {"base_rate": base}
     past = [f for f in facts if f.time_us < i.shown_us]
+    of_second = [f for f in facts if f.time_us < i.shown_us // SECOND_US * SECOND_US]
     shown = [s for s in sightings if s.shown_us < i.shown_us]
 
     def faded(key: tuple[str, ...], statistic: str, half_life: HalfLife) -> float:
@@ -215,7 +217,9 @@ def _answer(
 
     def of_newest(key: tuple[str, ...], statistic: str, half_life: float) -> float:
         counter = f"{statistic.partition('_')[0]}_n"
-        of_kind = [f for f in past if key in f.of and f.of[key].get(counter, 0.0) > 0]
+        of_kind = [
+            f for f in (of_second if key == ("log",) else past) if key in f.of and f.of[key].get(counter, 0.0) > 0
+        ]
         total = 0.0
         for at in sorted({(f.day, f.time_us) for f in of_kind}):
             added = [f.of[key].get(statistic, 0.0) for f in of_kind if (f.day, f.time_us) == at]
@@ -227,6 +231,9 @@ def _answer(
         at = [s.shown_us for s in shown if key in s.touched()]
         return ((i.shown_us - max(at)) / 1e6, (i.shown_us - min(at)) / 1e6) if at else (None, None)
 
+    for statistic in STATISTICS["log"]:
+        for half_life in HALF_LIVES["log"]:
+            found[f"log_{statistic}_{half_life.name}"] = faded(("log",), statistic, half_life)
     for scope, name in (("user", i.user), ("item", i.item)):
         for statistic in STATISTICS[scope]:
             for half_life in HALF_LIVES[scope]:

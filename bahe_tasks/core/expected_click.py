@@ -1,6 +1,10 @@
-"""What smoothed means expect of a click, added to what the CTR head says.
+"""What is expected of a click, added to what the CTR head says: smoothed means, and how the log's newest labels went.
 
-The factor starts at 1 and is learned. A head that starts at 0 so predicts the smoothed means before it is trained.
+The factor of the means starts at 1 and is learned. A head that starts at 0 so predicts the smoothed means before it is trained.
+
+Factors of the newest labels start at 0: in most logs they say nothing, in some (a storm, a campaign, an outage) more than all
+else. Read by the head they cost the former kind AUC, and here they do not (docs/quality.md). Each is learned in units of
+1 / `_STEPS_OF_SHIFTS`, which makes its steps so many times as large: one of a thousandth takes months on a small log.
 """
 
 from __future__ import annotations
@@ -11,23 +15,28 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS
+from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS, NUM_SHIFTS
 from bahe_tasks.core.user_fields import Field, spread
+
+_STEPS_OF_SHIFTS = 3.0
 
 
 class ExpectedClick(nn.Module):
-    """Point-in-time numbers → log-odds of a click that smoothed means expect, times a learned factor."""
+    """Point-in-time numbers → log-odds of a click that smoothed means and the log's newest labels expect."""
 
     expected_of_numbers: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.factor = nn.Parameter(torch.ones(()))
-        self.register_buffer("expected_of_numbers", torch.tensor(EXPECTED_OF_NUMBERS), persistent=False)
+        self.factors_of_shifts = nn.Parameter(torch.zeros(NUM_SHIFTS))
+        expected = torch.tensor(EXPECTED_OF_NUMBERS[:-NUM_SHIFTS])
+        self.register_buffer("expected_of_numbers", expected, persistent=False)
 
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        """(B, K) → (B,)."""
-        return self.factor * (numbers @ self.expected_of_numbers)
+    def forward(self, numbers: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+        """Numbers but the last (B, K - NUM_SHIFTS), and the last (B, NUM_SHIFTS) → (B,)."""
+        of_shifts = shifts @ (_STEPS_OF_SHIFTS * self.factors_of_shifts)
+        return self.factor * (numbers @ self.expected_of_numbers) + of_shifts
 
 
 def label_logits(
@@ -40,4 +49,5 @@ def label_logits(
     logits: torch.Tensor = head(fields, click_only=click_only)
     if expected is None:
         return logits
-    return logits + pad(expected(spread(fields["numbers"])).unsqueeze(1), (0, logits.shape[1] - 1))
+    of_click = expected(spread(fields["numbers"]), spread(fields["shifts"]))
+    return logits + pad(of_click.unsqueeze(1), (0, logits.shape[1] - 1))

@@ -45,6 +45,7 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
     pair_of, distinct = pd.factorize(user_of[row_of].astype(np.int64) * len(tokens) + token)
     owner, owned = np.divmod(distinct, max(len(tokens), 1))
     keys = {
+        "log": np.full(len(frame), state_key("log")),
         "user": _keys([("user", user) for user in users])[user_of],
         "item": _keys([("item", item) for item in items])[item_of],
         "token": _keys([("token", name) for name in tokens])[token],
@@ -53,7 +54,9 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
     parts = [base_rate[:, None]]
     for scope, of_scope in keys.items():
         sums, gap_s, age_s = state.of_keys(scope, of_scope)
-        if scope in ("user", "item"):
+        if scope == "log":
+            parts.append(sums)
+        elif scope in ("user", "item"):
             parts.append(np.concatenate([sums, gap_s[:, None], age_s[:, None]], 1))
         else:
             parts.append(token_means(scope, row_of, sums, gap_s, age_s, base_rate=base_rate))

@@ -45,6 +45,7 @@ def active_state(
     owners = [state_key("user", user) for user in users]
     keys = [
         _ALL,
+        state_key("log"),
         *owners,
         *(state_key("item", item) for item in items),
         *(state_key("token", token) for token in {token for title in titles for token in title_tokens(title)}),

@@ -24,6 +24,7 @@ from bahe_tasks.running_sums import (
 )
 
 _RUNNING = tuple(STATISTICS)
+_SECOND_US = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class KeyedRows:
     def of_scope(self, scope: str) -> tuple[np.ndarray, np.ndarray]:
         """Return (row, key) of every key of a scope that a row has."""
         rows = np.arange(len(self))
+        if scope == "log":
+            return rows, np.zeros(len(self), np.int64)
         if scope == "user":
             return rows, self.user
         if scope == "item":
@@ -74,7 +77,7 @@ class RunningSums:
     def __post_init__(self) -> None:
         self.state = {
             scope: KeyState(np.zeros((count, state_width(scope))), *np.full((2, count), np.nan))
-            for scope, count in self.keys.items()
+            for scope, count in {"log": 1, **self.keys}.items()
         }
         self._of_all = np.zeros(2)
         self._of_features = np.zeros((self.num_features, 3))
@@ -150,10 +153,13 @@ class RunningSums:
             times.append(rows.time_us[row] - start_us)
             added.append(statistics_of(scope, of_rows, base_rate)[row])
         row, key = questions.of_scope(scope)
-        asked = Timed(key, questions.time_us[row] - start_us)
+        asked_us = questions.time_us[row] - start_us
+        asked = Timed(key, asked_us // _SECOND_US * _SECOND_US if scope == "log" else asked_us)
         happened = Timed(np.concatenate(keys), np.concatenate(times))
         found, (sums, first, last) = key_sums(scope, self.state[scope], happened, np.concatenate(added), asked, asked)
         self.state[scope] = KeyState(sums, first - DAY_US, last - DAY_US)
+        if scope == "log":
+            return found.sums
         gap_s, age_s = (asked.time_us - found.last_us) / 1e6, (asked.time_us - found.first_us) / 1e6
         if scope in ("user", "item"):
             answer = np.zeros((len(questions), found.sums.shape[1] + 2))

@@ -65,7 +65,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
     has_user = _is_shown(run, "user_id")
     users = run.run(
-        user_step(plan, scalars.base_rate),
+        user_step(plan, scalars),
         {
             "impressions": items.get("impressions", []),
             "counted": items.get("counted", []),

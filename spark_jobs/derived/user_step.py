@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from bahe_tasks.key_sums import statistics_of
 from bahe_tasks.running_sums import STATISTICS, state_width
 from bahe_tasks.stores.arrow_types import arrow_schema
-from spark_jobs.arrow_columns import floats, lists
+from spark_jobs.arrow_columns import floats, lists, present
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.build_sequences import EVENT_COLUMNS, build_sequences, events_read
 from spark_jobs.derived.counted_rows import state_keys
+from spark_jobs.derived.day_scalars import DayScalars
 from spark_jobs.derived.item_step import KEYED_IMPRESSIONS, OF_ITEMS
 from spark_jobs.derived.scope_sums import impression_part, keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, expected
@@ -51,7 +52,7 @@ OF_USERS = pa.schema(
 """Impressions as the step leaves them: known_sums are the first of IMPRESSION_SUMS, up to the tokens', pair_sums the last."""
 
 
-def user_step(plan: DedupPlan, base_rate: float) -> Step:
+def user_step(plan: DedupPlan, scalars: DayScalars) -> Step:
     """Return the step: SHOWN, OF_ITEMS, HISTORY and the state ↦ impressions, sequences, tokens and state."""
     keys: dict[str, KeyOf] = {
         "impressions": partial(column, name="user_key"),
@@ -59,7 +60,7 @@ def user_step(plan: DedupPlan, base_rate: float) -> Step:
         "history": _user_of_event,
         "state": _user_of_state,
     }
-    return Step("users", keys, partial(_work, plan=plan, base_rate=base_rate))
+    return Step("users", keys, partial(_work, plan=plan, scalars=scalars))
 
 
 def _user_of_event(events: pa.Table) -> pa.Array:
@@ -72,7 +73,7 @@ def _user_of_state(state: pa.Table) -> pa.Array:
 
 
 def _work(
-    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, base_rate: float
+    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, scalars: DayScalars
 ) -> Iterator[tuple[str, pa.Table]]:
     shown = together(parts["impressions"], SHOWN).sort_by("impression_id")
     history = events_read(chain([HISTORY.empty_table()], parts["history"]), shown, sequences=plan.sequences)
@@ -80,7 +81,7 @@ def _work(
     yield "sequences", sequences
     rows = together(parts["counted"], OF_ITEMS)
     tokens = token_rows(rows)
-    sums = _sums_of(rows, tokens, parts["state"], plan, base_rate)
+    sums = _sums_of(rows, tokens, parts["state"], plan, scalars)
     yield "state", sums.state
     asked = pc.index_in(rows["impression_id"], shown["impression_id"])
     impression = np.asarray(pc.fill_null(asked, -1), np.int64)  # -1: does not ask
@@ -92,13 +93,18 @@ class _Sums(NamedTuple):
     """What comes of R counted rows and their E tokens."""
 
     base_rate: float
-    of_users: np.ndarray  # (A, …), `ScopeSums.answers` of the rows that ask
+    of_log: np.ndarray  # (A, state_width), of the rows that ask
+    of_users: np.ndarray  # (A, …), `ScopeSums.answers` of the same rows
     of_pairs: np.ndarray  # (Q, …), of their tokens
     statistics: np.ndarray  # (R, statistics) that a row adds to each of its tokens
     state: pa.Table
 
 
-def _sums_of(rows: pa.Table, tokens: TokenRows, stored: Iterable[pa.Table], plan: DedupPlan, base_rate: float) -> _Sums:
+def _sums_of(
+    rows: pa.Table, tokens: TokenRows, stored: Iterable[pa.Table], plan: DedupPlan, scalars: DayScalars
+) -> _Sums:
+    base_rate = scalars.base_rate
+    asked_us = rows["seen_us"].filter(pa.array(present(rows["impression_id"])))
     user_key = np.asarray(rows["user_key"], np.int64)
     state = StateRows(stored, plan, keys=np.concatenate([user_key, tokens.pair_key]))
     rate, value = expected("user", state.before, user_key, base_rate)
@@ -113,7 +119,8 @@ def _sums_of(rows: pa.Table, tokens: TokenRows, stored: Iterable[pa.Table], plan
         state_rows("user", users, day=plan.day),
         state_rows("pair", pairs, day=plan.day, owners=owners_of(pairs.keys, tokens, user_key)),
     ]
-    return _Sums(base_rate, users.answers, pairs.answers, statistics, state.after(closing))
+    of_log = scalars.log_sums_at(np.asarray(asked_us, np.int64))
+    return _Sums(base_rate, of_log, users.answers, pairs.answers, statistics, state.after(closing))
 
 
 def _with_known_sums(
@@ -123,8 +130,10 @@ def _with_known_sums(
     asks = impression >= 0
     asking = impression[asks]
     of_items = np.asarray(pc.list_flatten(rows["item_sums"]), float).reshape(len(asking), state_width("item") + 2)
-    known = np.full((len(shown), 1 + sums.of_users.shape[1] + of_items.shape[1]), np.nan)
-    known[asking] = np.concatenate([np.full((len(asking), 1), sums.base_rate), sums.of_users, of_items], 1)
+    base_rate = np.full((len(asking), 1), sums.base_rate)
+    of_asking = np.concatenate([base_rate, sums.of_log, sums.of_users, of_items], 1)
+    known = np.full((len(shown), of_asking.shape[1]), np.nan)
+    known[asking] = of_asking
     row_of = impression[tokens.row][asks[tokens.row]]
     pair = impression_part("pair", sums.of_pairs, row_of, num_rows=len(shown), base_rate=sums.base_rate)
     columns = {

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.expected_click import label_logits
+from bahe_tasks.core.head_fields import field_sizes
 from bahe_tasks.core.point_in_time import (
     EXPECTED_OF_NUMBERS,
+    NUM_SHIFTS,
     NUMBERS,
     expected_log_odds,
     numbers_lacking,
@@ -109,6 +112,42 @@ def test_a_new_model_predicts_what_is_expected(tiny_spec, tiny_split):
         num,
     )
     assert logits.detach().numpy() == pytest.approx(expected_log_odds(sums), abs=1e-5)
+
+
+def test_how_the_logs_newest_labels_went_is_told_from_its_base_rate():
+    sums = sums_of(base_rate=0.2, log_label_n_50f=40, log_label_s_50f=24)
+    prior = 1 / (0.8 * 0.2 * 0.8)  # hand-worked
+    rate = (24 + prior * 0.2) / (40 + prior)
+    assert number(sums, "log_rate_50f") == pytest.approx(log_odds(rate) - log_odds(0.2), rel=1e-5)
+    assert number(sums, "log_rate_500f") == pytest.approx(0, abs=1e-6)
+    assert NUMBERS[-NUM_SHIFTS:] == ("log_rate_50f", "log_rate_500f")
+
+
+@pytest.mark.parametrize("head", ["dcn_v2", "mlp", "deepfm"])
+def test_the_newest_labels_reach_the_click_by_their_factors_alone(tiny_spec, tiny_split, head):
+    spec = dataclasses_replace(
+        tiny_spec, numbers=NUMBERS, model=dataclasses_replace(tiny_spec.model, head=head), extra_labels=("bought",)
+    )
+    model = new_model(spec, tiny_split().deep, seed=1, base_rates={"label": 0.5}).eval()
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    sums = np.concatenate([sums_of(log_label_n_50f=40, log_label_s_50f=clicks) for clicks in (5, 20, 35)])
+    numbers = torch.from_numpy(numbers_read(spec, {}, sums, num_rows=3))
+
+    def logits(*, click_only):
+        fields = {name: torch.ones(3, size) for name, size in field_sizes(spec, width=model.deep.width).items()}
+        fields |= model.columns(torch.zeros(3, len(spec.hashed_columns), dtype=torch.long), numbers)
+        return label_logits(model.head, model.expected_click, fields, click_only=click_only).detach()
+
+    before = logits(click_only=False)
+    assert before[:, 0].std() < 1e-6
+    with torch.no_grad():
+        model.expected_click.factors_of_shifts.fill_(0.1)
+    moved = logits(click_only=False) - before
+    np.testing.assert_allclose(moved[:, 0], 0.3 * numbers[:, -NUM_SHIFTS:].sum(1), atol=1e-5)
+    assert moved[0, 0] < -0.1 < 0.1 < moved[2, 0]
+    assert not moved[:, 1:].any()
+    np.testing.assert_allclose(logits(click_only=True), logits(click_only=False)[:, :1], atol=1e-6)
 
 
 def test_without_sums_the_numbers_are_absent(tiny_spec):

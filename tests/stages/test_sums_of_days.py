@@ -204,7 +204,7 @@ def test_sums_equal_those_in_memory_day_by_day(new_home):
     rows = np.array([found[i.name] for i in impressions], dtype=float)
     np.testing.assert_allclose(rows, in_memory, rtol=1e-9, atol=1e-6)
     held = read_table(home.config.tables_dir, "running_sums").to_pylist()
-    assert {row["scope"] for row in held} == {"user", "item", "token", "pair", "all", "feature"}
+    assert {row["scope"] for row in held} == {"log", "user", "item", "token", "pair", "all", "feature"}
     assert all(len(row["sums"]) == state_width(row["scope"]) for row in held)
     of_last = [row for row in held if row["dt"] == day_of(days[-1])]
     assert len({(row["scope"], row["key"]) for row in of_last}) == len(of_last)
