@@ -20,7 +20,6 @@ from bahe_tasks.running_sums import (
     PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
-    state_width,
 )
 
 DAY_US = 86_400_000_000
@@ -93,17 +92,19 @@ def key_sums(
     `before` is the state at the start of the day; `statistics` (F, statistics) belong to `facts`; `seen` are the times
     at which keys were shown.
     """
-    half_lives, every = half_lives_us(scope), np.arange(len(before.sums) + 1)
+    by_time = np.flatnonzero(np.tile([np.isinf(h.facts) for h in HALF_LIVES[scope]], len(STATISTICS[scope])))
+    half_lives, every = half_lives_us(scope)[by_time], np.arange(len(before.sums) + 1)
     (fact_code, seen_code, asked_code), from_key = _codes(facts, seen, asked, num_keys=len(before.sums))
     order = _by_code(fact_code, statistics)
-    added = np.repeat(statistics[order], len(HALF_LIVES[scope]), axis=1)
+    statistics = statistics[order]
+    added = statistics[:, by_time // len(HALF_LIVES[scope])]
     added *= np.exp2(facts.time_us[order, None] / half_lives)
     fact_code = fact_code[order]
     starts = np.searchsorted(fact_code, from_key)
-    totals = np.concatenate([np.zeros((1, state_width(scope))), _running(added, starts)])
+    totals = np.concatenate([np.zeros((1, len(by_time))), _running(added, starts)])
 
     newest = [
-        _Newest(scope, place, kind, before.sums, statistics[order], fact_code, starts)
+        _Newest(scope, place, kind, before.sums, statistics, fact_code, starts)
         for place, half_life in enumerate(HALF_LIVES[scope])
         if np.isfinite(half_life.facts)
         for kind in _KINDS
@@ -111,7 +112,9 @@ def key_sums(
     ]
 
     def up_to(stop: np.ndarray, key: np.ndarray, time_us: np.ndarray) -> np.ndarray:
-        sums = (before.sums[key] + totals[np.where(stop > starts[key], stop, 0)]) * np.exp2(-time_us / half_lives)
+        sums = before.sums[key]
+        sums[:, by_time] += totals[np.where(stop > starts[key], stop, 0)]
+        sums[:, by_time] *= np.exp2(-time_us / half_lives)
         for of_group in newest:
             sums[:, of_group.columns] = of_group.up_to(stop, key)
         return sums

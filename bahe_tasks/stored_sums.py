@@ -10,6 +10,12 @@ import pyarrow.compute as pc
 class OtherSumsError(ValueError):
     """Tables hold other running sums than this version of the code counts."""
 
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"the tables hold running sums of an earlier version of the code ({found}): backfill the landing into a new "
+            "home folder, or with another registry.model_name after its tables folder is deleted"
+        )
+
 
 def stored_sums(column: pa.ChunkedArray | pa.Array, width: int) -> np.ndarray:
     """Return a column of lists of `width` numbers, null or with nulls, as (rows, width) float64, NaN for null.
@@ -19,11 +25,8 @@ def stored_sums(column: pa.ChunkedArray | pa.Array, width: int) -> np.ndarray:
     sums = np.full((len(column), width), np.nan)
     known = np.asarray(column.is_valid(), bool)
     lengths = pc.list_value_length(column).drop_null()
-    if pc.any(pc.not_equal(lengths, width)).as_py():
-        raise OtherSumsError(
-            f"the tables hold running sums of an earlier version of the code ({pc.max(lengths).as_py()} numbers a row, "
-            f"not {width}): backfill the landing into a new home folder, or with another registry.model_name after "
-            "its tables folder is deleted"
-        )
+    others = lengths.filter(pc.not_equal(lengths, width))
+    if len(others):
+        raise OtherSumsError(f"{others[0].as_py()} numbers a row, not {width}")
     sums[known] = pc.list_flatten(column).to_pandas().to_numpy(dtype=np.float64).reshape(-1, width)
     return sums

@@ -22,3 +22,5 @@ def test_lists_of_one_length_are_rows():
 def test_lists_of_another_length_are_refused():
     with pytest.raises(OtherSumsError, match="3 numbers a row, not 2"):
         stored_sums(pa.array([[1.0, 2.0, 3.0], None], LISTS), 2)
+    with pytest.raises(OtherSumsError, match="1 numbers a row, not 2"):
+        stored_sums(pa.array([[1.0, 2.0], [1.0]], LISTS), 2)

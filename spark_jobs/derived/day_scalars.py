@@ -1,6 +1,6 @@
 """The few sums that are of all of a log: its base rate, the moments of each text feature, and how its newest labels went.
 
-They are made in the driver, which holds the labels and values that count, some thirty bytes each: one key for all of a log
+They are made in the driver, which holds the labels and values that count, some hundred bytes each: one key for all of a log
 would be one bucket for all of a day. Those read as of the start of a day are exact (`math.fsum`), so that they do not depend
 on the order of rows. The newest labels are read as of the second in which an impression was shown: there are no more than
 86,400 of those.
@@ -28,12 +28,14 @@ from bahe_tasks.running_sums import (
     state_key,
     state_width,
 )
+from bahe_tasks.stored_sums import OtherSumsError
 from spark_jobs.arrow_columns import floats, numbered
 from spark_jobs.derived.scope_sums import STATE, KeyedRows, scope_sums, state_rows
 
 _ALL = state_key("all")
 _LOG = state_key("log")
 _SECOND_US = 1_000_000
+_SECONDS = DAY_US // _SECOND_US
 SCALAR_SCOPES = ("all", "feature", "log")
 SCALAR_COLUMNS = ("seen_us", "fact_us", "label", "feature", "value")
 
@@ -45,16 +47,14 @@ class DayScalars:
     base_rate: float
     moments: dict[str, tuple[float, float]]
     """Text feature → mean and deviation of its values; without one that has no deviation."""
-    seconds: np.ndarray
-    """(S,) int64, since the start of the day, in order: those in which something was shown."""
     log_sums: np.ndarray
-    """(S, state_width("log")) float64, as of the start of each."""
+    """(86400, state_width("log")) float64, as of the start of each second of the day; NaN where nothing was shown in it."""
     state: pa.Table
     """STATE."""
 
     def log_sums_at(self, seen_us: np.ndarray) -> np.ndarray:
         """Return the log's sums before the seconds in which impressions were shown, (R, state_width("log"))."""
-        return self.log_sums[np.searchsorted(self.seconds, seen_us // _SECOND_US)]
+        return self.log_sums[seen_us // _SECOND_US]
 
     def scores(self, rows: pa.Table) -> pa.Array:
         """Return each value in deviations from the mean of its feature, clipped; null where that is not known."""
@@ -68,6 +68,8 @@ class DayScalars:
 def day_scalars(counted: Iterable[pa.Table], state: pa.Table, *, day: date) -> DayScalars:
     """Return the scalars of a day. `counted`: SCALAR_COLUMNS of what counts; `state`: the newest row of each of their keys."""
     known = {row["key"]: row for row in state.to_pylist()}
+    if _ALL in known and _LOG not in known:
+        raise OtherSumsError("none of the log's newest labels")
     facts, clicks = _faded(known.get(_ALL), day)
     base_rate = (clicks + BASE_PRIOR[0]) / (facts + BASE_PRIOR[1])
     found = _facts_of(counted)
@@ -83,14 +85,15 @@ def day_scalars(counted: Iterable[pa.Table], state: pa.Table, *, day: date) -> D
             moments[feature] = of_feature
         rows.append(("feature", key, day, [old + new for old, new in zip(before, all_of_them, strict=True)]))
     log = scope_sums("log", _of_log(found), state.filter(pc.field("scope") == "log"), day=day)
+    log_sums = np.full((_SECONDS, state_width("log")), np.nan)
+    log_sums[found.seconds] = log.answers[:, : state_width("log")]
     of_scalars = pa.Table.from_pylist(
         [dict(zip(("scope", "key", "updated", "sums"), row, strict=True)) for row in rows], schema=STATE
     )
     return DayScalars(
         base_rate=min(max(base_rate, MIN_RATE), 1 - MIN_RATE),
         moments=moments,
-        seconds=found.seconds,
-        log_sums=log.answers[:, : state_width("log")],
+        log_sums=log_sums,
         state=pa.concat_tables([of_scalars, state_rows("log", log, day=day)]),
     )
 
@@ -107,26 +110,27 @@ class _Facts(NamedTuple):
 
 
 def _of_log(found: _Facts) -> KeyedRows:
-    """Return labels as facts of one key, and a question at the start of each second."""
+    """Return labels as facts of one key, a question at the start of each second, and a row that is neither: the key of a
+    day without labels and impressions."""
     facts, asked = len(found.labels), len(found.seconds)
-    is_fact = np.arange(facts + asked) < facts
-    at = np.zeros(facts + asked, np.int64)
+    kind = np.repeat([0, 1, 2], [facts, asked, 1])
     added = statistics_of("log", {"label": found.labels, "score": np.full(facts, np.nan)}, 0.5)
+    time_us = np.concatenate([found.label_us, found.seconds * _SECOND_US, [0]])
     return KeyedRows(
-        key=np.full(facts + asked, _LOG),
-        fact_us=np.concatenate([found.label_us, at[facts:]]),
-        is_fact=is_fact,
-        seen_us=np.concatenate([at[:facts], found.seconds * _SECOND_US]),
-        is_seen=np.zeros(facts + asked, bool),
-        is_asked=~is_fact,
-        statistics=np.concatenate([added, np.zeros((asked, added.shape[1]))]),
+        key=np.full(len(kind), _LOG),
+        fact_us=time_us,
+        is_fact=kind == 0,
+        seen_us=time_us,
+        is_seen=np.zeros(len(kind), bool),
+        is_asked=kind == 1,
+        statistics=np.concatenate([added, np.zeros((asked + 1, added.shape[1]))]),
     )
 
 
 def _facts_of(counted: Iterable[pa.Table]) -> _Facts:
     weights, clicks = [np.zeros(0)], [np.zeros(0)]
     label_us, labels = [np.zeros(0, np.int64)], [np.zeros(0)]
-    is_shown = np.zeros(DAY_US // _SECOND_US, bool)
+    is_shown = np.zeros(_SECONDS, bool)
     values: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for rows in counted:
         seconds = np.asarray(pc.fill_null(rows["seen_us"], -1), np.int64) // _SECOND_US

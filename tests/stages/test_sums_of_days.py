@@ -164,6 +164,17 @@ def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_
     assert table_version(home.config.tables_dir, "impressions") == version
 
 
+def test_days_of_events_alone_pass_the_labels_of_the_log_on(new_home):
+    days = list(range(FIRST, FIRST + 5))
+    impressions, events = random_log(8, days=days, rows_a_day=20, plain=True)
+    impressions = [i for i in impressions if i.dt in (FIRST, FIRST + 3, FIRST + 4)]
+    home = new_home()
+    home.land(impressions, events)
+    for day in days:
+        home.run(day)
+    assert_sums(home, slow_sums(days, impressions, events))
+
+
 def test_a_day_derived_in_buckets_has_the_rows_of_one_derived_in_the_driver_bit_for_bit(new_home):
     landed = [FIRST, FIRST + 1, FIRST + 2]
     impressions, events = random_log(7, days=landed, rows_a_day=40, plain=False)
