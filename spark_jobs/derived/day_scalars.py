@@ -1,6 +1,6 @@
 """The few sums that are of all of a log: its base rate, the moments of each text feature, and how its newest labels went.
 
-They are made in the driver, which holds the labels and values that count, some hundred bytes each: one key for all of a log
+They are made in the driver, which holds the labels and values that count, some two hundred bytes each: one key for all of a log
 would be one bucket for all of a day. Those read as of the start of a day are exact (`math.fsum`), so that they do not depend
 on the order of rows. The newest labels are read as of the second in which an impression was shown: there are no more than
 86,400 of those.
