@@ -101,6 +101,7 @@ def key_sums(
     added *= np.exp2(facts.time_us[order, None] / half_lives)
     fact_code = fact_code[order]
     starts = np.searchsorted(fact_code, from_key)
+    opening = before.sums[:, by_time]
     totals = np.concatenate([np.zeros((1, len(by_time))), _running(added, starts)])
 
     newest = [
@@ -112,9 +113,11 @@ def key_sums(
     ]
 
     def up_to(stop: np.ndarray, key: np.ndarray, time_us: np.ndarray) -> np.ndarray:
-        sums = before.sums[key]
-        sums[:, by_time] += totals[np.where(stop > starts[key], stop, 0)]
-        sums[:, by_time] *= np.exp2(-time_us / half_lives)
+        of_times = (opening[key] + totals[np.where(stop > starts[key], stop, 0)]) * np.exp2(-time_us / half_lives)
+        if not newest:
+            return of_times
+        sums = np.empty((len(key), before.sums.shape[1]))
+        sums[:, by_time] = of_times
         for of_group in newest:
             sums[:, of_group.columns] = of_group.up_to(stop, key)
         return sums
