@@ -3,7 +3,7 @@
 The factor of the means starts at 1 and is learned. A head that starts at 0 so predicts the smoothed means before it is trained.
 
 Factors of the newest labels start at 0: in most logs they say nothing, in some (a storm, a campaign, an outage) more than all
-else. Read by the head they cost the former kind AUC, and here they do not (docs/quality.md). Each is learned in units of
+else. Read by the head they cost the former kind AUC, added here next to none (docs/quality.md). Each is learned in units of
 1 / `_STEPS_OF_SHIFTS`, which makes its steps so many times as large: one of a thousandth takes months on a small log.
 """
 

@@ -40,7 +40,7 @@ def test_an_impression_reads_the_labels_known_before_its_second():
     found = day_scalars([rows], STATE.empty_table(), day=DAY)
     sums = found.log_sums_at(np.array([0, SECOND_US + 7, SECOND_US + 9, 2 * SECOND_US + 5, 4 * SECOND_US]))
     assert (np.diff(sums[:, 0]) >= 0).all()
-    assert sums[[0, 1, 2], 0].tolist() == [1.0] * 3  # three labels of one second are not told from each other's second
+    assert sums[[0, 1, 2], 0].tolist() == [1.0] * 3  # also the second of two in one second
     weights = 0.5 ** (np.array([2, 1, 0]) / 50.0)
     assert sums[3, 0] == pytest.approx(weights.sum())  # hand-worked: one, then the two of second 1
     assert sums[3, state_width("log") // 2] == pytest.approx((weights * [1, 1, 0]).sum())
