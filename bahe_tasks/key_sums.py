@@ -25,6 +25,7 @@ from bahe_tasks.running_sums import (
 DAY_US = 86_400_000_000
 _LONG_RUN = 256
 _HALVINGS_A_BLOCK = 12.8
+"""Of a sum that fades with facts, within which its values are divided by what they fade by: far from overflow."""
 _KINDS = ("label", "event", "value")
 
 
@@ -60,25 +61,24 @@ def statistics_of(scope: str, facts: Mapping[str, np.ndarray], base_rate: float)
     its user and item at the start of the day: user_rate, item_rate, user_value, item_value; only what the scope's
     statistics are made of need be there.
     """
-    label, score = facts["label"], facts["score"]
 
     def residual_of_label() -> np.ndarray:
         if scope == "user":
-            return label - facts["item_rate"]
+            return facts["label"] - facts["item_rate"]
         both = np.clip(facts["user_rate"] + facts["item_rate"] - base_rate, MIN_RATE, 1 - MIN_RATE)
-        return np.asarray(label - both)
+        return np.asarray(facts["label"] - both)
 
     def residual_of_value() -> np.ndarray:
-        of_item = score - facts["item_value"]
+        of_item = facts["score"] - facts["item_value"]
         return of_item if scope == "user" else of_item - facts["user_value"]
 
     columns: dict[str, Callable[[], np.ndarray]] = {
-        "label_n": lambda: ~np.isnan(label),
-        "label_s": lambda: label,
+        "label_n": lambda: ~np.isnan(facts["label"]),
+        "label_s": lambda: facts["label"],
         "label_e": residual_of_label,
         "event_n": lambda: facts["is_event"],
-        "value_n": lambda: ~np.isnan(score),
-        "value_s": lambda: score,
+        "value_n": lambda: ~np.isnan(facts["score"]),
+        "value_s": lambda: facts["score"],
         "value_e": residual_of_value,
     }
     return np.stack([np.nan_to_num(np.asarray(columns[name](), float)) for name in STATISTICS[scope]], 1)
@@ -249,7 +249,7 @@ def _running(values: np.ndarray, starts: np.ndarray, *, factor: float = 1.0) -> 
 
 
 def _long_run(values: np.ndarray, factor: float) -> None:
-    """Make values (F, C) their running sums, block by block: within one, powers of `factor` are far from overflow."""
+    """Make values (F, C) their running sums, block by block."""
     if factor == 1.0:
         np.cumsum(values, axis=0, out=values)
         return

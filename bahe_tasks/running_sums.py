@@ -2,9 +2,10 @@
 
 Facts are labels, once known, and behavior events, once they happened. Each fact adds to the sums of its keys; a sum fades
 with a half-life, so one of 3 days is a window that needs no list of days. Some fade with each further fact, not with time:
-they say how the newest few went, however long ago that was. A question is an impression: it reads the sums
-of its keys as they were strictly before it was shown, and the log's as they were before that second. Spark keeps the sums
-(table `running_sums`), training and scoring turn them into the numbers a model reads (`core.point_in_time`); both take names and constants from here.
+they say how the newest few went, however long ago that was. A question is an impression: it reads the sums of its keys as
+they were strictly before it was shown, and the log's as they were before that second. Spark keeps the sums (table
+`running_sums`), training and scoring turn them into the numbers a model reads (`core.point_in_time`); both take names and
+constants from here.
 
 A residual is a fact minus what was expected of it: the smoothed means as they stood at the start of the day it became
 known. `label_e` of a user is against the item's rate; of tokens and pairs against item's and user's together.
@@ -68,6 +69,9 @@ that weighs as much as 1 / (variance · m (1 - m)) facts: 5 for an item at m = 0
 
 PRIOR_VALUES: dict[str, float] = {"user": 5.0, "item": 5.0, "token": 20.0, "pair": 5.0}
 """Smoothing of values: facts of score 0 (or residual 0) added to a key's own before its mean is taken."""
+
+LOG_STEP_US = 1_000_000
+"""The log's own sums are read as of the start of the step, so many microseconds, in which an impression was shown."""
 
 MIN_RATE = 1e-4
 """Rates are kept this far from 0 and 1."""

@@ -14,6 +14,7 @@ from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,
     HALF_LIVES,
+    LOG_STEP_US,
     MAX_VALUE_SCORE,
     MIN_RATE,
     MIN_VALUE_VARIANCE,
@@ -24,7 +25,6 @@ from bahe_tasks.running_sums import (
 )
 
 _RUNNING = tuple(STATISTICS)
-_SECOND_US = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class RunningSums:
             added.append(statistics_of(scope, of_rows, base_rate)[row])
         row, key = questions.of_scope(scope)
         asked_us = questions.time_us[row] - start_us
-        asked = Timed(key, asked_us // _SECOND_US * _SECOND_US if scope == "log" else asked_us)
+        asked = Timed(key, asked_us // LOG_STEP_US * LOG_STEP_US if scope == "log" else asked_us)
         happened = Timed(np.concatenate(keys), np.concatenate(times))
         found, (sums, first, last) = key_sums(scope, self.state[scope], happened, np.concatenate(added), asked, asked)
         self.state[scope] = KeyState(sums, first - DAY_US, last - DAY_US)

@@ -22,16 +22,20 @@ from spark_jobs.derived.counted_rows import (
     with_keys,
     with_label_date,
 )
-from spark_jobs.derived.day_scalars import SCALAR_SCOPES, day_scalars
+from spark_jobs.derived.day_scalars import day_scalars
 from spark_jobs.derived.impression_step import impression_step
 from spark_jobs.derived.item_step import item_step
+from spark_jobs.derived.log_facts import log_facts
 from spark_jobs.derived.look_up_items import VERSION_COLUMNS
+from spark_jobs.derived.newest_labels import newest_labels
 from spark_jobs.derived.readable import readable, written_before
 from spark_jobs.derived.state_of_keys import STORED_STATE, StateRows
 from spark_jobs.derived.steps import Part, Runner, mapped, part_of, rows_in
 from spark_jobs.derived.token_step import token_step
 from spark_jobs.derived.user_step import user_step
 
+_LOG_SCOPES = ("all", "feature", "log")
+"""Scopes of the state that are of all of a log."""
 _FACT_COLUMNS = ("dt", "user_id", "item_id", "shown_at", "label", "label_known_at")
 
 
@@ -48,8 +52,10 @@ class Derived(NamedTuple):
 
 def derive(run: Runner, plan: DedupPlan) -> Derived:
     """Return the day's rows of the derived tables."""
-    of_log = StateRows(rows_in(_state(run, plan, SCALAR_SCOPES)), plan)
-    scalars = day_scalars(rows_in(_facts(run, plan)), of_log.before, day=plan.day)
+    of_log = StateRows(rows_in(_state(run, plan, _LOG_SCOPES)), plan)
+    facts = log_facts(rows_in(_facts(run, plan)))
+    scalars = day_scalars(facts, of_log.before, day=plan.day)
+    newest, state_of_newest = newest_labels(facts, of_log.before, day=plan.day)
     landed = mapped(run.settled("impressions"), partial(with_label_date, plan=plan))
     counted = [*_impressions_still_to_count(run, plan), *_events_to_count(run, plan, COUNTED_EVENT_COLUMNS)]
     shown = _is_shown(run, "item_id")
@@ -65,7 +71,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
     has_user = _is_shown(run, "user_id")
     users = run.run(
-        user_step(plan, scalars),
+        user_step(plan, scalars.base_rate, newest),
         {
             "impressions": items.get("impressions", []),
             "counted": items.get("counted", []),
@@ -82,7 +88,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
         impressions=impressions.get("impressions", []),
         sequences=users.get("sequences", []),
         state=[
-            part_of(of_log.after([scalars.state])),
+            part_of(of_log.after([scalars.state, state_of_newest])),
             *(part for made in (items, users, tokens) for part in made.get("state", [])),
         ],
     )

@@ -18,8 +18,8 @@ from spark_jobs.arrow_columns import floats, lists, present
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.build_sequences import EVENT_COLUMNS, build_sequences, events_read
 from spark_jobs.derived.counted_rows import state_keys
-from spark_jobs.derived.day_scalars import DayScalars
 from spark_jobs.derived.item_step import KEYED_IMPRESSIONS, OF_ITEMS
+from spark_jobs.derived.newest_labels import NewestLabels
 from spark_jobs.derived.scope_sums import impression_part, keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
@@ -52,7 +52,7 @@ OF_USERS = pa.schema(
 """Impressions as the step leaves them: known_sums are the first of IMPRESSION_SUMS, up to the tokens', pair_sums the last."""
 
 
-def user_step(plan: DedupPlan, scalars: DayScalars) -> Step:
+def user_step(plan: DedupPlan, base_rate: float, newest: NewestLabels) -> Step:
     """Return the step: SHOWN, OF_ITEMS, HISTORY and the state ↦ impressions, sequences, tokens and state."""
     keys: dict[str, KeyOf] = {
         "impressions": partial(column, name="user_key"),
@@ -60,7 +60,7 @@ def user_step(plan: DedupPlan, scalars: DayScalars) -> Step:
         "history": _user_of_event,
         "state": _user_of_state,
     }
-    return Step("users", keys, partial(_work, plan=plan, scalars=scalars))
+    return Step("users", keys, partial(_work, plan=plan, base_rate=base_rate, newest=newest))
 
 
 def _user_of_event(events: pa.Table) -> pa.Array:
@@ -73,7 +73,7 @@ def _user_of_state(state: pa.Table) -> pa.Array:
 
 
 def _work(
-    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, scalars: DayScalars
+    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, base_rate: float, newest: NewestLabels
 ) -> Iterator[tuple[str, pa.Table]]:
     shown = together(parts["impressions"], SHOWN).sort_by("impression_id")
     history = events_read(chain([HISTORY.empty_table()], parts["history"]), shown, sequences=plan.sequences)
@@ -81,7 +81,7 @@ def _work(
     yield "sequences", sequences
     rows = together(parts["counted"], OF_ITEMS)
     tokens = token_rows(rows)
-    sums = _sums_of(rows, tokens, parts["state"], plan, scalars)
+    sums = _sums_of(rows, tokens, parts["state"], plan, base_rate, newest)
     yield "state", sums.state
     asked = pc.index_in(rows["impression_id"], shown["impression_id"])
     impression = np.asarray(pc.fill_null(asked, -1), np.int64)  # -1: does not ask
@@ -101,9 +101,13 @@ class _Sums(NamedTuple):
 
 
 def _sums_of(
-    rows: pa.Table, tokens: TokenRows, stored: Iterable[pa.Table], plan: DedupPlan, scalars: DayScalars
+    rows: pa.Table,
+    tokens: TokenRows,
+    stored: Iterable[pa.Table],
+    plan: DedupPlan,
+    base_rate: float,
+    newest: NewestLabels,
 ) -> _Sums:
-    base_rate = scalars.base_rate
     asked_us = rows["seen_us"].filter(pa.array(present(rows["impression_id"])))
     user_key = np.asarray(rows["user_key"], np.int64)
     state = StateRows(stored, plan, keys=np.concatenate([user_key, tokens.pair_key]))
@@ -119,7 +123,7 @@ def _sums_of(
         state_rows("user", users, day=plan.day),
         state_rows("pair", pairs, day=plan.day, owners=owners_of(pairs.keys, tokens, user_key)),
     ]
-    of_log = scalars.log_sums_at(np.asarray(asked_us, np.int64))
+    of_log = newest.at(np.asarray(asked_us, np.int64))
     return _Sums(base_rate, of_log, users.answers, pairs.answers, statistics, state.after(closing))
 
 

@@ -1,4 +1,4 @@
-"""Sums that are of all of a log, where they meet unusual days and tables of an earlier version of the code."""
+"""How the newest labels went, also where that meets unusual days and tables of an earlier version of the code."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bahe_tasks.running_sums import state_width
 from bahe_tasks.stored_sums import OtherSumsError
 from spark_jobs.derived.counted_rows import COUNTED
 from spark_jobs.derived.day_scalars import day_scalars
+from spark_jobs.derived.log_facts import log_facts
+from spark_jobs.derived.newest_labels import NewestLabels, newest_labels
 from spark_jobs.derived.scope_sums import STATE
 
 DAY, SECOND_US = date(2024, 3, 14), 1_000_000
@@ -24,8 +26,15 @@ def impressions(*rows: tuple[int, int, float]) -> pa.Table:
     return pa.Table.from_pylist(named, schema=COUNTED)
 
 
+def made(day: date, *counted: pa.Table, state: pa.Table) -> tuple[NewestLabels, pa.Table]:
+    """What is read on a day, and the state of all of a log at its end."""
+    facts = log_facts(counted)
+    newest, of_newest = newest_labels(facts, state, day=day)
+    return newest, pa.concat_tables([day_scalars(facts, state, day=day).state, of_newest])
+
+
 def after(day: date, *counted: pa.Table, state: pa.Table | None = None) -> pa.Table:
-    return day_scalars(counted, STATE.empty_table() if state is None else state, day=day).state
+    return made(day, *counted, state=STATE.empty_table() if state is None else state)[1]
 
 
 def test_an_impression_reads_the_labels_known_before_its_second():
@@ -37,14 +46,14 @@ def test_an_impression_reads_the_labels_known_before_its_second():
         (2 * SECOND_US, 2 * SECOND_US, 0.0),
         (4 * SECOND_US, 4 * SECOND_US, 0.0),
     )
-    found = day_scalars([rows], STATE.empty_table(), day=DAY)
-    sums = found.log_sums_at(np.array([0, SECOND_US + 7, SECOND_US + 9, 2 * SECOND_US + 5, 4 * SECOND_US]))
+    found, _ = made(DAY, rows, state=STATE.empty_table())
+    sums = found.at(np.array([0, SECOND_US + 7, SECOND_US + 9, 2 * SECOND_US + 5, 4 * SECOND_US]))
     assert (np.diff(sums[:, 0]) >= 0).all()
     assert sums[[0, 1, 2], 0].tolist() == [1.0] * 3  # also the second of two in one second
     weights = 0.5 ** (np.array([2, 1, 0]) / 50.0)
     assert sums[3, 0] == pytest.approx(weights.sum())  # hand-worked: one, then the two of second 1
     assert sums[3, state_width("log") // 2] == pytest.approx((weights * [1, 1, 0]).sum())
-    assert np.isnan(found.log_sums[3]).all()
+    assert np.isnan(found.sums[3]).all()
 
 
 @pytest.mark.parametrize("nothing", [[], [COUNTED.empty_table()]])
