@@ -1,4 +1,4 @@
-"""Running sums: what is counted of every user, item, title token and (user, token) pair, and how it is laid out.
+"""Running sums: what is counted of every user, item, title token, (user, item) and (user, token), and how it is laid out.
 
 Facts are labels, once known, and behavior events, once they happened. Each fact adds to the sums of its keys; a sum fades
 with a half-life, so one of 3 days is a window that needs no list of days. Some fade with each further fact, not with time:
@@ -8,7 +8,7 @@ they were strictly before it was shown, and the log's as they were before that s
 constants from here.
 
 A residual is a fact minus what was expected of it: the smoothed means as they stood at the start of the day it became
-known. `label_e` of a user is against the item's rate; of tokens and pairs against item's and user's together.
+known. `label_e` of a user is against the item's rate; of all others against item's and user's together.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ HALF_LIVES: dict[str, tuple[HalfLife, ...]] = {
     "log": (HalfLife(facts=50.0), HalfLife(facts=500.0)),
     "user": (ALWAYS, HalfLife(28.0), HalfLife(3.0), NEWEST),
     "item": (ALWAYS, HalfLife(28.0), HalfLife(3.0), NEWEST),
+    "user_item": (ALWAYS,),
     "token": (ALWAYS, HalfLife(28.0)),
     "pair": (ALWAYS, HalfLife(28.0)),
 }
-"""Half-lives of each scope's sums; `log` is the one key of all labels, a `pair` is a user and a token."""
+"""Half-lives of each scope's sums; `log` is the one key of all labels, `user_item` a user and an item, `pair` a user and a token."""
 
 STATISTICS: dict[str, tuple[str, ...]] = {
     "log": ("label_n", "label_s"),
     "user": ("label_n", "label_s", "label_e", "event_n", "value_n", "value_s", "value_e"),
     "item": ("label_n", "label_s", "event_n", "value_n", "value_s"),
+    "user_item": ("label_n", "label_e", "event_n"),
     "token": ("label_n", "label_e", "value_n", "value_e"),
     "pair": ("label_n", "label_e", "value_n", "value_e"),
 }
@@ -63,7 +65,10 @@ BASE_HALF_LIFE_DAYS = 28.0
 BASE_PRIOR = (1.0, 2.0)
 """Clicks and impressions added to the log's own before the base rate is taken."""
 
-PRIOR_LOG_ODDS_VARIANCE: dict[str, float] = {"log": 0.8, "user": 0.8, "item": 0.8, "token": 0.2, "pair": 0.8}
+PRIOR_LOG_ODDS_VARIANCE: dict[str, float] = {
+    **dict.fromkeys(("log", "user", "item", "user_item", "pair"), 0.8),
+    "token": 0.2,
+}
 """Smoothing of labels: how far the log-odds of a key's rate are thought to vary around those expected of it. At base rate m
 that weighs as much as 1 / (variance · m (1 - m)) facts: 5 for an item at m = 0.5, 126 at m = 0.01."""
 
@@ -99,14 +104,14 @@ def title_tokens(text: str) -> list[str]:
 
 
 def state_key(*parts: str) -> int:
-    """Return the key of a user, item, token or pair: the first 60 bits of sha256 over its NUL-joined ids."""
+    """Return the key of a user, item, token or pair of them: the first 60 bits of sha256 over its NUL-joined ids."""
     digest = hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> _BITS_DROPPED
 
 
 def _names() -> tuple[str, ...]:
     names = ["base_rate", *_names_of("log")]
-    for scope in ("user", "item"):
+    for scope in ("user", "item", "user_item"):
         names += [*_names_of(scope), f"{scope}_gap_s", f"{scope}_age_s"]
     for scope in ("token", "pair"):
         for kind in ("label", "value"):
@@ -127,12 +132,17 @@ IMPRESSION_SUMS: tuple[str, ...] = _names()
 """Order of the array `sums` of an impression.
 
 base_rate: share of clicks at the start of the day. log_*: sums over all labels as they were before the second in which
-the impression was shown. user_*, item_*: their sums when the impression was shown; gap_s and age_s: seconds since the newest and since the oldest impression of the key before it (NaN: none). token_*, pair_*: means over
+the impression was shown. user_*, item_*, user_item_*: their sums when the impression was shown; gap_s and age_s: seconds
+since the newest and since the oldest impression of the key before it (NaN: none). token_*, pair_*: means over
 the tokens of the title: label: label_e / (label_n · m (1 - m) + 1 / PRIOR_LOG_ODDS_VARIANCE), m the base rate; value:
 value_e / (value_n + PRIOR_VALUES); log_n: ln(1 + label_n) of the longest half-life; log_gap and log_age: ln(1 + gap_s) and
 ln(1 + age_s) of the tokens met before (NaN: none). label_max … value_min are the largest and smallest instead of the mean, of
 the longest half-life. Without a title all are NaN. A late impression has NaN everywhere.
 """
+
+
+KEY_OF_ALL = state_key("all", *IMPRESSION_SUMS)
+"""Key of the sums of scope `all`. It names all sums that are counted, so a state of others is known by lacking it."""
 
 
 def prior_facts(scope: str, base_rate: Any) -> Any:

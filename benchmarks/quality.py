@@ -4,7 +4,7 @@
 
 Without LANDING a synthetic log is made, whose best reachable AUC is known. Days from `--first` on are trained on, those
 from `--report-from` on are judged. `--cache` keeps progressive scores, so that a run can be done in pieces (`--only`) and
-a model need not run twice; empty it when a model changes.
+a model need not run twice; empty it when a model changes. `--numbers-as-of day_start` keeps a day's own labels from all numbers.
 
 Row: `auc` and the other metrics are means over seeds of one model's; `auc_of_mean` is that of the seeds' mean probability.
 Figures, with `bahe` among the models: its `auc`; with a peer beside it `auc_minus_best_peer` with the lower end of its
@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from bahe_tasks.checkpoint import checkpoint_dir
-from bahe_tasks.config import Config, EncoderConfig
+from bahe_tasks.config import Config, EncoderConfig, NumbersConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
 from bahe_tasks.sources.synthetic import oracle_auc, synthesize
@@ -48,6 +49,13 @@ COLD_BELOW = 10
 SYNTHETIC_FIRST = date(2024, 1, 1)
 SYNTHETIC_DAYS, SYNTHETIC_USERS = 21, 1000
 SMALL_DAYS, SMALL_USERS = 4, 80
+
+
+class NumbersAsOf(StrEnum):
+    """`numbers.as_of` of a configuration."""
+
+    impression = "impression"
+    day_start = "day_start"
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Comparison:
 
     def _file(self, name: str, seed: int) -> Path:
         first, last = (days_of(self.log)[n].day for n in (0, -1))
-        return self.cache / f"{name}-{first}-{last}-{seed}.npz"
+        return self.cache / f"{name}-{first}-{last}-{self.log.numbers_as_of}-{seed}.npz"
 
     @property
     def cold(self) -> np.ndarray:
@@ -158,11 +166,11 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
 
 def prepare(landing: Path, config: Config, *, first: date, report_from: date, last: date, cache: Path) -> Comparison:
     """Read the days from `first` to `last` and encode their texts, by the shallow layers and by the whole LLM."""
-    whole_log = read_log(landing)
+    whole_log = read_log(landing, numbers_as_of=config.numbers.as_of)
     edges = [np.datetime64(day, "us").astype(np.int64) for day in (first, report_from)]
     after = np.datetime64(last + timedelta(1), "us").astype(np.int64)
     start, judged_from, end = np.searchsorted(whole_log.rows.shown_at, [*edges, after])
-    log = InMemoryLog(part_of(whole_log.rows, slice(start, end)), whole_log.texts)
+    log = replace(whole_log, rows=part_of(whole_log.rows, slice(start, end)))
     folder = checkpoint_dir(config.encoder.checkpoint)
     numbers, _ = numbers_of(log)
     material = Material.of(log, numbers=numbers, sentences=log.encode(folder, whole_llm(config.encoder)))
@@ -204,6 +212,9 @@ def main(
     last: Annotated[datetime, typer.Option(help="Last day judged.")] = datetime(2013, 11, 6),
     seeds: Annotated[int, typer.Option(min=1, help="Models of each kind that a seed changes.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help="Names of models; all without.")] = None,
+    numbers_as_of: Annotated[
+        NumbersAsOf, typer.Option(help="Where the numbers of all models stop; histories end at their impression.")
+    ] = NumbersAsOf.impression,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps progressive scores.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     small: Annotated[
@@ -219,7 +230,7 @@ def main(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not among {', '.join([OURS, *PEERS])}")
     with tempfile.TemporaryDirectory(prefix="bahe-quality-") as temporary:
         scratch = Path(temporary)
-        config = Config(home=scratch)
+        config = Config(home=scratch, numbers=NumbersConfig(as_of=numbers_as_of.value))
         days = tuple(day.date() for day in (first, report_from, last))
         made = small or landing is None
         if small or landing is None:
@@ -228,7 +239,7 @@ def main(
             end = SYNTHETIC_FIRST + timedelta(num_days - 1)
             days = (SYNTHETIC_FIRST, end - timedelta(num_days // 3), end)
         if small:
-            config, seeds = tiny(scratch, landing), 1
+            config, seeds = replace(tiny(scratch, landing), numbers=config.numbers), 1
         comparison = prepare(
             landing, config, first=days[0], report_from=days[1], last=days[2], cache=cache or scratch / "cache"
         )

@@ -85,7 +85,7 @@ class Fact:
 
 def keys_of(user: str, item: str | None, text: str | None) -> list[tuple[str, ...]]:
     tokens = [] if text is None else title_tokens(text)
-    items = [] if item is None else [("item", item)]
+    items = [] if item is None else [("item", item), ("user_item", user, item)]
     return [("log",), ("user", user), *items, *[("token", t) for t in tokens], *[("pair", user, t) for t in tokens]]
 
 
@@ -156,7 +156,7 @@ def _count(
     for i in labels:
         of_user, of_item = rate("user", i.user), rate("item", i.item)
         both = min(max(of_user + of_item - base, MIN_RATE), 1 - MIN_RATE)
-        expected = {"user": of_item, "token": both, "pair": both}
+        expected = {"user": of_item} | dict.fromkeys(("user_item", "token", "pair"), both)
         of = {
             key: {"label_n": 1.0, "label_s": float(i.label), "label_e": i.label - expected.get(key[0], 0.0)}
             for key in i.touched()
@@ -165,7 +165,7 @@ def _count(
     for e in events:
         score = _score(e.value, moments[e.feature])
         of_user, of_item = mean_value("user", e.user), mean_value("item", e.item)
-        expected = {"user": of_item, "token": of_user + of_item, "pair": of_user + of_item}
+        expected = {"user": of_item} | dict.fromkeys(("user_item", "token", "pair"), of_user + of_item)
         of = {}
         for key in e.touched():
             of[key] = {"event_n": 1.0}
@@ -234,11 +234,11 @@ def _answer(
     for statistic in STATISTICS["log"]:
         for half_life in HALF_LIVES["log"]:
             found[f"log_{statistic}_{half_life.name}"] = faded(("log",), statistic, half_life)
-    for scope, name in (("user", i.user), ("item", i.item)):
-        for statistic in STATISTICS[scope]:
-            for half_life in HALF_LIVES[scope]:
-                found[f"{scope}_{statistic}_{half_life.name}"] = faded((scope, name), statistic, half_life)
-        found[f"{scope}_gap_s"], found[f"{scope}_age_s"] = times((scope, name))
+    for key in (("user", i.user), ("item", i.item), ("user_item", i.user, i.item)):
+        for statistic in STATISTICS[key[0]]:
+            for half_life in HALF_LIVES[key[0]]:
+                found[f"{key[0]}_{statistic}_{half_life.name}"] = faded(key, statistic, half_life)
+        found[f"{key[0]}_gap_s"], found[f"{key[0]}_age_s"] = times(key)
     tokens = [] if i.title is None else title_tokens(i.title)
     for scope in ("token", "pair"):
         keys = [(scope, t) if scope == "token" else (scope, i.user, t) for t in tokens]

@@ -15,6 +15,7 @@ from bahe_tasks.running_sums import (
     HALF_LIVES,
     IMPRESSION_SUMS,
     MIN_RATE,
+    PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
     HalfLife,
@@ -56,8 +57,10 @@ def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
         "labels of its item known before": "item_label_n_infd",
         "labels of a word of its title known before": "token_log_n",
         "labels of its user on a word of its title known before": "pair_log_n",
+        "labels of its user on the very item known before": "user_item_label_n_infd",
         "behavior events of its user": "user_event_n_infd",
         "behavior events about its item": "item_event_n_infd",
+        "behavior events of its user about the very item": "user_item_event_n_infd",
         "behavior events with a value": "user_value_n_infd",
     }
     return tuple(words for words, name in counts.items() if not (np.nan_to_num(_column(sums, name)) > 0).any())
@@ -81,6 +84,7 @@ def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
         found |= {
             f"{scope}_{kind}": _scaled_log(np.log1p(_column(sums, f"{scope}_{kind}_s"))) for kind in ("gap", "age")
         }
+    found |= _numbers_of_user_item(sums, base)
     for scope in ("token", "pair"):
         for half_life in HALF_LIVES[scope]:
             found[f"{scope}_shift_{half_life.name}"] = 2 * _column(sums, f"{scope}_label_{half_life.name}")
@@ -93,6 +97,18 @@ def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
     for half_life in HALF_LIVES["log"]:
         found[f"log_rate_{half_life.name}"] = _shift_of_rate(sums, "log", half_life, base)
     return found
+
+
+def _numbers_of_user_item(sums: np.ndarray, base: np.ndarray) -> dict[str, np.ndarray]:
+    """Of a user who never met the item all are 0 or absent: a log in which no one meets an item twice is left as it is."""
+    labels, events, residuals = (_sum(sums, "user_item", name, ALWAYS) for name in ("label_n", "event_n", "label_e"))
+    prior = 1 / PRIOR_LOG_ODDS_VARIANCE["user_item"]
+    return {
+        "user_item_labels": np.log1p(labels),
+        "user_item_events": np.log1p(events),
+        "user_item_shift": residuals / (labels * base * (1 - base) + prior),
+        **{f"user_item_{kind}": _scaled_log(np.log1p(_column(sums, f"user_item_{kind}_s"))) for kind in ("gap", "age")},
+    }
 
 
 def _shift_of_rate(sums: np.ndarray, scope: str, half_life: HalfLife, base: np.ndarray) -> np.ndarray:

@@ -42,25 +42,31 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
     of_row = counts[item_of]
     within = np.arange(len(row_of)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
     token = number_of[np.repeat(starts[item_of], of_row) + within]
-    pair_of, distinct = pd.factorize(user_of[row_of].astype(np.int64) * len(tokens) + token)
-    owner, owned = np.divmod(distinct, max(len(tokens), 1))
     keys = {
         "log": np.full(len(frame), state_key("log")),
         "user": _keys([("user", user) for user in users])[user_of],
         "item": _keys([("item", item) for item in items])[item_of],
+        "user_item": _keys_of_pairs("user_item", users, user_of, items, item_of),
         "token": _keys([("token", name) for name in tokens])[token],
-        "pair": _keys([("pair", users[u], tokens[t]) for u, t in zip(owner, owned, strict=True)])[pair_of],
+        "pair": _keys_of_pairs("pair", users, user_of[row_of], pd.Index(tokens), token),
     }
     parts = [base_rate[:, None]]
     for scope, of_scope in keys.items():
         sums, gap_s, age_s = state.of_keys(scope, of_scope)
         if scope == "log":
             parts.append(sums)
-        elif scope in ("user", "item"):
+        elif scope in ("user", "item", "user_item"):
             parts.append(np.concatenate([sums, gap_s[:, None], age_s[:, None]], 1))
         else:
             parts.append(token_means(scope, row_of, sums, gap_s, age_s, base_rate=base_rate))
     return np.concatenate(parts, 1)
+
+
+def _keys_of_pairs(scope: str, users: pd.Index, user: np.ndarray, others: pd.Index, other: np.ndarray) -> np.ndarray:
+    """Return the key of each of E pairs of a user and another thing; `user` and `other` (E,) are places among the ids."""
+    pair_of, distinct = pd.factorize(user.astype(np.int64) * len(others) + other)
+    owner, owned = np.divmod(distinct, max(len(others), 1))
+    return _keys([(scope, users[u], others[o]) for u, o in zip(owner, owned, strict=True)])[pair_of]
 
 
 def _keys(ids: list[tuple[str, ...]]) -> np.ndarray:

@@ -17,6 +17,7 @@ from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,
     HALF_LIVES,
+    KEY_OF_ALL,
     MIN_RATE,
     STATISTICS,
     state_key,
@@ -28,8 +29,6 @@ from bahe_tasks.state_cover import state_cover
 from bahe_tasks.stored_sums import stored_sums
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.partition_records import partition_records
-
-_ALL = state_key("all")
 
 
 def state_days(day: date, config: Config) -> tuple[date, ...]:
@@ -44,7 +43,7 @@ def active_state(
     """Return the newest row of users and their pairs, items, tokens of the titles, and the log, at the end of `day`."""
     owners = [state_key("user", user) for user in users]
     keys = [
-        _ALL,
+        KEY_OF_ALL,
         state_key("log"),
         *owners,
         *(state_key("item", item) for item in items),
@@ -69,7 +68,7 @@ class StateAsOf:
 
     def base_rate(self) -> float:
         """Return the share of clicks in the log at the end of the day."""
-        log = self.rows.filter(pc.equal(self.rows["key"], _ALL)).to_pylist()
+        log = self.rows.filter(pc.equal(self.rows["key"], KEY_OF_ALL)).to_pylist()
         facts, clicks = BASE_PRIOR[1], BASE_PRIOR[0]
         for row in log:
             fade = 0.5 ** ((self.day - row["updated"]).days / BASE_HALF_LIFE_DAYS)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,8 @@ class InMemoryLog:
 
     rows: ImpressionRows
     texts: list[str]
+    numbers_as_of: Literal["impression", "day_start"] = "impression"
+    """Where the facts of an impression's numbers stop, as `numbers.as_of` of a configuration."""
 
     def encode(self, checkpoint_dir: Path, encoder: EncoderConfig) -> np.ndarray:
         """Return the behavior embeddings of the texts, (M, H) float16."""
@@ -96,7 +99,13 @@ def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
     )
 
 
-def read_log(landing: Path, *, max_behaviors: int = 50, last: date | None = None) -> InMemoryLog:
+def read_log(
+    landing: Path,
+    *,
+    max_behaviors: int = 50,
+    last: date | None = None,
+    numbers_as_of: Literal["impression", "day_start"] = "impression",
+) -> InMemoryLog:
     """Read a landing folder of json lines, every day or those up to `last`; `max_behaviors` is S."""
     impressions = _read(landing, "impressions", "shown_at", last).sort_values(["shown_at", "impression_id"])
     impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
@@ -112,8 +121,10 @@ def read_log(landing: Path, *, max_behaviors: int = 50, last: date | None = None
         str(feature): _histories(of_feature, impressions["user_id"], shown, row_of, max_behaviors)
         for feature, of_feature in events.groupby("feature")
     }
+    day_start = numbers_as_of == "day_start"
     return InMemoryLog(
         texts=texts,
+        numbers_as_of=numbers_as_of,
         rows=ImpressionRows(
             impression_ids=impressions["impression_id"].to_numpy(object),
             user_ids=impressions["user_id"].to_numpy(object),
@@ -130,7 +141,7 @@ def read_log(landing: Path, *, max_behaviors: int = 50, last: date | None = None
                 for name in impressions
                 if str(name).startswith("label_") and name != "label_known_at"
             },
-            sums=point_in_time_sums(impressions, known["title"], events),
+            sums=point_in_time_sums(impressions, known["title"], events, stop_at_day_start=day_start),
             outcome_values=outcomes_of(impressions, events),
         ),
     )

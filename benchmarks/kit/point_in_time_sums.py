@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -30,16 +32,16 @@ def point_in_time_sums(
             (impressions["shown_at"], events["occurred_at"]), users, items, tokens, strict=True
         )
     ]
-    pairs = np.unique(np.concatenate([r.pair for r in rows]), return_inverse=True)
-    num_pairs = len(pairs[0])
-    split = np.split(pairs[1].reshape(-1), [len(rows[0].pair)])
+    pairs, num_pairs = _numbered_alike(*(r.pair for r in rows))
+    user_items, num_user_items = _numbered_alike(*(r.user_item for r in rows))
     shown, happened = (
-        KeyedRows(r.time_us, r.user, r.item, r.token_starts, r.token, p) for r, p in zip(rows, split, strict=True)
+        replace(r, pair=pair, user_item=user_item) for r, pair, user_item in zip(rows, pairs, user_items, strict=True)
     )
     counts = {
         "user": max(map(_largest, users)) + 1,
         "item": max(map(_largest, items)) + 1,
         "token": max(_largest(token) for _, token in tokens) + 1,
+        "user_item": num_user_items,
         "pair": num_pairs,
     }
     features, feature_of = np.unique(events["feature"].to_numpy(str), return_inverse=True)
@@ -70,9 +72,7 @@ def point_in_time_sums(
 
 
 def _at_end_of_day(rows: KeyedRows, start_us: int) -> KeyedRows:
-    return KeyedRows(
-        np.full(len(rows), start_us + DAY_US - 1), rows.user, rows.item, rows.token_starts, rows.token, rows.pair
-    )
+    return replace(rows, time_us=np.full(len(rows), start_us + DAY_US - 1))
 
 
 def _largest(numbers: np.ndarray) -> int:
@@ -104,6 +104,13 @@ def _numbered_tokens(
 
 
 def _keyed(time_us: pd.Series, user: np.ndarray, item: np.ndarray, starts: np.ndarray, token: np.ndarray) -> KeyedRows:
-    """Return the rows with pairs as user · 2^32 + token, to be numbered."""
+    """Return the rows with pairs as user · 2^32 + token, those of user and item likewise, to be numbered."""
     pair = np.repeat(user, np.diff(starts)) * 2**32 + token
-    return KeyedRows(time_us.to_numpy(np.int64), user, item, starts, token, pair)
+    return KeyedRows(time_us.to_numpy(np.int64), user, item, user * 2**32 + item, starts, token, pair)
+
+
+def _numbered_alike(first: np.ndarray, second: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """Number the distinct numbers of both, (E,) int64 each, and return how many there are."""
+    distinct, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)
+    numbers = numbers.reshape(-1)
+    return (numbers[: len(first)], numbers[len(first) :]), len(distinct)

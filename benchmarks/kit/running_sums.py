@@ -34,6 +34,7 @@ class KeyedRows:
     time_us: np.ndarray  # (R,) int64, microseconds since 1970 UTC
     user: np.ndarray  # (R,) int64
     item: np.ndarray  # (R,) int64, -1 = none
+    user_item: np.ndarray  # (R,) int64, of anything where a row has no item
     token_starts: np.ndarray  # (R + 1,) int64
     token: np.ndarray  # (E,) int64
     pair: np.ndarray  # (E,) int64
@@ -49,6 +50,7 @@ class KeyedRows:
             self.time_us[rows],
             self.user[rows],
             self.item[rows],
+            self.user_item[rows],
             starts - starts[0],
             self.token[tokens],
             self.pair[tokens],
@@ -61,8 +63,9 @@ class KeyedRows:
             return rows, np.zeros(len(self), np.int64)
         if scope == "user":
             return rows, self.user
-        if scope == "item":
-            return rows[self.item >= 0], self.item[self.item >= 0]
+        if scope in ("item", "user_item"):
+            key = self.item if scope == "item" else self.user_item
+            return rows[self.item >= 0], key[self.item >= 0]
         return np.repeat(rows, np.diff(self.token_starts)), self.token if scope == "token" else self.pair
 
 
@@ -161,7 +164,7 @@ class RunningSums:
         if scope == "log":
             return found.sums
         gap_s, age_s = (asked.time_us - found.last_us) / 1e6, (asked.time_us - found.first_us) / 1e6
-        if scope in ("user", "item"):
+        if scope in ("user", "item", "user_item"):
             answer = np.zeros((len(questions), found.sums.shape[1] + 2))
             answer[:, -2:] = np.nan
             answer[row] = np.concatenate([found.sums, gap_s[:, None], age_s[:, None]], 1)

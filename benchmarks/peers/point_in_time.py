@@ -1,7 +1,8 @@
 """Numbers about an impression's user, item and both that were known before it was shown, as peers read them.
 
 Those of the pipeline (`core.point_in_time`) and others that are usual: means over the newest impressions, rates of each
-`cat_*` value and of the user on it, lengths of histories, `num_*` columns. Every sum is over rows of strictly earlier `shown_at`.
+`cat_*` value and of the user on it, lengths of histories, `num_*` columns. Every sum is over rows of strictly earlier
+`shown_at`, or of earlier days where the log's own numbers are (`numbers_as_of`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from benchmarks.peers.means import smoothed, sums_before
 
 _NEWEST = 10
 _SECOND_US = 1_000_000
+_DAY_US = 86_400 * _SECOND_US
 
 
 def numbers_of(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
@@ -28,6 +30,8 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     """Return the numbers that need no running sums, (R, K) float32 with NaN = absent, and their K names."""
     rows = log.rows
     times, labels = rows.shown_at, rows.labels.astype(np.float64)
+    if log.numbers_as_of == "day_start":
+        times = times - times % _DAY_US
     everywhere = np.zeros(len(rows), np.int64)
     half = np.full(len(rows), 0.5)
     base = smoothed(sums_before(everywhere, labels, times), half, weight=2.0)

@@ -14,16 +14,16 @@ import pyarrow as pa
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     BASE_PRIOR,
+    KEY_OF_ALL,
     MAX_VALUE_SCORE,
     MIN_RATE,
     MIN_VALUE_VARIANCE,
     state_key,
 )
+from bahe_tasks.stored_sums import OtherSumsError
 from spark_jobs.arrow_columns import floats, numbered
 from spark_jobs.derived.log_facts import LogFacts
 from spark_jobs.derived.scope_sums import STATE
-
-_ALL = state_key("all")
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,18 @@ class DayScalars:
 
 
 def day_scalars(found: LogFacts, state: pa.Table, *, day: date) -> DayScalars:
-    """Return the scalars of a day. `found`: what counts; `state`: the newest row of each of their keys."""
+    """Return the scalars of a day. `found`: what counts; `state`: the newest row of each key of all of a log.
+
+    Raises `OtherSumsError`.
+    """
     known = {row["key"]: row for row in state.to_pylist()}
-    facts, clicks = _faded(known.get(_ALL), day)
+    if known and KEY_OF_ALL not in known:
+        raise OtherSumsError("other numbers of users, items and words")
+    facts, clicks = _faded(known.get(KEY_OF_ALL), day)
     base_rate = (clicks + BASE_PRIOR[0]) / (facts + BASE_PRIOR[1])
     added_facts, added_clicks = found.added
     fade = 0.5 ** (1 / BASE_HALF_LIFE_DAYS)
-    rows = [("all", _ALL, day, [(facts + added_facts) * fade, (clicks + added_clicks) * fade])]
+    rows = [("all", KEY_OF_ALL, day, [(facts + added_facts) * fade, (clicks + added_clicks) * fade])]
     moments: dict[str, tuple[float, float]] = {}
     for feature, (early, all_of_them) in sorted(found.values.items()):
         key = state_key("feature", feature)

@@ -76,7 +76,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
             "impressions": items.get("impressions", []),
             "counted": items.get("counted", []),
             "history": readable(run, plan, "behavior_events", columns=EVENT_COLUMNS, first=oldest, filters=has_user),
-            "state": _state(run, plan, ["user", "pair"]),
+            "state": _state(run, plan, ["user", "user_item", "pair"]),
         },
     )
     tokens = run.run(token_step(plan), {"tokens": users.get("tokens", []), "state": _state(run, plan, ["token"])})

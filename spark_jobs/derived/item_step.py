@@ -30,8 +30,8 @@ KEYED_IMPRESSIONS = pa.schema(
 """Columns of the table impressions that are there before any step."""
 OF_ITEMS = pa.schema(
     [
-        *(field for field in KEYED_COUNTED if field.name in ("impression_id", "user_id", "user_key", "text")),
-        *(field for field in KEYED_COUNTED if field.name in ("seen_us", "fact_us", "label")),
+        *(field for field in KEYED_COUNTED if field.name in ("impression_id", "user_id", "item_id", "user_key")),
+        *(field for field in KEYED_COUNTED if field.name in ("text", "seen_us", "fact_us", "label")),
         ("is_event", pa.bool_()),
         ("score", pa.float64()),
         ("item_rate", pa.float64()),  # what was expected of the item at the start of the day

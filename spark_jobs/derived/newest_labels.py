@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from bahe_tasks.key_sums import DAY_US, statistics_of
 from bahe_tasks.running_sums import LOG_STEP_US, state_key, state_width
-from bahe_tasks.stored_sums import OtherSumsError
 from spark_jobs.derived.log_facts import LogFacts
 from spark_jobs.derived.scope_sums import KeyedRows, scope_sums, state_rows
 
@@ -37,14 +36,9 @@ class NewestLabels:
 
 
 def newest_labels(facts: LogFacts, state: pa.Table, *, day: date) -> tuple[NewestLabels, pa.Table]:
-    """Return what is read of them, and their state at the end of the day. `state`: the newest row of each key of all of a log.
-
-    Raises `OtherSumsError` for a state that has a base rate and none of these.
-    """
-    before = state.filter(pc.field("scope") == _SCOPE)
-    if len(state) and not len(before):
-        raise OtherSumsError("none of the log's newest labels")
-    found = scope_sums(_SCOPE, _keyed(facts), before, day=day)
+    """Return what is read of them, and their state at the end of the day. `state`: the newest row of each key of all of a log."""
+    of_log = state.filter(pc.field("scope") == _SCOPE)
+    found = scope_sums(_SCOPE, _keyed(facts), of_log, day=day)
     sums = np.full((DAY_US // LOG_STEP_US, state_width(_SCOPE)), np.nan)
     sums[facts.steps] = found.answers[:, : state_width(_SCOPE)]
     return NewestLabels(sums), state_rows(_SCOPE, found, day=day)

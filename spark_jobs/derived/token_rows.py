@@ -1,14 +1,15 @@
-"""Which title tokens each counted row has, and the keys of those."""
+"""Which title tokens and which item each counted row has beside its user, and the keys of those pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from bahe_tasks.running_sums import state_key, title_tokens
-from spark_jobs.arrow_columns import numbered
+from spark_jobs.arrow_columns import numbered, present
 
 
 class TokenRows(NamedTuple):
@@ -33,15 +34,35 @@ def token_rows(rows: pa.Table) -> TokenRows:
     within = np.arange(len(row)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
     token = flat[np.repeat(starts[text], of_row) + within] if len(flat) else np.zeros(0, np.int64)
     words = list(number_of)
-    distinct, pair = np.unique(user[row] * max(len(words), 1) + token, return_inverse=True)
-    owner, owned = np.divmod(distinct, max(len(words), 1))
-    pairs = zip(owner.tolist(), owned.tolist(), strict=True)
-    pair_keys = np.array([state_key("pair", users[u], words[t]) for u, t in pairs], np.int64)
     token_keys = np.array([state_key("token", word) for word in words], np.int64)
-    return TokenRows(row, token_keys[token], pair_keys[pair.reshape(-1)])
+    return TokenRows(row, token_keys[token], _keys_of_pairs("pair", users, user[row], words, token))
 
 
-def owners_of(keys: np.ndarray, tokens: TokenRows, user_key: np.ndarray) -> pa.Array:
-    """Return the user's key of each of the distinct keys of pairs; `user_key` (R,) is that of each row."""
-    of_pairs, first = np.unique(tokens.pair_key, return_index=True)
-    return pa.array(user_key[tokens.row[first[np.searchsorted(of_pairs, keys)]]])
+class ItemRows(NamedTuple):
+    """M rows that have an item."""
+
+    row: np.ndarray  # (M,) int64
+    user_item_key: np.ndarray  # (M,) int64
+
+
+def item_rows(rows: pa.Table) -> ItemRows:
+    """Return those of R rows that have an item, and the key of user and item."""
+    row = np.flatnonzero(present(rows["item_id"]))
+    (user, users), (item, items) = (numbered(rows[name].take(pa.array(row))) for name in ("user_id", "item_id"))
+    return ItemRows(row, _keys_of_pairs("user_item", users, user, items, item))
+
+
+def owners_of(keys: np.ndarray, pair_key: np.ndarray, user_key: np.ndarray) -> pa.Array:
+    """Return the user's key of each of the distinct `keys` of pairs; `pair_key` (E,) and `user_key` (E,) belong together."""
+    of_pairs, first = np.unique(pair_key, return_index=True)
+    return pa.array(user_key[first[np.searchsorted(of_pairs, keys)]])
+
+
+def _keys_of_pairs(
+    scope: str, users: Sequence[str], user: np.ndarray, others: Sequence[str], other: np.ndarray
+) -> np.ndarray:
+    """Return the key of each of E pairs of a user and another thing; `user` and `other` (E,) are places among the names."""
+    distinct, pair = np.unique(user * max(len(others), 1) + other, return_inverse=True)
+    pairs = zip(*(places.tolist() for places in np.divmod(distinct, max(len(others), 1))), strict=True)
+    keys = np.array([state_key(scope, users[u], others[o]) for u, o in pairs], np.int64)
+    return keys[pair.reshape(-1)]

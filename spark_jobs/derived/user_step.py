@@ -1,4 +1,4 @@
-"""Rows that share a user: histories, and running sums of users and of their pairs with title tokens."""
+"""Rows that share a user: histories, and running sums of users and of their pairs with items and with title tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spark_jobs.derived.newest_labels import NewestLabels
 from spark_jobs.derived.scope_sums import impression_part, keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
-from spark_jobs.derived.token_rows import TokenRows, owners_of, token_rows
+from spark_jobs.derived.token_rows import TokenRows, item_rows, owners_of, token_rows
 
 SHOWN = pa.schema([*KEYED_IMPRESSIONS, ("title_key", pa.string()), ("outcome_value", pa.float64())])
 """Impressions as the item step leaves them."""
@@ -68,7 +68,7 @@ def _user_of_event(events: pa.Table) -> pa.Array:
 
 
 def _user_of_state(state: pa.Table) -> pa.Array:
-    """Return whose state each row is, of users and pairs."""
+    """Return whose state each row is, of users and their pairs."""
     return pc.coalesce(state["owner"], state["key"])
 
 
@@ -95,8 +95,9 @@ class _Sums(NamedTuple):
     base_rate: float
     of_log: np.ndarray  # (A, state_width), of the rows that ask
     of_users: np.ndarray  # (A, …), `ScopeSums.answers` of the same rows
+    of_user_items: np.ndarray  # (A, …), likewise
     of_pairs: np.ndarray  # (Q, …), of their tokens
-    statistics: np.ndarray  # (R, statistics) that a row adds to each of its tokens
+    statistics: np.ndarray  # (R, statistics) that a row adds to each of its pairs with tokens, and of its tokens
     state: pa.Table
 
 
@@ -110,21 +111,44 @@ def _sums_of(
 ) -> _Sums:
     asked_us = rows["seen_us"].filter(pa.array(present(rows["impression_id"])))
     user_key = np.asarray(rows["user_key"], np.int64)
-    state = StateRows(stored, plan, keys=np.concatenate([user_key, tokens.pair_key]))
+    items = item_rows(rows)
+    state = StateRows(stored, plan, keys=np.concatenate([user_key, items.user_item_key, tokens.pair_key]))
     rate, value = expected("user", state.before, user_key, base_rate)
     facts = {name: floats(rows[name]) for name in ("label", "score", "is_event", "item_rate", "item_value")}
     facts |= {"user_rate": rate, "user_value": value}
-    of_user = keyed_rows(user_key, rows, statistics_of("user", facts, base_rate), np.arange(len(rows)))
-    users = scope_sums("user", of_user, state.before.filter(pc.field("scope") == "user"), day=plan.day)
-    statistics = statistics_of("pair", facts, base_rate)  # a token's are the same
-    of_pair = keyed_rows(tokens.pair_key, rows, statistics, tokens.row)
-    pairs = scope_sums("pair", of_pair, state.before.filter(pc.field("scope") == "pair"), day=plan.day)
+    keyed = {
+        "user": (user_key, np.arange(len(rows))),
+        "user_item": (items.user_item_key, items.row),
+        "pair": (tokens.pair_key, tokens.row),
+    }
+    statistics = {scope: statistics_of(scope, facts, base_rate) for scope in keyed}
+    sums = {
+        scope: scope_sums(
+            scope,
+            keyed_rows(key, rows, statistics[scope], at),
+            state.before.filter(pc.field("scope") == scope),
+            day=plan.day,
+        )
+        for scope, (key, at) in keyed.items()
+    }
     closing = [
-        state_rows("user", users, day=plan.day),
-        state_rows("pair", pairs, day=plan.day, owners=owners_of(pairs.keys, tokens, user_key)),
+        state_rows(
+            scope,
+            sums[scope],
+            day=plan.day,
+            owners=None if scope == "user" else owners_of(sums[scope].keys, key, user_key[at]),
+        )
+        for scope, (key, at) in keyed.items()
     ]
-    of_log = newest.at(np.asarray(asked_us, np.int64))
-    return _Sums(base_rate, of_log, users.answers, pairs.answers, statistics, state.after(closing))
+    return _Sums(
+        base_rate=base_rate,
+        of_log=newest.at(np.asarray(asked_us, np.int64)),
+        of_users=sums["user"].answers,
+        of_user_items=sums["user_item"].answers,
+        of_pairs=sums["pair"].answers,
+        statistics=statistics["pair"],
+        state=state.after(closing),
+    )
 
 
 def _with_known_sums(
@@ -135,7 +159,7 @@ def _with_known_sums(
     asking = impression[asks]
     of_items = np.asarray(pc.list_flatten(rows["item_sums"]), float).reshape(len(asking), state_width("item") + 2)
     base_rate = np.full((len(asking), 1), sums.base_rate)
-    of_asking = np.concatenate([base_rate, sums.of_log, sums.of_users, of_items], 1)
+    of_asking = np.concatenate([base_rate, sums.of_log, sums.of_users, of_items, sums.of_user_items], 1)
     known = np.full((len(shown), of_asking.shape[1]), np.nan)
     known[asking] = of_asking
     row_of = impression[tokens.row][asks[tokens.row]]

@@ -58,6 +58,16 @@ def test_a_user_who_clicks_as_the_items_say_shifts_nothing():
     assert expected_log_odds(keener)[0] == pytest.approx(log_odds(smoothed[0]) - log_odds(smoothed[1]), rel=1e-5)
 
 
+def test_a_user_who_never_met_the_item_leaves_its_numbers_at_0_or_absent():
+    of_user_item = [name for name in NUMBERS if name.startswith("user_item_")]
+    assert {number(sums_of(), name) for name in of_user_item if not name.endswith(("gap", "age"))} == {0.0}
+    assert all(math.isnan(number(sums_of(), f"user_item_{name}")) for name in ("gap", "age"))
+    met = sums_of(user_item_label_n_infd=3, user_item_label_e_infd=-1.5, user_item_event_n_infd=1)
+    assert number(met, "user_item_shift") == pytest.approx(-1.5 / (3 / 4 + 1 / 0.8))  # hand-worked at one half
+    assert number(met, "user_item_labels") == pytest.approx(math.log(4))
+    assert number(met, "user_item_events") == pytest.approx(math.log(2))
+
+
 def test_one_click_of_a_rare_event_does_not_make_an_item_certain():
     assert number(sums_of(base_rate=0.01, item_label_n_infd=1, item_label_s_infd=1), "item_rate_infd") < 1
 
@@ -73,7 +83,9 @@ def test_what_no_impression_has_is_named():
     assert numbers_lacking(np.concatenate([sums_of(), one])) == (
         "labels of its item known before",
         "labels of its user on a word of its title known before",
+        "labels of its user on the very item known before",
         "behavior events about its item",
+        "behavior events of its user about the very item",
         "behavior events with a value",
     )
     assert numbers_lacking(np.full((1, len(IMPRESSION_SUMS)), np.nan))

@@ -66,7 +66,7 @@ def test_a_day_without_labels_and_impressions_hands_the_newest_labels_on(nothing
     assert of_log[1][0]["sums"][0] > 1
 
 
-def test_a_home_that_has_no_newest_labels_is_refused():
+def test_a_home_that_counts_other_sums_is_refused():
     state = after(DAY, impressions((5, 5, 1.0)))
     with pytest.raises(OtherSumsError, match="new home folder"):
-        after(date(2024, 3, 15), state=state.filter(pc.field("scope") != "log"))
+        after(date(2024, 3, 15), state=state.filter(pc.field("scope") != "all"))

@@ -215,13 +215,14 @@ def test_sums_equal_those_in_memory_day_by_day(new_home):
     rows = np.array([found[i.name] for i in impressions], dtype=float)
     np.testing.assert_allclose(rows, in_memory, rtol=1e-9, atol=1e-6)
     held = read_table(home.config.tables_dir, "running_sums").to_pylist()
-    assert {row["scope"] for row in held} == {"log", "user", "item", "token", "pair", "all", "feature"}
+    assert {row["scope"] for row in held} == {"log", "user", "item", "user_item", "token", "pair", "all", "feature"}
     assert all(len(row["sums"]) == state_width(row["scope"]) for row in held)
     of_last = [row for row in held if row["dt"] == day_of(days[-1])]
     assert len({(row["scope"], row["key"]) for row in of_last}) == len(of_last)
     assert {row["key"] for row in held if row["scope"] == "user"} <= {state_key("user", f"u{n}") for n in range(3)}
-    owners = {row["owner"] for row in held if row["scope"] == "pair"}
-    assert owners == {row["key"] for row in held if row["scope"] == "user"}
+    for scope in ("pair", "user_item"):
+        owners = {row["owner"] for row in held if row["scope"] == scope}
+        assert owners == {row["key"] for row in held if row["scope"] == "user"}
 
 
 @pytest.mark.parametrize("known_before_us", [0, 1_000_000])
