@@ -54,12 +54,12 @@ def faded(sums: np.ndarray, scope: str, elapsed_us: np.ndarray) -> np.ndarray:
     return sums * np.exp2(-np.asarray(elapsed_us, float)[:, None] / half_lives_us(scope))
 
 
-def statistics_of(scope: str, facts: Mapping[str, np.ndarray], base_rate: float) -> np.ndarray:
+def statistics_of(scope: str, facts: Mapping[str, np.ndarray], base_rate: np.ndarray | float) -> np.ndarray:
     """Return what each of F facts adds to a key of a scope, (F, statistics) float64.
 
     `facts`, (F,) each: label (NaN: not a label), is_event, score (of an event's value, NaN: none), and what was expected of
     its user and item at the start of the day: user_rate, item_rate, user_value, item_value; only what the scope's
-    statistics are made of need be there.
+    statistics are made of need be there. `base_rate`, of all or (F,), is what a label is expected to be of nobody in particular.
     """
 
     def residual_of_label() -> np.ndarray:

@@ -128,12 +128,20 @@ def _count(
     facts: list[Fact], labels: list[Impression], events: list[Event], day: int, stop_at_day_start: bool
 ) -> list[Fact]:
     """Return the facts that a day adds; what is expected of them is as of the state before it."""
-    base = _base(facts, day)
+    at_start = _base(facts, day)
+    knows_any = any(f.label is not None for f in facts)
 
     def total(key: tuple[str, ...], statistic: str) -> float:
         return sum(f.of[key].get(statistic, 0.0) for f in facts if key in f.of)
 
-    def rate(scope: str, name: str) -> float:
+    def base_of(i: Impression) -> float:
+        if knows_any:
+            return at_start
+        clicks, count = BASE_PRIOR
+        upto = [other.label for other in labels if label_counts_from(other) <= label_counts_from(i)]
+        return min(max((clicks + sum(upto)) / (count + len(upto)), MIN_RATE), 1 - MIN_RATE)
+
+    def rate(scope: str, name: str, base: float) -> float:
         prior = prior_facts(scope, base)
         return (total((scope, name), "label_s") + prior * base) / (total((scope, name), "label_n") + prior)
 
@@ -145,6 +153,9 @@ def _count(
     def counts_from(time_us: int) -> int:
         return time_us // DAY_US * DAY_US + DAY_US - 1 if stop_at_day_start else time_us
 
+    def label_counts_from(i: Impression) -> int:
+        return counts_from(max(i.known_us, i.shown_us))
+
     moments = defaultdict(list)
     for fact in facts:
         if fact.moment:
@@ -154,14 +165,15 @@ def _count(
             moments[event.feature].append(event.value)
     added = []
     for i in labels:
-        of_user, of_item = rate("user", i.user), rate("item", i.item)
+        base = base_of(i)
+        of_user, of_item = rate("user", i.user, base), rate("item", i.item, base)
         both = min(max(of_user + of_item - base, MIN_RATE), 1 - MIN_RATE)
         expected = {"user": of_item} | dict.fromkeys(("user_item", "token", "pair"), both)
         of = {
             key: {"label_n": 1.0, "label_s": float(i.label), "label_e": i.label - expected.get(key[0], 0.0)}
             for key in i.touched()
         }
-        added.append(Fact(day, counts_from(max(i.known_us, i.shown_us)), of, label=i.label))
+        added.append(Fact(day, label_counts_from(i), of, label=i.label))
     for e in events:
         score = _score(e.value, moments[e.feature])
         of_user, of_item = mean_value("user", e.user), mean_value("item", e.item)
@@ -201,7 +213,8 @@ def _answer(
     i: Impression, before_day: list[Fact], facts: list[Fact], sightings: list[Impression], day: int
 ) -> list[float | None]:
     base = _base(before_day, day)
-    found: dict[str, float | None] = {"base_rate": base}
+    knows_any = any(f.label is not None for f in before_day)
+    found: dict[str, float | None] = {"base_rate": base if knows_any else None}
     past = [f for f in facts if f.time_us < i.shown_us]
     of_second = [f for f in facts if f.time_us < i.shown_us // SECOND_US * SECOND_US]
     shown = [s for s in sightings if s.shown_us < i.shown_us]

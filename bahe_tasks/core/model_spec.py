@@ -35,7 +35,8 @@ class ModelMismatchError(ValueError):
 class ModelSpec:
     """What a model version is made of. Features, columns and labels are sorted names, without `cat_`, `num_`, `label_`.
 
-    `numbers` are the point-in-time numbers it reads (`core.point_in_time`), in order; `outcome_thresholds` what outcome
+    `numbers` are the point-in-time numbers it reads (`core.point_in_time`), in order; `first_rate`, the share of clicks among
+    the rows the lineage began with, stands for the base rate of rows from before any label was known; `outcome_thresholds` what outcome
     values are compared with, in their unit, those of the first day that had enough of them. `trained_steps` and `trained_days` count from the first fine-tune of the lineage.
     """
 
@@ -49,6 +50,7 @@ class ModelSpec:
     extra_labels: tuple[str, ...] = ()
     outcome_thresholds: tuple[float, ...] = ()
     numbers: tuple[str, ...] = ()
+    first_rate: float = 0.5
     trained_steps: int = 0
     trained_days: int = 0
     architecture: int = _ARCHITECTURE

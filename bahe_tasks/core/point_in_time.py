@@ -28,21 +28,21 @@ NUM_SHIFTS = len(HALF_LIVES["log"])
 _COLUMN_OF = {name: c for c, name in enumerate(IMPRESSION_SUMS)}
 
 
-def point_in_time_numbers(sums: np.ndarray) -> np.ndarray:
+def point_in_time_numbers(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarray:
     """Return the numbers NUMBERS of R impressions, (R, K) float32, NaN = absent.
 
-    `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent.
+    `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent; `first_rate` stands for a base rate that no label told.
     """
-    numbers = np.stack(list(_numbers_by_name(sums).values()), 1)
+    numbers = np.stack(list(_numbers_by_name(sums, first_rate).values()), 1)
     return np.clip(numbers, -_CLIPPED_AT, _CLIPPED_AT).astype(np.float32)
 
 
-def expected_log_odds(sums: np.ndarray) -> np.ndarray:
+def expected_log_odds(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarray:
     """Return the log-odds of a click that smoothed means expect, (R,) float32; 0 where there are no sums.
 
     The item's rate, shifted by how much more the user clicks than the rates of the items it met say.
     """
-    base = _base_rate(sums)
+    base = _base_rate(sums, first_rate)
     item = _shift_of_rate(sums, "item", ALWAYS, base)
     user = _shift_of_user(sums, ALWAYS, base)
     return np.nan_to_num(_log_odds(base) + item + user).astype(np.float32)
@@ -66,9 +66,9 @@ def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
     return tuple(words for words, name in counts.items() if not (np.nan_to_num(_column(sums, name)) > 0).any())
 
 
-def _numbers_by_name(sums: np.ndarray) -> dict[str, np.ndarray]:
-    base = _base_rate(sums)
-    found = {"base": _log_odds(base) / 2, "expected": expected_log_odds(sums) - _log_odds(base)}
+def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarray]:
+    base = _base_rate(sums, first_rate)
+    found = {"base": _log_odds(base) / 2, "expected": expected_log_odds(sums, first_rate) - _log_odds(base)}
     for scope in ("user", "item"):
         for half_life in HALF_LIVES[scope]:
             name = f"{scope}_{{}}_{half_life.name}"
@@ -127,8 +127,11 @@ def _shift_of_user(sums: np.ndarray, half_life: HalfLife, base: np.ndarray) -> n
     return _log_odds(smoothed[0]) - _log_odds(smoothed[1])
 
 
-def _base_rate(sums: np.ndarray) -> np.ndarray:
-    return np.clip(_column(sums, "base_rate"), MIN_RATE, 1 - MIN_RATE)
+def _base_rate(sums: np.ndarray, first_rate: float) -> np.ndarray:
+    """NaN for a late impression, which has no sums at all."""
+    is_counted = ~np.isnan(_column(sums, "user_label_n_infd"))
+    base = _column(sums, "base_rate")
+    return np.clip(np.where(is_counted & np.isnan(base), first_rate, base), MIN_RATE, 1 - MIN_RATE)
 
 
 def _sum(sums: np.ndarray, scope: str, statistic: str, half_life: HalfLife) -> np.ndarray:
@@ -152,7 +155,7 @@ def _scaled_log(log_seconds: np.ndarray) -> np.ndarray:
     return log_seconds / 5 - 2
 
 
-NUMBERS: tuple[str, ...] = tuple(_numbers_by_name(np.zeros((0, len(IMPRESSION_SUMS)))))
+NUMBERS: tuple[str, ...] = tuple(_numbers_by_name(np.zeros((0, len(IMPRESSION_SUMS))), 0.5))
 """Names of the numbers, in the order of the columns."""
 
 EXPECTED_OF_NUMBERS: tuple[float, ...] = tuple({"base": 2.0, "expected": 1.0}.get(name, 0.0) for name in NUMBERS)

@@ -84,7 +84,7 @@ def numbers_read(spec: ModelSpec, num: dict[str, np.ndarray], sums: np.ndarray |
     if not spec.numbers:
         return of_log
     absent = np.full((num_rows, len(spec.numbers)), np.nan, np.float32)
-    return np.concatenate([of_log, absent if sums is None else point_in_time_numbers(sums)], 1)
+    return np.concatenate([of_log, absent if sums is None else point_in_time_numbers(sums, spec.first_rate)], 1)
 
 
 def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:

@@ -76,6 +76,7 @@ def model_to_train(
             llm_config=split.llm_config,
             model=settings,
             numbers=NUMBERS if settings.point_in_time_numbers else (),
+            first_rate=_click_rate(rows),
         ).grown(**found)  # type: ignore[arg-type]
         rates = _base_rates(rows, spec, spec.labels) | {LABEL: rate_to_start_at(rows, spec)}
         model = new_model(spec, split.deep, seed=seed, base_rates=rates)
@@ -95,12 +96,16 @@ def _base_rates(rows: ImpressionRows, spec: ModelSpec, labels: Iterable[str]) ->
     return {name: float(column.mean()) if len(column) else 0.5 for name, column in present.items()}
 
 
+def _click_rate(rows: ImpressionRows) -> float:
+    """Return the share of clicks among the rows, one half of none."""
+    return float(np.clip(rows.labels.mean(), MIN_RATE, 1 - MIN_RATE)) if len(rows) else 0.5
+
+
 def rate_to_start_at(rows: ImpressionRows, spec: ModelSpec) -> float:
     """Return the rate the head starts from: the base rate, short of what is expected of the rows anyway."""
-    rate = min(max(_base_rates(rows, spec, [LABEL])[LABEL], MIN_RATE), 1 - MIN_RATE)
-    expected = (
-        float(expected_log_odds(rows.sums).mean()) if spec.numbers and rows.sums is not None and len(rows) else 0.0
-    )
+    rate, expected = _click_rate(rows), 0.0
+    if spec.numbers and rows.sums is not None and len(rows):
+        expected = float(expected_log_odds(rows.sums, spec.first_rate).mean())
     return float(1 / (1 + np.exp(expected) * (1 - rate) / rate))
 
 

@@ -31,7 +31,7 @@ def published_pair_sums(
 
 def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) -> np.ndarray:
     """Return the sums of the columns user_id and item_id, (P, len(IMPRESSION_SUMS)) float64, NaN = absent."""
-    base_rate = np.full(len(frame), state.base_rate())
+    base = state.base_rate()
     user_of, users = pd.factorize(frame["user_id"])
     item_of, items = pd.factorize(frame["item_id"])
     tokens_of = [title_tokens(titles[item]) if item in titles else [] for item in items]
@@ -50,7 +50,8 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
         "token": _keys([("token", name) for name in tokens])[token],
         "pair": _keys_of_pairs("pair", users, user_of[row_of], pd.Index(tokens), token),
     }
-    parts = [base_rate[:, None]]
+    parts = [np.full((len(frame), 1), base.known)]
+    base_rate = np.full(len(frame), base.at_start)
     for scope, of_scope in keys.items():
         sums, gap_s, age_s = state.of_keys(scope, of_scope)
         if scope == "log":

@@ -11,14 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
-    BASE_PRIOR,
     HALF_LIVES,
     KEY_OF_ALL,
-    MIN_RATE,
     STATISTICS,
     state_key,
     state_width,
@@ -66,14 +65,14 @@ class StateAsOf:
     rows: pa.Table
     day: date
 
-    def base_rate(self) -> float:
+    def base_rate(self) -> BaseRate:
         """Return the share of clicks in the log at the end of the day."""
         log = self.rows.filter(pc.equal(self.rows["key"], KEY_OF_ALL)).to_pylist()
-        facts, clicks = BASE_PRIOR[1], BASE_PRIOR[0]
+        facts = clicks = 0.0
         for row in log:
             fade = 0.5 ** ((self.day - row["updated"]).days / BASE_HALF_LIFE_DAYS)
             facts, clicks = facts + fade * row["sums"][0], clicks + fade * row["sums"][1]
-        return float(np.clip(clicks / facts, MIN_RATE, 1 - MIN_RATE))
+        return BaseRate.before(clicks, facts, np.zeros(0, np.int64), np.zeros(0))
 
     def of_keys(self, scope: str, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return sums (K, state_width), seconds since last and since first shown (K,) of keys (K,) int64 of a scope.

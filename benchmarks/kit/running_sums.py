@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.key_sums import DAY_US, KeyState, Timed, key_sums, statistics_of, token_means
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
-    BASE_PRIOR,
     HALF_LIVES,
     LOG_STEP_US,
     MAX_VALUE_SCORE,
-    MIN_RATE,
     MIN_VALUE_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
@@ -101,7 +100,7 @@ class RunningSums:
         `labels` (L,) become known at the time of `labelled`; `values` (E,), NaN = none, and `features` (E,) int64 are of
         `events`. All three are sorted by time and of the day that starts at `start_us`.
         """
-        base = self._base_rate()
+        base = self._base_rate(labelled.time_us, labels)
         absent = np.full(len(labelled), np.nan), np.full(len(events), np.nan)
         facts = [
             (labelled, {"label": labels, "score": absent[0], "is_event": np.zeros(len(labelled))}),
@@ -113,7 +112,7 @@ class RunningSums:
         has_value = ~np.isnan(values)
         moments = np.stack([np.ones(has_value.sum()), values[has_value], values[has_value] ** 2], 1)
         np.add.at(self._of_features, features[has_value], moments)
-        return np.concatenate([np.full((len(questions), 1), base), *answers], 1)
+        return np.concatenate([np.full((len(questions), 1), base.known), *answers], 1)
 
     def _scores(self, values: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Return values in deviations of their feature, NaN where that is not known."""
@@ -124,22 +123,23 @@ class RunningSums:
             deviation = np.sqrt(np.where(variance > MIN_VALUE_VARIANCE * squares / count, variance, np.nan))
             return np.clip((values - mean[features]) / deviation[features], -MAX_VALUE_SCORE, MAX_VALUE_SCORE)
 
-    def _expected(self, rows: KeyedRows, base: float) -> dict[str, np.ndarray]:
-        """Return the smoothed rate of clicks and mean of values of the user and item of each row."""
-        found = {}
+    def _expected(self, rows: KeyedRows, base: BaseRate) -> dict[str, np.ndarray]:
+        """Return what is expected of the label of each row, and the mean of values of its user and item."""
+        base_rate = base.of_facts(rows.time_us)
+        found = {"base_rate": base_rate}
         for scope, key in (("user", rows.user), ("item", rows.item)):
-            step, prior = len(HALF_LIVES[scope]), prior_facts(scope, base)
+            step, prior = len(HALF_LIVES[scope]), prior_facts(scope, base_rate)
             of = {
                 name: np.where(key < 0, 0.0, self.state[scope].sums[key, STATISTICS[scope].index(name) * step])
                 for name in ("label_n", "label_s", "value_n", "value_s")
             }
-            found[f"{scope}_rate"] = (of["label_s"] + prior * base) / (of["label_n"] + prior)
+            found[f"{scope}_rate"] = (of["label_s"] + prior * base_rate) / (of["label_n"] + prior)
             found[f"{scope}_value"] = of["value_s"] / (of["value_n"] + PRIOR_VALUES[scope])
         return found
 
-    def _base_rate(self) -> float:
-        facts, clicks = self._of_all + np.array([BASE_PRIOR[1], BASE_PRIOR[0]])
-        return float(np.clip(clicks / facts, MIN_RATE, 1 - MIN_RATE))
+    def _base_rate(self, of_day_us: np.ndarray, of_day: np.ndarray) -> BaseRate:
+        facts, clicks = self._of_all.tolist()
+        return BaseRate.before(clicks, facts, of_day_us, of_day)
 
     def _answer(
         self,
@@ -147,14 +147,14 @@ class RunningSums:
         start_us: int,
         questions: KeyedRows,
         facts: list[tuple[KeyedRows, dict[str, np.ndarray]]],
-        base_rate: float,
+        base: BaseRate,
     ) -> np.ndarray:
         keys, times, added = [], [], []
         for rows, of_rows in facts:
             row, key = rows.of_scope(scope)
             keys.append(key)
             times.append(rows.time_us[row] - start_us)
-            added.append(statistics_of(scope, of_rows, base_rate)[row])
+            added.append(statistics_of(scope, of_rows, of_rows["base_rate"])[row])
         row, key = questions.of_scope(scope)
         asked_us = questions.time_us[row] - start_us
         asked = Timed(key, asked_us // LOG_STEP_US * LOG_STEP_US if scope == "log" else asked_us)
@@ -169,4 +169,4 @@ class RunningSums:
             answer[:, -2:] = np.nan
             answer[row] = np.concatenate([found.sums, gap_s[:, None], age_s[:, None]], 1)
             return answer
-        return token_means(scope, row, found.sums, gap_s, age_s, base_rate=np.full(len(questions), base_rate))
+        return token_means(scope, row, found.sums, gap_s, age_s, base_rate=np.full(len(questions), base.at_start))

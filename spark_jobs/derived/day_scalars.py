@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
-    BASE_PRIOR,
     KEY_OF_ALL,
     MAX_VALUE_SCORE,
-    MIN_RATE,
     MIN_VALUE_VARIANCE,
     state_key,
 )
@@ -30,7 +29,7 @@ from spark_jobs.derived.scope_sums import STATE
 class DayScalars:
     """What one day reads of them, and their state at its end."""
 
-    base_rate: float
+    base: BaseRate
     moments: dict[str, tuple[float, float]]
     """Text feature → mean and deviation of its values; without one that has no deviation."""
     state: pa.Table
@@ -54,7 +53,6 @@ def day_scalars(found: LogFacts, state: pa.Table, *, day: date) -> DayScalars:
     if known and KEY_OF_ALL not in known:
         raise OtherSumsError("other numbers of users, items and words")
     facts, clicks = _faded(known.get(KEY_OF_ALL), day)
-    base_rate = (clicks + BASE_PRIOR[0]) / (facts + BASE_PRIOR[1])
     added_facts, added_clicks = found.added
     fade = 0.5 ** (1 / BASE_HALF_LIFE_DAYS)
     rows = [("all", KEY_OF_ALL, day, [(facts + added_facts) * fade, (clicks + added_clicks) * fade])]
@@ -67,7 +65,7 @@ def day_scalars(found: LogFacts, state: pa.Table, *, day: date) -> DayScalars:
             moments[feature] = of_feature
         rows.append(("feature", key, day, [old + new for old, new in zip(before, all_of_them, strict=True)]))
     return DayScalars(
-        base_rate=min(max(base_rate, MIN_RATE), 1 - MIN_RATE),
+        base=BaseRate.before(clicks, facts, found.label_us, found.labels),
         moments=moments,
         state=pa.Table.from_pylist(
             [dict(zip(("scope", "key", "updated", "sums"), row, strict=True)) for row in rows], schema=STATE

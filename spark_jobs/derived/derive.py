@@ -71,7 +71,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
     has_user = _is_shown(run, "user_id")
     users = run.run(
-        user_step(plan, scalars.base_rate, newest),
+        user_step(plan, scalars.base, newest),
         {
             "impressions": items.get("impressions", []),
             "counted": items.get("counted", []),
@@ -81,7 +81,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
     )
     tokens = run.run(token_step(plan), {"tokens": users.get("tokens", []), "state": _state(run, plan, ["token"])})
     impressions = run.run(
-        impression_step(scalars.base_rate),
+        impression_step(scalars.base.at_start),
         {"impressions": users.get("impressions", []), "answers": tokens.get("answers", [])},
     )
     return Derived(

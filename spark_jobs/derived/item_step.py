@@ -18,7 +18,7 @@ from spark_jobs.derived.counted_rows import COUNTED, counted_impressions, start_
 from spark_jobs.derived.day_scalars import DayScalars
 from spark_jobs.derived.look_up_items import VERSIONS, look_up_items
 from spark_jobs.derived.scope_sums import keyed_rows, scope_sums, state_rows
-from spark_jobs.derived.state_of_keys import StateRows, expected
+from spark_jobs.derived.state_of_keys import StateRows, base_rates, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 
 _KEYS = [pa.field("user_key", pa.int64()), pa.field("item_key", pa.int64())]
@@ -34,7 +34,7 @@ OF_ITEMS = pa.schema(
         *(field for field in KEYED_COUNTED if field.name in ("text", "seen_us", "fact_us", "label")),
         ("is_event", pa.bool_()),
         ("score", pa.float64()),
-        ("item_rate", pa.float64()),  # what was expected of the item at the start of the day
+        ("item_rate", pa.float64()),  # what was expected of the item
         ("item_value", pa.float64()),
         ("item_sums", pa.list_(pa.float64())),  # `ScopeSums.answers` of rows that ask
     ]
@@ -65,11 +65,12 @@ def _work(
     key = np.asarray(pc.fill_null(rows["item_key"], -1), np.int64)
     has_item = key >= 0
     state = StateRows(parts["state"], plan, keys=key[has_item])
-    rate, value = expected("item", state.before, key, scalars.base_rate)
+    base_rate = base_rates(scalars.base, rows)
+    rate, value = expected("item", state.before, key, base_rate)
     score = scalars.scores(rows)
     is_event = present(rows["feature"])
     facts = {"label": floats(rows["label"]), "is_event": is_event, "score": floats(score)}
-    statistics = statistics_of("item", facts, scalars.base_rate)
+    statistics = statistics_of("item", facts, base_rate)
     keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item))
     sums = scope_sums("item", keyed, state.before, day=plan.day)
     yield "state", state.after([state_rows("item", sums, day=plan.day)])

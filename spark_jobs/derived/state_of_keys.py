@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.running_sums import HALF_LIVES, PRIOR_VALUES, STATISTICS, prior_facts
 from spark_jobs.arrow_columns import day_number, day_numbers, runs
 from spark_jobs.dedup_plan import DedupPlan
@@ -61,12 +62,17 @@ def newest(state: pa.Table) -> pa.Table:
     return state.take(pa.array(order[is_last]))
 
 
-def expected(scope: str, before: pa.Table, key: np.ndarray, base_rate: float) -> tuple[np.ndarray, np.ndarray]:
+def base_rates(base: BaseRate, rows: pa.Table) -> np.ndarray:
+    """Return the base rate that each of R counted rows is expected to click at, (R,)."""
+    return base.of_facts(np.asarray(pc.fill_null(rows["fact_us"], 0), np.int64))
+
+
+def expected(scope: str, before: pa.Table, key: np.ndarray, base_rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the smoothed rate of clicks and mean of values of users or items at the start of the day, (R,) each.
 
-    `before`: STATE, of distinct keys in order, of other scopes too; `key` (R,), -1 where a row has none.
+    `before`: STATE, of distinct keys in order, of other scopes too; `key` (R,), -1 where a row has none; `base_rate` (R,).
     """
-    rate, value = np.full(len(key), base_rate), np.zeros(len(key))
+    rate, value = base_rate.copy(), np.zeros(len(key))
     of_scope = before.filter(pc.field("scope") == scope)
     keys, sums = np.asarray(of_scope["key"], np.int64), sums_before(scope, of_scope)
     place = np.searchsorted(keys, key)
@@ -75,7 +81,7 @@ def expected(scope: str, before: pa.Table, key: np.ndarray, base_rate: float) ->
         name: sums[place[is_known], STATISTICS[scope].index(name) * len(HALF_LIVES[scope])]
         for name in ("label_n", "label_s", "value_n", "value_s")
     }
-    prior = prior_facts(scope, base_rate)
-    rate[is_known] = (of["label_s"] + prior * base_rate) / (of["label_n"] + prior)
+    prior = prior_facts(scope, base_rate[is_known])
+    rate[is_known] = (of["label_s"] + prior * base_rate[is_known]) / (of["label_n"] + prior)
     value[is_known] = of["value_s"] / (of["value_n"] + PRIOR_VALUES[scope])
     return rate, value

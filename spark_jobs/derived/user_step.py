@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.key_sums import statistics_of
 from bahe_tasks.running_sums import STATISTICS, state_width
 from bahe_tasks.stores.arrow_types import arrow_schema
@@ -21,7 +22,7 @@ from spark_jobs.derived.counted_rows import state_keys
 from spark_jobs.derived.item_step import KEYED_IMPRESSIONS, OF_ITEMS
 from spark_jobs.derived.newest_labels import NewestLabels
 from spark_jobs.derived.scope_sums import impression_part, keyed_rows, scope_sums, state_rows
-from spark_jobs.derived.state_of_keys import StateRows, expected
+from spark_jobs.derived.state_of_keys import StateRows, base_rates, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 from spark_jobs.derived.token_rows import TokenRows, item_rows, owners_of, token_rows
 
@@ -52,7 +53,7 @@ OF_USERS = pa.schema(
 """Impressions as the step leaves them: known_sums are the first of IMPRESSION_SUMS, up to the tokens', pair_sums the last."""
 
 
-def user_step(plan: DedupPlan, base_rate: float, newest: NewestLabels) -> Step:
+def user_step(plan: DedupPlan, base: BaseRate, newest: NewestLabels) -> Step:
     """Return the step: SHOWN, OF_ITEMS, HISTORY and the state ↦ impressions, sequences, tokens and state."""
     keys: dict[str, KeyOf] = {
         "impressions": partial(column, name="user_key"),
@@ -60,7 +61,7 @@ def user_step(plan: DedupPlan, base_rate: float, newest: NewestLabels) -> Step:
         "history": _user_of_event,
         "state": _user_of_state,
     }
-    return Step("users", keys, partial(_work, plan=plan, base_rate=base_rate, newest=newest))
+    return Step("users", keys, partial(_work, plan=plan, base=base, newest=newest))
 
 
 def _user_of_event(events: pa.Table) -> pa.Array:
@@ -73,7 +74,7 @@ def _user_of_state(state: pa.Table) -> pa.Array:
 
 
 def _work(
-    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, base_rate: float, newest: NewestLabels
+    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, base: BaseRate, newest: NewestLabels
 ) -> Iterator[tuple[str, pa.Table]]:
     shown = together(parts["impressions"], SHOWN).sort_by("impression_id")
     history = events_read(chain([HISTORY.empty_table()], parts["history"]), shown, sequences=plan.sequences)
@@ -81,7 +82,7 @@ def _work(
     yield "sequences", sequences
     rows = together(parts["counted"], OF_ITEMS)
     tokens = token_rows(rows)
-    sums = _sums_of(rows, tokens, parts["state"], plan, base_rate, newest)
+    sums = _sums_of(rows, tokens, parts["state"], plan, base, newest)
     yield "state", sums.state
     asked = pc.index_in(rows["impression_id"], shown["impression_id"])
     impression = np.asarray(pc.fill_null(asked, -1), np.int64)  # -1: does not ask
@@ -92,7 +93,7 @@ def _work(
 class _Sums(NamedTuple):
     """What comes of R counted rows and their E tokens."""
 
-    base_rate: float
+    base: BaseRate
     of_log: np.ndarray  # (A, state_width), of the rows that ask
     of_users: np.ndarray  # (A, …), `ScopeSums.answers` of the same rows
     of_user_items: np.ndarray  # (A, …), likewise
@@ -106,13 +107,14 @@ def _sums_of(
     tokens: TokenRows,
     stored: Iterable[pa.Table],
     plan: DedupPlan,
-    base_rate: float,
+    base: BaseRate,
     newest: NewestLabels,
 ) -> _Sums:
     asked_us = rows["seen_us"].filter(pa.array(present(rows["impression_id"])))
     user_key = np.asarray(rows["user_key"], np.int64)
     items = item_rows(rows)
     state = StateRows(stored, plan, keys=np.concatenate([user_key, items.user_item_key, tokens.pair_key]))
+    base_rate = base_rates(base, rows)
     rate, value = expected("user", state.before, user_key, base_rate)
     facts = {name: floats(rows[name]) for name in ("label", "score", "is_event", "item_rate", "item_value")}
     facts |= {"user_rate": rate, "user_value": value}
@@ -141,7 +143,7 @@ def _sums_of(
         for scope, (key, at) in keyed.items()
     ]
     return _Sums(
-        base_rate=base_rate,
+        base=base,
         of_log=newest.at(np.asarray(asked_us, np.int64)),
         of_users=sums["user"].answers,
         of_user_items=sums["user_item"].answers,
@@ -158,12 +160,12 @@ def _with_known_sums(
     asks = impression >= 0
     asking = impression[asks]
     of_items = np.asarray(pc.list_flatten(rows["item_sums"]), float).reshape(len(asking), state_width("item") + 2)
-    base_rate = np.full((len(asking), 1), sums.base_rate)
-    of_asking = np.concatenate([base_rate, sums.of_log, sums.of_users, of_items, sums.of_user_items], 1)
+    known_base = np.full((len(asking), 1), sums.base.known)
+    of_asking = np.concatenate([known_base, sums.of_log, sums.of_users, of_items, sums.of_user_items], 1)
     known = np.full((len(shown), of_asking.shape[1]), np.nan)
     known[asking] = of_asking
     row_of = impression[tokens.row][asks[tokens.row]]
-    pair = impression_part("pair", sums.of_pairs, row_of, num_rows=len(shown), base_rate=sums.base_rate)
+    pair = impression_part("pair", sums.of_pairs, row_of, num_rows=len(shown), base_rate=sums.base.at_start)
     columns = {
         **{name: shown[name] for name in shown.column_names},
         "row": pa.array(np.arange(len(shown))),

@@ -78,6 +78,13 @@ def test_absent_sums_are_absent_numbers_and_expect_nothing():
     assert np.isnan(point_in_time_numbers(absent)).sum() >= len(NUMBERS) - 2
 
 
+def test_before_any_label_is_known_the_rate_the_lineage_began_with_is_the_base_rate():
+    known, unknown = (sums_of(base_rate=rate, item_label_n_infd=3) for rate in (0.02, math.nan))
+    np.testing.assert_array_equal(point_in_time_numbers(unknown, first_rate=0.02), point_in_time_numbers(known))
+    assert expected_log_odds(unknown, first_rate=0.02) == expected_log_odds(known)
+    np.testing.assert_array_equal(point_in_time_numbers(known, first_rate=0.3), point_in_time_numbers(known))
+
+
 def test_what_no_impression_has_is_named():
     one = sums_of(user_label_n_infd=1, user_event_n_infd=2, token_log_n=0.7)
     assert numbers_lacking(np.concatenate([sums_of(), one])) == (
