@@ -12,7 +12,8 @@ from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config,
 
 def score(
     pairs: Annotated[
-        Path, typer.Argument(metavar="FILE", help="csv, jsonl or parquet: user_id, item_id; perhaps title, cat_*, num_*.")
+        Path,
+        typer.Argument(metavar="FILE", help="csv, jsonl or parquet: user_id, item_id; perhaps title, cat_*, num_*."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; its ending names the format.")],
     home: Home = DEFAULT_HOME,
