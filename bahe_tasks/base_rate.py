@@ -1,4 +1,4 @@
-"""The share of clicks in the log that a day starts from, and what stands for it until a first label is known."""
+"""The share of clicks in the log that a day starts from, and what stands for it until a first label is counted."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import numpy as np
 
 from bahe_tasks.running_sums import BASE_PRIOR, MIN_RATE
 
+_MOST_TIMES = 86_400
+"""Each task is given them. Which are kept depends on when labels count, not on what they are."""
+
 
 @dataclass(frozen=True)
 class BaseRate:
-    """Clicks among the labels known before a day, as they count at its start.
+    """Clicks among the labels that days before have counted, as they count at the start of a day.
 
-    On the first day that has labels nothing is known at its start. Its labels are then expected to be as those up to them:
-    against one half, the record of everyone met on the first day of a log with few clicks would stay wrong for months.
+    On the first day that counts any, nothing is known at its start. What it asks and counts is then measured against its
+    labels so far: against one half, everyone met on the first day of a log with few clicks would stay wrong for months.
     """
 
     clicks: float
     labels: float
     first_us: np.ndarray
-    """Distinct times of the day's labels, sorted, (T,) int64; none unless no label was known before."""
+    """Times of such a day's labels, sorted, (T,) int64: the distinct ones, or `_MOST_TIMES` of them; none on other days."""
     first_rates: np.ndarray
     """The rate of the labels up to each of them, (T,) float64."""
 
@@ -31,7 +34,8 @@ class BaseRate:
         if labels == 0:
             times, at = np.unique(of_day_us, return_inverse=True)
             counts, sums = (np.cumsum(np.bincount(at.reshape(-1), of, len(times))) for of in (None, of_day))
-            rates = _smoothed(sums, counts)
+            kept = np.linspace(0, len(times) - 1, min(len(times), _MOST_TIMES)).astype(np.int64)
+            times, rates = times[kept], _smoothed(sums, counts)[kept]
         return cls(clicks, labels, times, rates)
 
     @property
@@ -45,10 +49,15 @@ class BaseRate:
         return self.at_start if self.labels > 0 else float("nan")
 
     def of_facts(self, time_us: np.ndarray) -> np.ndarray:
-        """Return what labels that count from these times (F,) were expected to be, (F,) float64."""
-        if not len(self.first_us):
-            return np.full(len(time_us), self.at_start)
-        return np.append(self.first_rates, self.at_start)[np.searchsorted(self.first_us, time_us, side="right") - 1]
+        """Return the rate up to and with these times (F,), (F,) float64. Who reads a fact comes after it, so knows that rate."""
+        return self._rates(np.searchsorted(self.first_us, time_us, side="right"))
+
+    def of_questions(self, time_us: np.ndarray) -> np.ndarray:
+        """Return the rate strictly before these times (Q,), (Q,) float64."""
+        return self._rates(np.searchsorted(self.first_us, time_us, side="left"))
+
+    def _rates(self, stop: np.ndarray) -> np.ndarray:
+        return np.append(self.at_start, self.first_rates)[stop]
 
 
 def _smoothed(clicks: np.ndarray | float, labels: np.ndarray | float) -> np.ndarray:

@@ -58,7 +58,7 @@ def statistics_of(scope: str, facts: Mapping[str, np.ndarray], base_rate: np.nda
     """Return what each of F facts adds to a key of a scope, (F, statistics) float64.
 
     `facts`, (F,) each: label (NaN: not a label), is_event, score (of an event's value, NaN: none), and what was expected of
-    its user and item at the start of the day: user_rate, item_rate, user_value, item_value; only what the scope's
+    its user and item: user_rate, item_rate, user_value, item_value; only what the scope's
     statistics are made of need be there. `base_rate`, of all or (F,), is what a label is expected to be of nobody in particular.
     """
 

@@ -8,7 +8,7 @@ they were strictly before it was shown, and the log's as they were before that s
 constants from here.
 
 A residual is a fact minus what was expected of it: the smoothed means as they stood at the start of the day it became
-known (`bahe_tasks.base_rate` on the first such day). `label_e` of a user is against the item's rate; of all others against item's and user's together.
+known (`bahe_tasks.base_rate` on the first such day of a log). `label_e` of a user is against the item's rate; of all others against item's and user's together.
 """
 
 from __future__ import annotations
@@ -131,17 +131,20 @@ def _names_of(scope: str) -> list[str]:
 IMPRESSION_SUMS: tuple[str, ...] = _names()
 """Order of the array `sums` of an impression.
 
-base_rate: share of clicks at the start of the day, absent until a label is known. log_*: sums over all labels as they were before the second in which
+base_rate: share of clicks at the start of the day, absent until a day before has counted a label. log_*: sums over all labels as they were before the second in which
 the impression was shown. user_*, item_*, user_item_*: their sums when the impression was shown; gap_s and age_s: seconds
 since the newest and since the oldest impression of the key before it (NaN: none). token_*, pair_*: means over
-the tokens of the title: label: label_e / (label_n · m (1 - m) + 1 / PRIOR_LOG_ODDS_VARIANCE), m the base rate; value:
+the tokens of the title: label: label_e / (label_n · m (1 - m) + 1 / PRIOR_LOG_ODDS_VARIANCE), m the base rate (`bahe_tasks.base_rate` where it is absent); value:
 value_e / (value_n + PRIOR_VALUES); log_n: ln(1 + label_n) of the longest half-life; log_gap and log_age: ln(1 + gap_s) and
 ln(1 + age_s) of the tokens met before (NaN: none). label_max … value_min are the largest and smallest instead of the mean, of
 the longest half-life. Without a title all are NaN. A late impression has NaN everywhere.
 """
 
 
-KEY_OF_ALL = state_key("all", *IMPRESSION_SUMS)
+_DEFINITION = "2"
+"""Raised whenever sums of the same names would mean something else."""
+
+KEY_OF_ALL = state_key("all", _DEFINITION, *IMPRESSION_SUMS)
 """Key of the sums of scope `all`. It names all sums that are counted, so a state of others is known by lacking it."""
 
 

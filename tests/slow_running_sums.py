@@ -216,6 +216,9 @@ def _answer(
     knows_any = any(f.label is not None for f in before_day)
     found: dict[str, float | None] = {"base_rate": base if knows_any else None}
     past = [f for f in facts if f.time_us < i.shown_us]
+    if not knows_any:
+        so_far = [f.label for f in past if f.label is not None]
+        base = min(max((BASE_PRIOR[0] + sum(so_far)) / (BASE_PRIOR[1] + len(so_far)), MIN_RATE), 1 - MIN_RATE)
     of_second = [f for f in facts if f.time_us < i.shown_us // SECOND_US * SECOND_US]
     shown = [s for s in sightings if s.shown_us < i.shown_us]
 

@@ -169,4 +169,4 @@ class RunningSums:
             answer[:, -2:] = np.nan
             answer[row] = np.concatenate([found.sums, gap_s[:, None], age_s[:, None]], 1)
             return answer
-        return token_means(scope, row, found.sums, gap_s, age_s, base_rate=np.full(len(questions), base.at_start))
+        return token_means(scope, row, found.sums, gap_s, age_s, base_rate=base.of_questions(questions.time_us))

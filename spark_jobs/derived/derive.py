@@ -81,7 +81,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
     )
     tokens = run.run(token_step(plan), {"tokens": users.get("tokens", []), "state": _state(run, plan, ["token"])})
     impressions = run.run(
-        impression_step(scalars.base.at_start),
+        impression_step(plan, scalars.base),
         {"impressions": users.get("impressions", []), "answers": tokens.get("answers", [])},
     )
     return Derived(

@@ -9,29 +9,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.running_sums import state_width
+from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.scope_sums import impression_part, sums_column
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 from spark_jobs.derived.token_step import ANSWERS
 from spark_jobs.derived.user_step import OF_USERS
 
 
-def impression_step(base_rate: float) -> Step:
+def impression_step(plan: DedupPlan, base: BaseRate) -> Step:
     """Return the step: OF_USERS and ANSWERS ↦ impressions with the column `sums`, null for late ones.
 
     `row`, by which they belong together, is a place in a bucket of the step `users`: buckets must be the same.
     """
     keys: dict[str, KeyOf] = dict.fromkeys(("impressions", "answers"), partial(column, name="user_key"))
-    return Step("impressions", keys, partial(_work, base_rate=base_rate))
+    return Step("impressions", keys, partial(_work, plan=plan, base=base))
 
 
-def _work(parts: Mapping[str, Iterable[pa.Table]], *, base_rate: float) -> Iterator[tuple[str, pa.Table]]:
+def _work(
+    parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, base: BaseRate
+) -> Iterator[tuple[str, pa.Table]]:
     shown = together(parts["impressions"], OF_USERS).sort_by("row")
     answers = together(parts["answers"], ANSWERS)
     values = _matrix(answers["answer"], len(answers), state_width("token") + 2)
-    token = impression_part(
-        "token", values, np.asarray(answers["row"], np.int64), num_rows=len(shown), base_rate=base_rate
-    )
+    row_of = np.asarray(answers["row"], np.int64)
+    token = impression_part("token", values, row_of, shown_at=shown["shown_at"], base=base, day=plan.day)
     known, pair = (_matrix(shown[name], len(shown), -1) for name in ("known_sums", "pair_sums"))
     sums = sums_column(np.concatenate([known, token, pair], 1))
     of_day = sums.take(pa.array(np.arange(len(shown)), mask=np.asarray(shown["is_late"], bool)))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.key_sums import DAY_US, KeyState, Timed, faded, key_sums, token_means
 from bahe_tasks.running_sums import IMPRESSION_SUMS, state_width
 from bahe_tasks.stored_sums import stored_sums
@@ -99,11 +100,13 @@ def state_rows(scope: str, sums: ScopeSums, *, day: date, owners: pa.Array | Non
 
 
 def impression_part(
-    scope: str, answers: np.ndarray, row_of: np.ndarray, *, num_rows: int, base_rate: float
+    scope: str, answers: np.ndarray, row_of: np.ndarray, *, shown_at: pa.ChunkedArray, base: BaseRate, day: date
 ) -> np.ndarray:
-    """Return the part of IMPRESSION_SUMS of tokens or pairs, (R, …), from their answers, which belong to `row_of` (Q,)."""
+    """Return the part of IMPRESSION_SUMS of tokens or pairs of R impressions, (R, …), from their answers, which belong to
+    `row_of` (Q,)."""
+    base_rate = base.of_questions(micros(shown_at) - start_us(day))
     sums, gap_s, age_s = answers[:, :-2], answers[:, -2], answers[:, -1]
-    return token_means(scope, row_of, sums, gap_s, age_s, base_rate=np.full(num_rows, base_rate))
+    return token_means(scope, row_of, sums, gap_s, age_s, base_rate=base_rate)
 
 
 def sums_column(sums: np.ndarray) -> pa.ListArray:

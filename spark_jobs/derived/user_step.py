@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -86,7 +87,8 @@ def _work(
     yield "state", sums.state
     asked = pc.index_in(rows["impression_id"], shown["impression_id"])
     impression = np.asarray(pc.fill_null(asked, -1), np.int64)  # -1: does not ask
-    yield "impressions", _with_known_sums(shown.append_column("sequence_ends", ends), rows, tokens, impression, sums)
+    with_ends = shown.append_column("sequence_ends", ends)
+    yield "impressions", _with_known_sums(with_ends, rows, tokens, impression, sums, day=plan.day)
     yield "tokens", _token_table(rows, tokens, impression, sums.statistics)
 
 
@@ -154,7 +156,7 @@ def _sums_of(
 
 
 def _with_known_sums(
-    shown: pa.Table, rows: pa.Table, tokens: TokenRows, impression: np.ndarray, sums: _Sums
+    shown: pa.Table, rows: pa.Table, tokens: TokenRows, impression: np.ndarray, sums: _Sums, *, day: date
 ) -> pa.Table:
     """Return OF_USERS. `impression` (R,) is the place among `shown` that a counted row asks for."""
     asks = impression >= 0
@@ -165,7 +167,7 @@ def _with_known_sums(
     known = np.full((len(shown), of_asking.shape[1]), np.nan)
     known[asking] = of_asking
     row_of = impression[tokens.row][asks[tokens.row]]
-    pair = impression_part("pair", sums.of_pairs, row_of, num_rows=len(shown), base_rate=sums.base.at_start)
+    pair = impression_part("pair", sums.of_pairs, row_of, shown_at=shown["shown_at"], base=sums.base, day=day)
     columns = {
         **{name: shown[name] for name in shown.column_names},
         "row": pa.array(np.arange(len(shown))),
