@@ -9,7 +9,7 @@ other keys. So their bits depend neither on which keys are computed together nor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +17,10 @@ import numpy as np
 from bahe_tasks.running_sums import (
     HALF_LIVES,
     MIN_RATE,
-    PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
+    shift_of_residuals,
+    state_key,
 )
 
 DAY_US = 86_400_000_000
@@ -42,6 +43,15 @@ class Timed(NamedTuple):
 
     key: np.ndarray  # (E,) int64, the place of the key among the K
     time_us: np.ndarray  # (E,) int64
+
+
+def keys_of_pairs(
+    scope: str, users: Sequence[str], user: np.ndarray, others: Sequence[str], other: np.ndarray
+) -> np.ndarray:
+    """Return the key of each of E pairs of a user and another thing, (E,) int64; `user` and `other` (E,) are places among the ids."""
+    distinct, pair = np.unique(user.astype(np.int64) * max(len(others), 1) + other, return_inverse=True)
+    places = zip(*(of.tolist() for of in np.divmod(distinct, max(len(others), 1))), strict=True)
+    return np.array([state_key(scope, users[u], others[o]) for u, o in places], np.int64)[pair.reshape(-1)]
 
 
 def half_lives_us(scope: str) -> np.ndarray:
@@ -150,8 +160,7 @@ def token_means(
     """
     half_lives = len(HALF_LIVES[scope])
     of = {name: sums[:, s * half_lives : (s + 1) * half_lives] for s, name in enumerate(STATISTICS[scope])}
-    variance = (base_rate * (1 - base_rate))[row_of, None]
-    shift = of["label_e"] / (of["label_n"] * variance + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
+    shift = shift_of_residuals(scope, of["label_e"], of["label_n"], base_rate[row_of, None])
     value = of["value_e"] / (of["value_n"] + PRIOR_VALUES[scope])
     logs = [np.log1p(of["label_n"][:, 0]), np.log1p(gap_s), np.log1p(age_s)]
     means = _means(np.concatenate([shift, value, np.stack(logs, 1)], 1), row_of, num_rows=len(base_rate))

@@ -148,6 +148,11 @@ KEY_OF_ALL = state_key("all", _DEFINITION, *IMPRESSION_SUMS)
 """Key of the sums of scope `all`. It names all sums that are counted, so a state of others is known by lacking it."""
 
 
+def shift_of_residuals(scope: str, residuals: Any, labels: Any, base_rate: Any) -> Any:
+    """Return by how much a key's log-odds lie above those expected, given the sum of residuals of so many labels; arrays or numbers."""
+    return residuals / (labels * base_rate * (1 - base_rate) + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
+
+
 def prior_facts(scope: str, base_rate: Any) -> Any:
     """Return how many facts at the expected rate, a number or an array of them, smooth a key's own labels."""
     return 1 / (PRIOR_LOG_ODDS_VARIANCE[scope] * base_rate * (1 - base_rate))

@@ -15,11 +15,11 @@ from bahe_tasks.running_sums import (
     HALF_LIVES,
     IMPRESSION_SUMS,
     MIN_RATE,
-    PRIOR_LOG_ODDS_VARIANCE,
     PRIOR_VALUES,
     STATISTICS,
     HalfLife,
     prior_facts,
+    shift_of_residuals,
 )
 
 _CLIPPED_AT = 4.0
@@ -102,11 +102,10 @@ def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarra
 def _numbers_of_user_item(sums: np.ndarray, base: np.ndarray) -> dict[str, np.ndarray]:
     """Of a user who never met the item all are 0 or absent: a log in which no one meets an item twice is left as it is."""
     labels, events, residuals = (_sum(sums, "user_item", name, ALWAYS) for name in ("label_n", "event_n", "label_e"))
-    prior = 1 / PRIOR_LOG_ODDS_VARIANCE["user_item"]
     return {
         "user_item_labels": np.log1p(labels),
         "user_item_events": np.log1p(events),
-        "user_item_shift": residuals / (labels * base * (1 - base) + prior),
+        "user_item_shift": shift_of_residuals("user_item", residuals, labels, base),
         **{f"user_item_{kind}": _scaled_log(np.log1p(_column(sums, f"user_item_{kind}_s"))) for kind in ("gap", "age")},
     }
 

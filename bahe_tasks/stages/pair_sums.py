@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bahe_tasks.config import Config
-from bahe_tasks.key_sums import token_means
+from bahe_tasks.key_sums import keys_of_pairs, token_means
 from bahe_tasks.running_sums import state_key, title_tokens
 from bahe_tasks.stages.state_as_of import StateAsOf
 from bahe_tasks.stores.delta_tables import read_table
@@ -42,13 +42,14 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
     of_row = counts[item_of]
     within = np.arange(len(row_of)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
     token = number_of[np.repeat(starts[item_of], of_row) + within]
+    user_ids, item_ids, words = (list(of) for of in (users, items, tokens))
     keys = {
         "log": np.full(len(frame), state_key("log")),
-        "user": _keys([("user", user) for user in users])[user_of],
-        "item": _keys([("item", item) for item in items])[item_of],
-        "user_item": _keys_of_pairs("user_item", users, user_of, items, item_of),
-        "token": _keys([("token", name) for name in tokens])[token],
-        "pair": _keys_of_pairs("pair", users, user_of[row_of], pd.Index(tokens), token),
+        "user": _keys([("user", user) for user in user_ids])[user_of],
+        "item": _keys([("item", item) for item in item_ids])[item_of],
+        "user_item": keys_of_pairs("user_item", user_ids, user_of, item_ids, item_of),
+        "token": _keys([("token", word) for word in words])[token],
+        "pair": keys_of_pairs("pair", user_ids, user_of[row_of], words, token),
     }
     parts = [np.full((len(frame), 1), base.known)]
     base_rate = np.full(len(frame), base.at_start)
@@ -61,13 +62,6 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
         else:
             parts.append(token_means(scope, row_of, sums, gap_s, age_s, base_rate=base_rate))
     return np.concatenate(parts, 1)
-
-
-def _keys_of_pairs(scope: str, users: pd.Index, user: np.ndarray, others: pd.Index, other: np.ndarray) -> np.ndarray:
-    """Return the key of each of E pairs of a user and another thing; `user` and `other` (E,) are places among the ids."""
-    pair_of, distinct = pd.factorize(user.astype(np.int64) * len(others) + other)
-    owner, owned = np.divmod(distinct, max(len(others), 1))
-    return _keys([(scope, users[u], others[o]) for u, o in zip(owner, owned, strict=True)])[pair_of]
 
 
 def _keys(ids: list[tuple[str, ...]]) -> np.ndarray:

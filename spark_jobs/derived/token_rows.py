@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from bahe_tasks.key_sums import keys_of_pairs
 from bahe_tasks.running_sums import state_key, title_tokens
 from spark_jobs.arrow_columns import numbered, present
 
@@ -35,7 +35,7 @@ def token_rows(rows: pa.Table) -> TokenRows:
     token = flat[np.repeat(starts[text], of_row) + within] if len(flat) else np.zeros(0, np.int64)
     words = list(number_of)
     token_keys = np.array([state_key("token", word) for word in words], np.int64)
-    return TokenRows(row, token_keys[token], _keys_of_pairs("pair", users, user[row], words, token))
+    return TokenRows(row, token_keys[token], keys_of_pairs("pair", users, user[row], words, token))
 
 
 class ItemRows(NamedTuple):
@@ -49,20 +49,10 @@ def item_rows(rows: pa.Table) -> ItemRows:
     """Return those of R rows that have an item, and the key of user and item."""
     row = np.flatnonzero(present(rows["item_id"]))
     (user, users), (item, items) = (numbered(rows[name].take(pa.array(row))) for name in ("user_id", "item_id"))
-    return ItemRows(row, _keys_of_pairs("user_item", users, user, items, item))
+    return ItemRows(row, keys_of_pairs("user_item", users, user, items, item))
 
 
 def owners_of(keys: np.ndarray, pair_key: np.ndarray, user_key: np.ndarray) -> pa.Array:
     """Return the user's key of each of the distinct `keys` of pairs; `pair_key` (E,) and `user_key` (E,) belong together."""
     of_pairs, first = np.unique(pair_key, return_index=True)
     return pa.array(user_key[first[np.searchsorted(of_pairs, keys)]])
-
-
-def _keys_of_pairs(
-    scope: str, users: Sequence[str], user: np.ndarray, others: Sequence[str], other: np.ndarray
-) -> np.ndarray:
-    """Return the key of each of E pairs of a user and another thing; `user` and `other` (E,) are places among the names."""
-    distinct, pair = np.unique(user * max(len(others), 1) + other, return_inverse=True)
-    pairs = zip(*(places.tolist() for places in np.divmod(distinct, max(len(others), 1))), strict=True)
-    keys = np.array([state_key(scope, users[u], others[o]) for u, o in pairs], np.int64)
-    return keys[pair.reshape(-1)]
