@@ -88,7 +88,7 @@ class ModelConfig:
     dropout: float = setting(0.3, "dropout in the head, share of units")
     point_in_time_numbers: bool = setting(
         True,
-        "whether rates, counts, residuals and ages of user, item and title tokens are read beside the text, and the logit "
+        "whether rates, counts, residuals and ages of user, item, both and title tokens are read beside the text, and the logit "
         "starts from what smoothed means expect (docs/model.md)",
     )
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")

@@ -59,7 +59,7 @@ class SequencesConfig:
 
 @dataclass(frozen=True)
 class NumbersConfig:
-    """Running sums of what is known of an impression's user, item and title words."""
+    """Running sums of what is known of an impression's user, item, both and title words."""
 
     as_of: Literal["impression", "day_start"] = setting(
         "impression",

@@ -36,7 +36,7 @@ class ModelSpec:
     """What a model version is made of. Features, columns and labels are sorted names, without `cat_`, `num_`, `label_`.
 
     `numbers` are the point-in-time numbers it reads (`core.point_in_time`), in order; `first_rate`, the share of clicks among
-    the rows the lineage began with, stands for the base rate of rows from before any label was known; `outcome_thresholds` what outcome
+    the rows that the first model of the lineage was made for (of each, with `start_from: scratch`), stands for the base rate of rows from before any label was known; `outcome_thresholds` what outcome
     values are compared with, in their unit, those of the first day that had enough of them. `trained_steps` and `trained_days` count from the first fine-tune of the lineage.
     """
 

@@ -34,6 +34,12 @@ class InMemoryLog:
     numbers_as_of: Literal["impression", "day_start"] = "impression"
     """Where the facts of an impression's numbers stop, as `numbers.as_of` of a configuration."""
 
+    @property
+    def counted_at(self) -> np.ndarray:
+        """What numbers of an impression count are rows of strictly less, (R,) int64: when it was shown, or the start of its day."""
+        shown = self.rows.shown_at
+        return shown if self.numbers_as_of == "impression" else shown - shown % _DAY_US
+
     def encode(self, checkpoint_dir: Path, encoder: EncoderConfig) -> np.ndarray:
         """Return the behavior embeddings of the texts, (M, H) float16."""
         return encode_texts(self.texts, checkpoint_dir=checkpoint_dir, encoder=encoder)

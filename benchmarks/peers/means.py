@@ -49,11 +49,11 @@ def sums_before(ids: np.ndarray, values: np.ndarray, times: np.ndarray, *, newes
 
 
 class MeansPeer:
-    """Means of counts of earlier days, or if `running` of all earlier impressions."""
+    """Means of counts of earlier days, or if `running` of all earlier impressions that the log's numbers count."""
 
     def __init__(self, log: InMemoryLog, of: Of, *, running: bool, user_weight: float = 4.0, item_weight: float = 4.0):
         rows = log.rows
-        labels, times = rows.labels, rows.shown_at if running else rows.shown_at // DAY_US
+        labels, times = rows.labels, log.counted_at if running else rows.shown_at // DAY_US
         half = np.full(len(rows), 0.5)
         base = smoothed(sums_before(np.zeros(len(rows), np.int64), labels, times), half, weight=2.0)
         user = smoothed(sums_before(rows.user_ids, labels, times), base, weight=user_weight)

@@ -2,7 +2,8 @@
 
 Those of the pipeline (`core.point_in_time`) and others that are usual: means over the newest impressions, rates of each
 `cat_*` value and of the user on it, lengths of histories, `num_*` columns. Every sum is over rows of strictly earlier
-`shown_at`, or of earlier days where the log's own numbers are (`numbers_as_of`).
+`shown_at`, or of earlier days where the log's own numbers are (`numbers_as_of`). Until a label is counted the base rate is
+one half here; BAHE takes that of the rows its lineage began with.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from benchmarks.peers.means import smoothed, sums_before
 
 _NEWEST = 10
 _SECOND_US = 1_000_000
-_DAY_US = 86_400 * _SECOND_US
 
 
 def numbers_of(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
@@ -29,9 +29,7 @@ def numbers_of(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
 def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     """Return the numbers that need no running sums, (R, K) float32 with NaN = absent, and their K names."""
     rows = log.rows
-    times, labels = rows.shown_at, rows.labels.astype(np.float64)
-    if log.numbers_as_of == "day_start":
-        times = times - times % _DAY_US
+    times, labels = log.counted_at, rows.labels.astype(np.float64)
     everywhere = np.zeros(len(rows), np.int64)
     half = np.full(len(rows), 0.5)
     base = smoothed(sums_before(everywhere, labels, times), half, weight=2.0)

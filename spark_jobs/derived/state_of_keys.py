@@ -68,7 +68,7 @@ def base_rates(base: BaseRate, rows: pa.Table) -> np.ndarray:
 
 
 def expected(scope: str, before: pa.Table, key: np.ndarray, base_rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smoothed rate of clicks and mean of values of users or items at the start of the day, (R,) each.
+    """Return the smoothed rate of clicks and mean of values of users or items that a day starts from, (R,) each.
 
     `before`: STATE, of distinct keys in order, of other scopes too; `key` (R,), -1 where a row has none; `base_rate` (R,).
     """

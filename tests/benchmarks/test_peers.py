@@ -104,6 +104,19 @@ def test_labels_of_a_day_and_later_change_no_score_of_it_without_histories(name)
     assert (_run(log, name)[_of_day(4)] != _run(changed, name)[_of_day(4)]).any()
 
 
+@pytest.mark.parametrize("name", ["user_mean_running", "item_mean_running", "sum_of_means_running", "trees"])
+def test_as_of_the_start_of_the_day_no_number_sees_a_label_of_it(name):
+    labels = _log().rows.labels.copy()
+    labels[_of_day(3).start :] = 1 - labels[_of_day(3).start :]
+    log = dataclasses.replace(_log(), numbers_as_of="day_start")
+    changed = dataclasses.replace(log, rows=dataclasses.replace(log.rows, labels=labels))
+    days = days_of(log)[:4]
+    end = _of_day(4).start
+    np.testing.assert_array_equal(_run(log, name, days=days)[:end], _run(changed, name, days=days)[:end])
+    running = [dataclasses.replace(of, numbers_as_of="impression") for of in (log, changed)]
+    assert (_run(running[0], name, days=days)[:end] != _run(running[1], name, days=days)[:end]).any()
+
+
 @pytest.mark.parametrize("name", PEERS)
 def test_no_peer_sees_a_label_at_or_after_the_time_it_scores(name):
     log = _log()
