@@ -10,6 +10,7 @@ the last line does something at import, and bahe_tasks must be installed where t
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class ClickProbability(PythonModel):
         from bahe_tasks.core.model_files import load_model
 
         self._model, self._spec = load_model(Path(context.artifacts["model_spec"]).parent, device="cpu")
+        self._deep_pass = Lock()  # MLflow's server predicts on several threads, and the deep layers know of one batch
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -110,7 +112,8 @@ class ClickProbability(PythonModel):
         )
         width = self._model.deep.width
         embeddings = np.array(vectors, np.float32).reshape(len(vectors), width)
-        return score(self._model, rows, embeddings, batch_size=256, device=torch.device("cpu"))
+        with self._deep_pass:
+            return score(self._model, rows, embeddings, batch_size=256, device=torch.device("cpu"))
 
 
 def _matrix(column: pd.Series) -> np.ndarray:

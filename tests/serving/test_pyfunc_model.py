@@ -1,4 +1,7 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -129,3 +132,35 @@ def test_sums_are_a_list_a_row_and_may_be_absent(champion, pairs):
     frame = pd.DataFrame({"user_embedding": pairs["user"].tolist(), "item_embedding": pairs["item"].tolist()})
     frame["sums"] = [[0.5, *[0.0] * (len(IMPRESSION_SUMS) - 1)], [None] * len(IMPRESSION_SUMS), None]
     assert champion.predict(frame)["click_probability"].between(0, 1).all()
+
+
+def test_requests_at_once_get_what_each_gets_alone(model, tmp_path):
+    """MLflow's server predicts on a thread a request; deep layers computed at one position know of one batch at a time."""
+    from bahe_tasks.serving.pyfunc_model import ClickProbability
+
+    beside = replace(model.spec.model, item_reading="beside", behavior_pooling="summary")
+    split = LlmSplit.of(BertModel(BertConfig.from_dict(model.spec.llm_config)), 1)
+    reads_item = new_model(replace(model.spec, model=beside), split.deep, seed=3)
+    with torch.no_grad():
+        for parameter in reads_item.head.parameters():
+            parameter.normal_(0, 0.3)
+    save_model(reads_item, reads_item.spec, tmp_path / "model")
+    served = ClickProbability()
+    served.load_context(SimpleNamespace(artifacts={"model_spec": tmp_path / "model" / "spec.json"}))
+    rng = np.random.default_rng(0)
+
+    def request(behaviors: int) -> pd.DataFrame:
+        histories = [rng.normal(size=(rng.integers(1, behaviors + 1), WIDTH)).tolist() for _ in range(40)]
+        titles = rng.normal(size=(40, WIDTH)).tolist()
+        ages_s = [[60.0 * b for b in range(len(history))] for history in histories]
+        return pd.DataFrame({"title_embedding": titles, "behaviors_bills": histories, "ages_s_bills": ages_s})
+
+    def predict(frame: pd.DataFrame) -> np.ndarray:
+        return served.predict(None, frame)["click_probability"].to_numpy()
+
+    requests = [request(behaviors) for behaviors in (3, 5, 9, 12)] * 10
+    alone = [predict(frame) for frame in requests]
+    with ThreadPoolExecutor(4) as pool:
+        at_once = list(pool.map(predict, requests))
+    for found, expected in zip(at_once, alone, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
