@@ -54,7 +54,7 @@ class ColumnFields(nn.Module):
     def forward(self, cat: torch.Tensor, num: torch.Tensor) -> dict[str, torch.Tensor]:
         """Rows of hashed values (B, C) int64 and numbers (B, K), NaN = absent → (B, cat_width) or (B, 2) each."""
         fields = {name: self.tables[block_key(name)](cat[:, c]) for c, name in enumerate(self.hashed_columns)}
-        present = (~num.isnan()).to(num.dtype)
+        present = (~num[:, : len(self.num_columns)].isnan()).to(num.dtype)
         value = num.nan_to_num(0.0)
         for k, column in enumerate(self.num_columns):
             fields[f"num:{column}"] = torch.stack([value[:, k], present[:, k]], 1)

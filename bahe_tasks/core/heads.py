@@ -112,7 +112,7 @@ class CrossLayer(nn.Module):
     def forward(self, first: torch.Tensor, crossed: torch.Tensor) -> torch.Tensor:
         low = linear(crossed, self.narrow.of_concatenation())  # (B, rank)
         weight, bias = made_once(self, self._of_concatenation)
-        return first * linear(low, weight, bias) + crossed
+        return torch.addcmul(crossed, first, linear(low, weight, bias))
 
     def _of_concatenation(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return weight (all widths, rank) and bias (all widths,) of the maps to all fields."""

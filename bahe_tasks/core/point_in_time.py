@@ -33,8 +33,9 @@ def point_in_time_numbers(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarr
 
     `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent; `first_rate` stands for a base rate that no label told.
     """
-    numbers = np.stack(list(_numbers_by_name(sums, first_rate).values()), 1)
-    return np.clip(numbers, -_CLIPPED_AT, _CLIPPED_AT).astype(np.float32)
+    by_number = np.stack(list(_numbers_by_name(sums, first_rate).values()))  # (K, R), each written in one piece
+    np.clip(by_number, -_CLIPPED_AT, _CLIPPED_AT, out=by_number)
+    return np.ascontiguousarray(by_number.astype(np.float32).T)
 
 
 def expected_log_odds(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarray:
