@@ -18,6 +18,7 @@ from delta import configure_spark_with_delta_pip
 from pyspark.sql import SparkSession
 
 from bahe_tasks.config import SparkConfig
+from spark_jobs.lost_jvm import forget_lost_jvm
 
 _FOR_ONE_DAY = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 FOR_MANY_DAYS = "-XX:+UseSerialGC"
@@ -45,6 +46,12 @@ _SETTINGS = {
 }
 
 
+_ON_ONE_MACHINE = {
+    # A machine that slept for two minutes, or stopped the JVM as long, would make Spark think its only executor lost and end.
+    "spark.network.timeout": "7d",
+}
+
+
 class JavaMissingError(RuntimeError):
     """No Java runtime is there to run Spark."""
 
@@ -54,10 +61,11 @@ class DeltaJarsMissingError(RuntimeError):
 
 
 def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
-    """Return the running Spark session, or start one.
+    """Return the running Spark session, or start one; also where the JVM of the one that ran has ended.
 
     Raises `JavaMissingError` when no java is found, `DeltaJarsMissingError` when the Delta jars cannot be had.
     """
+    forget_lost_jvm()
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
@@ -66,10 +74,14 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     jars = _configured_jars(config.jars) if config.jars else cached_delta_jars()
     builder = SparkSession.builder.appName(app_name).master(config.master)
-    settings = _SETTINGS | {
-        "spark.driver.memory": config.driver_memory,
-        "spark.driver.extraJavaOptions": config.jvm_options or _FOR_ONE_DAY,
-    }
+    settings = (
+        _SETTINGS
+        | (_ON_ONE_MACHINE if config.master.startswith("local") else {})
+        | {
+            "spark.driver.memory": config.driver_memory,
+            "spark.driver.extraJavaOptions": config.jvm_options or _FOR_ONE_DAY,
+        }
+    )
     for key, value in settings.items():
         builder = builder.config(key, value)
     if jars:
@@ -92,6 +104,7 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
 
 def stop_spark_session() -> None:
     """Stop the running Spark session and its JVM's work, if there is one."""
+    forget_lost_jvm()
     active = SparkSession.getActiveSession()
     if active is not None:
         active.stop()

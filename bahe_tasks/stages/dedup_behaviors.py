@@ -29,6 +29,7 @@ from bahe_tasks.stores.delta_tables import count_stored
 from bahe_tasks.stores.partition_records import partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
+from spark_jobs.lost_jvm import jvm_must_last
 from spark_jobs.session import spark_session
 
 _SMALL_BYTES = 512 << 20
@@ -83,7 +84,8 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             and _fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             input_fingerprint=stage_fingerprint,
         )
-        counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
+        with jvm_must_last():
+            counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
     if not any(counts[source]["landed"] for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has files without a row"))
     return counts

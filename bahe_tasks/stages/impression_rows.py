@@ -31,10 +31,11 @@ def impression_rows(
     of_users = mapped.sequences
     ends = _map_columns(impressions["sequence_ends"], np.int64, 0)
     shown_at = micros(impressions["shown_at"])
+    of_rows = days_and_users(impressions)
     histories = {}
     for feature in sorted(pc.unique(of_users.starts["feature"]).to_pylist()):
         of_feature = of_users.starts.filter(pc.equal(of_users.starts["feature"], feature))
-        row = days_and_users(of_feature).get_indexer(days_and_users(impressions))
+        row = days_and_users(of_feature).get_indexer(of_rows)
         base = np.where(row >= 0, np.asarray(of_feature["start"])[row], 0)
         end = np.where(row >= 0, ends.get(feature, np.zeros(len(row), np.int64)), 0)
         histories[feature] = Histories(
@@ -67,16 +68,19 @@ def _map_columns(maps: pa.ChunkedArray, dtype: type, absent: object) -> dict[str
     lengths = np.diff(np.asarray(array.offsets))
     parents = np.repeat(np.arange(len(array)), lengths)
     first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
-    names = np.asarray(array.keys[first:last].to_pandas(), dtype=object)
-    values = np.asarray(array.items[first:last].to_pandas(), dtype=object)
+    names = array.keys[first:last].dictionary_encode()
     columns: dict[str, np.ndarray] = {}
-    for name in sorted(set(names)):
-        of_name = names == name
+    for name, code in sorted((name, code) for code, name in enumerate(names.dictionary.to_pylist())):
+        of_name = pc.equal(names.indices, code)
+        values = array.items[first:last].filter(of_name)
         column: np.ndarray = np.full(len(array), absent, dtype=dtype)
-        column[parents[of_name]] = values[of_name]
+        column[parents[np.asarray(of_name)]] = (
+            _objects(values) if dtype is object else values.to_numpy(zero_copy_only=False)
+        )
         columns[name] = column
     return columns
 
 
-def _objects(column: pa.ChunkedArray) -> np.ndarray:
-    return np.asarray(column.to_pandas(), dtype=object)
+def _objects(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return texts (R,) object, equal ones the same object: a log has far fewer users and items than impressions."""
+    return np.asarray(column.to_pandas(deduplicate_objects=True), dtype=object)
