@@ -50,7 +50,7 @@ def score(
 
     `columns` are those of the rows, where they are known already.
     """
-    model.to(device).eval()
+    _made_ready(model, device)
     columns = columns or row_columns(rows, model.spec)
     index = np.arange(len(rows)) if index is None else index
     by_state = np.argsort(columns.user_states[index], kind="stable")
@@ -76,7 +76,7 @@ def user_embeddings(
 
     `as_of` (P,) int64 microseconds is the time the age of each behavior is counted to.
     """
-    model.to(device).eval()
+    _made_ready(model, device)
     found = np.zeros((len(as_of), len(model.features) * model.deep.width), np.float32)
     with torch.inference_mode():
         for index in _batches(len(as_of), batch_size):
@@ -89,7 +89,7 @@ def item_embeddings(
     model: BaheCtrModel, title_rows: np.ndarray, embeddings: np.ndarray, *, batch_size: int, device: torch.device
 ) -> np.ndarray:
     """Return the item embedding of each title row (P,) int64, -1 = title not known: (P, H) float32."""
-    model.to(device).eval()
+    _made_ready(model, device)
     found = np.zeros((len(title_rows), model.deep.width), np.float32)
     with torch.inference_mode():
         for index in _batches(len(title_rows), batch_size):
@@ -120,7 +120,7 @@ def score_pairs(
     None = absent; those in `num` (P,) float64, NaN = absent. `sums` are (P, len(IMPRESSION_SUMS)) float64, NaN =
     absent; None: nothing is known of any pair.
     """
-    model.to(device).eval()
+    _made_ready(model, device)
     count = len(user_ids)
     user_of = np.arange(count) if user_of is None else user_of
     item_of = np.arange(count) if item_of is None else item_of
@@ -157,6 +157,12 @@ def score_pairs(
         for part, logit in zip(parts, batch_a_thread(logit_of, parts, device=device), strict=True):
             logits[part] = logit
     return _probabilities(logits)
+
+
+def _made_ready(model: BaheCtrModel, device: torch.device) -> None:
+    """Bring a model to the device, without dropout. Going through its modules takes longer than scoring some pairs."""
+    if model.training or next(model.parameters()).device != device:
+        model.to(device).eval()
 
 
 def _rows(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -35,6 +35,16 @@ def test_a_user_embedding_is_as_of_the_time_given(tiny_model, tiny_rows, embeddi
     assert not np.allclose(now[2], later[2])
 
 
+def test_a_model_left_as_it_trains_is_scored_without_dropout(tiny_model, tiny_rows, embeddings):
+    expected = score(tiny_model, tiny_rows, embeddings, batch_size=9, device=CPU)
+    for module in tiny_model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    tiny_model.train()
+    np.testing.assert_array_equal(score(tiny_model, tiny_rows, embeddings, batch_size=9, device=CPU), expected)
+    assert not tiny_model.training
+
+
 def test_zero_rows_have_zero_scores(tiny_model, tiny_rows, embeddings):
     nobody = np.empty(0, np.int64)
     assert item_embeddings(tiny_model, nobody, embeddings, batch_size=9, device=CPU).shape == (0, 32)
