@@ -1,6 +1,7 @@
 """The frozen shallow layers over texts, in batches of a token budget (paper, section 2).
 
-Unusual: batches depend on the texts alone, sorted by number of tokens and cut by the budget. A GPU that runs out of
+Unusual: batches depend on the texts alone, sorted by number of tokens and cut by the budget, and on a CPU each is computed
+by one thread: bits do not depend on how many there are. A GPU that runs out of
 memory halves the budget; from then on batches are smaller, which may move the last bits of a vector.
 """
 
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from bahe_tasks.config import EncoderConfig
+from bahe_tasks.core.batch_threads import batch_a_thread
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.packed_linear import pack_linears
 from bahe_tasks.core.pooling import pool
@@ -63,13 +66,17 @@ class TextEncoder:
         pooled: list[torch.Tensor] = []
         done = 0
         while done < len(order):
-            count = texts_in_batch(lengths[done:], tokens_per_batch=self.tokens_per_batch)
-            vectors = self._pooled([token_ids[i] for i in order[done : done + count]])
-            if vectors is None:
-                self._halve(count * lengths[done + count - 1])
-                continue
-            pooled.append(vectors)
-            done += count
+            counts = batch_sizes(lengths[done:], tokens_per_batch=self.tokens_per_batch)
+            ends = done + np.cumsum(counts)
+            batches = [
+                [token_ids[i] for i in order[end - count : end]] for end, count in zip(ends, counts, strict=True)
+            ]
+            for vectors, batch in zip(batch_a_thread(self._pooled, batches, device=self.device), batches, strict=True):
+                if vectors is None:
+                    self._halve(len(batch) * len(batch[-1]))
+                    break
+                pooled.append(vectors)
+                done += len(batch)
         embeddings = np.empty((len(texts), self.width), np.float16)
         embeddings[order] = torch.cat(pooled).cpu().numpy()  # one wait for the device, not one a batch
         finite = np.isfinite(embeddings).all(1)
@@ -109,15 +116,17 @@ class TextEncoder:
         self._said_out_of_memory = True
 
 
-def texts_in_batch(lengths: Sequence[int], *, tokens_per_batch: int) -> int:
-    """Return how many of the texts of ascending `lengths` (tokens) the first batch holds.
+def batch_sizes(lengths: Sequence[int], *, tokens_per_batch: int) -> list[int]:
+    """Return how many of the texts of ascending `lengths` (tokens) each batch holds.
 
     With padding at most `tokens_per_batch` tokens, and at least one text. A batch that is a quarter full ends where
     texts get longer: one without padding needs no attention mask, which is faster than the larger batch.
     """
-    count = 1
-    while count < len(lengths) and (count + 1) * lengths[count] <= tokens_per_batch:
-        if lengths[count] > lengths[count - 1] and 4 * count * lengths[count - 1] >= tokens_per_batch:
-            break
-        count += 1
-    return count
+    sizes = [0] if lengths else []
+    for shorter, length in pairwise([0, *lengths]):
+        fits = (sizes[-1] + 1) * length <= tokens_per_batch
+        full_enough = length > shorter and 4 * sizes[-1] * shorter >= tokens_per_batch
+        if sizes[-1] and (full_enough or not fits):
+            sizes.append(0)
+        sizes[-1] += 1
+    return sizes

@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.llm_split import CheckpointWeightsError, LlmSplit, UnsplittableArchitectureError
-from bahe_tasks.core.text_encoder import EmbeddingOverflowError, texts_in_batch
+from bahe_tasks.core.text_encoder import EmbeddingOverflowError, batch_sizes
 from bahe_tasks.core.tokens import TokenizerNotFoundError
 from benchmarks.kit.tiny_llms import TINY_LLMS, tiny_llm
 
@@ -90,19 +91,40 @@ def test_a_number_float16_cannot_hold_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("lengths", "count"),
+    ("lengths", "sizes"),
     [
-        ([1, 2, 3, 3], 4),  # four rows of three tokens are 12 of 20
-        ([1, 2, 2, 6, 6], 3),  # four rows of six are 24, but already three of two are a quarter of 20
-        ([1, 1, 5, 5, 5], 4),  # two rows of one are less than a quarter; five rows of five are 25
-        ([4, 4, 4, 4, 4, 4], 5),
-        ([20], 1),
-        ([40, 100], 1),  # none fits: one alone
-        ([5, 5], 2),
+        ([1, 2, 3, 3], [4]),  # four rows of three tokens are 12 of 20
+        ([1, 2, 2, 6, 6], [3, 2]),  # four rows of six are 24, but already three of two are a quarter of 20
+        ([1, 1, 5, 5, 5], [4, 1]),  # two rows of one are less than a quarter; five rows of five are 25
+        ([4, 4, 4, 4, 4, 4], [5, 1]),
+        ([20], [1]),
+        ([40, 100], [1, 1]),  # none fits: each alone
+        ([5, 5], [2]),
+        ([], []),
     ],
 )
-def test_a_batch_holds_what_fits_the_budget_and_ends_at_longer_texts_once_a_quarter_full(lengths, count):
-    assert texts_in_batch(lengths, tokens_per_batch=20) == count
+def test_a_batch_holds_what_fits_the_budget_and_ends_at_longer_texts_once_a_quarter_full(lengths, sizes):
+    assert batch_sizes(lengths, tokens_per_batch=20) == sizes
+
+
+@pytest.fixture(params=[2, 3])
+def more_threads(request):
+    """As many of torch's threads, where tests of core have one."""
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(more_threads):
+    encode = partial(
+        encode_texts,
+        [f"{'word ' * (n % 7)}{n}" for n in range(400)],
+        checkpoint_dir=CHECKPOINT,
+        encoder=EncoderConfig(device="cpu", num_shallow_layers=2),
+    )
+    found = encode()
+    torch.set_num_threads(1)
+    np.testing.assert_array_equal(found, encode())
 
 
 @pytest.fixture
