@@ -18,8 +18,8 @@ Figures: `speedup_N_ungrouped` and `speedup_N`, samples/s of a whole step of bah
 at N tokens of history; `memory_ratio_N_ungrouped` and `memory_ratio_N` likewise; `speedup_N_with_encoding`, bahe_grouped
 with the shallow layers over texts not yet in the table, of which a sample has (1 - reuse rate) · (N·S + 1).
 
-Memory is what forward and backward add at their peak to weights, gradients and optimiser state, per sample, in a process
-of its own. Steps of the variants take turns, and the median counts. Operations are those of the layers (`kit.operations`); the
+Memory is what forward and backward add at their peak to weights, gradients and optimiser state, per sample of the largest
+pass, in a process of its own; as in `core.train`, a batch of long histories takes several passes on a CPU. Steps of the variants take turns, and the median counts. Operations are those of the layers (`kit.operations`); the
 head's are left out. Random Llama-shaped weights: nothing here is about quality.
 """
 
@@ -80,7 +80,7 @@ def memory_of(contender: Contender, tokens: int, *, llm: dict[str, object], devi
     variant.keep_gradients()
     with PeakMemory(device) as memory:
         variant.forward_backward()
-    return memory.grown_mb / variant.num_samples
+    return memory.grown_mb / variant.num_held
 
 
 def memory_in_another_process(sizes: list[int], *, pooling: str, small: bool) -> dict[str, list[float]]:

@@ -25,6 +25,12 @@ from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.schedule import learning_rate_share
 from bahe_tasks.core.training_rows import ImpressionRows, RowColumns, num_behaviors
 
+_WIDEST_BY_WIDTH = 4
+"""Numbers of a position in the widest tensor of a layer, that of its MLP, by the width of the model; about, for most LLMs."""
+_BYTES_OF_WIDEST = 20_000_000
+"""What glibc keeps when it is freed. Memory above 32 MB goes back to the system, which clears it whenever it is asked for again:
+a quarter of the processor time of a step on long histories (benchmarks.train_cost)."""
+
 
 class TrainingDivergedError(ArithmeticError):
     """A loss that is not a number."""
@@ -79,6 +85,7 @@ class TrainingStep:
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
         self._rows_a_pass = training.rows_a_pass or training.batch_size
+        self._positions_a_pass = training.positions_a_pass or default_positions_a_pass(model, device)
         self._num_behaviors = num_behaviors(rows, model.features)
 
     def prepare_ahead(self, index: np.ndarray) -> Prepared:
@@ -96,7 +103,7 @@ class TrainingStep:
             states=self._columns.user_states,
             positions=self._num_behaviors,
             most_rows=rows_a_pass,
-            most_positions=self._training.positions_a_pass,
+            most_positions=self._positions_a_pass,
         )
         return Prepared(index, rows_a_pass, tuple((self._batch(part), self._labels_of(part)) for part in parts))
 
@@ -174,6 +181,11 @@ class TrainingStep:
 
     def _labels_of(self, index: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self._labels[index]).to(self._device)
+
+
+def default_positions_a_pass(model: BaheCtrModel, device: torch.device) -> int:
+    """Return the behaviors of a pass where `training.positions_a_pass` does not tell; 0: any number."""
+    return max(1, _BYTES_OF_WIDEST // (4 * _WIDEST_BY_WIDTH * model.deep.width)) if device.type == "cpu" else 0
 
 
 def passes(

@@ -20,7 +20,8 @@ from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
 from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
-from bahe_tasks.core.training_rows import ImpressionRows, row_columns
+from bahe_tasks.core.training_rows import ImpressionRows, num_behaviors, row_columns
+from bahe_tasks.core.training_step import default_positions_a_pass, passes
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.full_text import FullTextBatch, FullTextCtrModel, TokenTable, as_trainable, collate_full_text
 from benchmarks.kit.operations import deep_forward_operations, forward_operations, training_operations
@@ -41,7 +42,9 @@ class Variant:
     name: str
     model: BaheCtrModel | FullTextCtrModel
     optimizers: Optimizers
-    collate: Callable[[], Batch | FullTextBatch]
+    collate: Callable[[np.ndarray], Batch | FullTextBatch]
+    passes: list[np.ndarray]
+    """Rows of the batch, pass by pass."""
     labels: torch.Tensor  # (B, 1) float32
     shallow: ShallowLayers | None
     tokens_per_text: int
@@ -57,7 +60,9 @@ class Variant:
         self.optimizers.step(1.0, number=0)
 
     def forward_backward(self) -> None:
-        binary_cross_entropy_with_logits(self.model(self.collate()), self.labels).backward()
+        for part in self.passes:
+            loss = binary_cross_entropy_with_logits(self.model(self.collate(part)), self.labels[part], reduction="sum")
+            (loss / self.num_samples).backward()
 
     def keep_gradients(self) -> None:
         """Set dense gradients to zero in place, so that a backward pass need not make room for them."""
@@ -71,10 +76,18 @@ class Variant:
         return len(self.labels)
 
     @property
+    def num_held(self) -> int:
+        """Samples of the largest pass: what forward and backward hold at once."""
+        return max(map(len, self.passes))
+
+    @property
     def useful_positions(self) -> float:
         """Share of the positions of a batch's sequences that are no padding."""
-        users = self.collate()
-        masks = [users.histories.mask] if isinstance(users, FullTextBatch) else [g.mask for g in users.users.groups]
+        masks: list[torch.Tensor] = []
+        for users in map(self.collate, self.passes):
+            masks += (
+                [users.histories.mask] if isinstance(users, FullTextBatch) else [g.mask for g in users.users.groups]
+            )
         return sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
 
     @property
@@ -113,9 +126,9 @@ def build(
         full = FullTextCtrModel(spec, whole).to(device).train()
         tokens = _random_tokens(num_texts, shape, num_tokens)
 
-        def collate_tokens() -> FullTextBatch:
+        def collate_tokens(part: np.ndarray) -> FullTextBatch:
             return collate_full_text(
-                rows, tokens, index, columns=columns, features=shape.features, max_tokens=10**9, device=device
+                rows, tokens, part, columns=columns, features=shape.features, max_tokens=10**9, device=device
             )
 
         optimizers = Optimizers(as_trainable(full), _TRAINING)
@@ -124,7 +137,16 @@ def build(
             + forward_operations(whole, sequences=1, length=shape.tokens_per_behavior)
         )
         return Variant(
-            variant, full, optimizers, collate_tokens, labels, None, shape.tokens_per_behavior, pooling, operations
+            variant,
+            full,
+            optimizers,
+            collate_tokens,
+            [index],
+            labels,
+            None,
+            shape.tokens_per_behavior,
+            pooling,
+            operations,
         )
     split = LlmSplit.of(whole, cut_after)
     model = new_model(spec, split.deep, seed=0).to(device).train()
@@ -134,11 +156,19 @@ def build(
         _number_apart(rows, shape)
         ids = torch.from_numpy(_random_tokens(num_texts, shape, num_tokens).ids).view(num_texts, -1).to(device)
 
-    def collate_vectors() -> Batch:
+    def collate_vectors(part: np.ndarray) -> Batch:
         if variant == "split_only":
             embeddings[:] = _encoded(split.shallow, ids)
-        return collate(rows, embeddings, index, columns=columns, features=shape.features, device=device)
+        return collate(rows, embeddings, part, columns=columns, features=shape.features, device=device)
 
+    most_positions = 0 if variant == "split_only" else default_positions_a_pass(model, device)
+    parts = passes(
+        index,
+        states=columns.user_states,
+        positions=num_behaviors(rows, shape.features),
+        most_rows=num_samples,
+        most_positions=most_positions,
+    )
     optimizers = Optimizers(model, _TRAINING)
     length = shape.tokens_per_behavior
     operations = training_operations(
@@ -152,7 +182,9 @@ def build(
     )
     if variant == "split_only":
         operations += forward_operations(split.shallow.llm, sequences=shape.texts_per_sample, length=length)
-    return Variant(variant, model, optimizers, collate_vectors, labels, split.shallow, length, pooling, operations)
+    return Variant(
+        variant, model, optimizers, collate_vectors, parts, labels, split.shallow, length, pooling, operations
+    )
 
 
 def encode_seconds(variant: Variant, *, device: torch.device) -> float:
