@@ -176,7 +176,7 @@ class TrainingConfig:
     positions_a_pass: int = setting(
         0,
         "behaviors whose gradients are computed at once, those of a user state counted once; an impression with more has "
-        "a pass of its own; 0: any number on a GPU, on a CPU what keeps tensors below the size that is slow to get",
+        "a pass of its own; 0: any number on a GPU, on a CPU as many as keep tensors below 20 MB, since larger ones are slow",
     )
     fused_optimizer: bool = setting(
         True, "whether AdamW updates all of a weight in one kernel: faster on a CPU too, with other last bits"
