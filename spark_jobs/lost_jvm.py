@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from subprocess import TimeoutExpired
 
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
+
+_UNTIL_REAPED_S = 5.0
+"""A JVM that is killed closes its connections some milliseconds before it has an exit code."""
 
 
 class JvmLostError(RuntimeError):
@@ -19,16 +24,16 @@ class JvmLostError(RuntimeError):
 
 @contextmanager
 def jvm_must_last() -> Iterator[None]:
-    """Raise `JvmLostError` instead of what a call into a JVM that has ended raises, or waits for."""
+    """Raise `JvmLostError` instead of what a call into a JVM that has ended raises."""
     try:
         yield
     except Exception as error:
-        code = _exit_code()
+        code = _exit_code(wait_s=_UNTIL_REAPED_S) if _is_of_connection(error) else None
         if code is None:
             raise
         raise JvmLostError(
             f"Spark's JVM ended (exit code {code}) before the job did; code -9 or 137 is most often a machine out of memory: "
-            "see spark.driver_memory. The day's tables are as they were: run it again"
+            "see spark.driver_memory. Run the day again: that completes what was written of it"
         ) from error
 
 
@@ -45,8 +50,19 @@ def forget_lost_jvm() -> None:
     SparkSession._instantiatedSession = SparkSession._activeSession = None
 
 
-def _exit_code() -> int | None:
+def _is_of_connection(error: BaseException | None) -> bool:
+    """Tell whether this error, or one it came from, is of the connection to the JVM."""
+    while error is not None:
+        if isinstance(error, Py4JError | OSError | EOFError) and not isinstance(error, Py4JJavaError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _exit_code(*, wait_s: float = 0.0) -> int | None:
     """Return the exit code of the JVM this process started, None where it runs or none was started."""
-    gateway = SparkContext._gateway
-    process = getattr(gateway, "proc", None)  # none where the JVM was there first, as under spark-submit
-    return None if process is None else process.poll()
+    process = getattr(SparkContext._gateway, "proc", None)  # none where the JVM was there first, as under spark-submit
+    try:
+        return None if process is None else process.wait(wait_s)
+    except TimeoutExpired:
+        return None

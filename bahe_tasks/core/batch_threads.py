@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from threading import Barrier, Lock
 from typing import TypeVar
 
 import torch
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+
+_starting = Lock()  # of a pool: two at once would take what the other set for the caller's number
 
 
 def batch_a_thread(make: Callable[[Given], Made], given: Sequence[Given], *, device: torch.device) -> Iterator[Made]:
@@ -27,8 +31,25 @@ def batch_a_thread(make: Callable[[Given], Made], given: Sequence[Given], *, dev
         yield from map(make, given)
         return
     contexts = [copy_context() for _ in given]  # one context cannot be entered by two threads at once
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(lambda context, one: context.run(make, one), contexts, given)
-    finally:
-        torch.set_num_threads(threads)  # threads made later would begin with those of the newest call
+    with ThreadPoolExecutor(threads) as pool:
+        _leave_one_thread_each(pool, threads)
+        yield from pool.map(lambda context, one: context.run(make, one), contexts, given)
+
+
+def _leave_one_thread_each(pool: ThreadPoolExecutor, threads: int) -> None:
+    """Let each of the pool's threads have one of torch's.
+
+    The number is each thread's own, but a thread begins, at its first use of torch, with what was set last in any thread. So
+    all threads of the pool begin at once, and the caller's number is what was set last again before they compute.
+    """
+    all_here = Barrier(threads)
+
+    def have_one() -> None:
+        all_here.wait()
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # the thread's first use
+
+    with _starting:
+        for begun in [pool.submit(have_one) for _ in range(threads)]:
+            begun.result()
+        torch.set_num_threads(threads)

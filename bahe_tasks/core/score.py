@@ -166,8 +166,8 @@ def _made_ready(model: BaheCtrModel, device: torch.device) -> None:
 
 
 def _rows(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the rows of a matrix, rising numbers (B,), without a copy where each follows the one before."""
-    if (np.diff(rows) == 1).all():
+    """Return the rows of a matrix, numbers (B,), without a copy where each follows the one before."""
+    if 0 <= rows[0] <= rows[-1] < len(matrix) and (np.diff(rows) == 1).all():
         return matrix[rows[0] : rows[0] + len(rows)]
     return matrix[rows]
 

@@ -1,7 +1,7 @@
 """The frozen shallow layers over texts, in batches of a token budget (paper, section 2).
 
-Unusual: batches depend on the texts alone, sorted by number of tokens and cut by the budget, and on a CPU each is computed
-by one thread: bits do not depend on how many there are. A GPU that runs out of
+Unusual: batches depend on the texts alone, sorted by number of tokens and cut by the budget, and on a CPU each of several
+is computed by one thread: bits do not depend on how many there are. A GPU that runs out of
 memory halves the budget; from then on batches are smaller, which may move the last bits of a vector.
 """
 

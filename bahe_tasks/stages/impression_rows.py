@@ -73,6 +73,8 @@ def _map_columns(maps: pa.ChunkedArray, dtype: type, absent: object) -> dict[str
     for name, code in sorted((name, code) for code, name in enumerate(names.dictionary.to_pylist())):
         of_name = pc.equal(names.indices, code)
         values = array.items[first:last].filter(of_name)
+        if values.null_count and np.issubdtype(dtype, np.integer):
+            raise ValueError(f"a null under {name!r} in a map of whole numbers: run the day's dedup_behaviors again")
         column: np.ndarray = np.full(len(array), absent, dtype=dtype)
         column[parents[np.asarray(of_name)]] = (
             _objects(values) if dtype is object else values.to_numpy(zero_copy_only=False)

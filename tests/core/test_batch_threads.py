@@ -47,8 +47,17 @@ def test_an_error_is_raised_and_torch_has_its_threads_again(two_threads):
     assert [torch.get_num_threads(), *of_new_thread] == [2, 2]
 
 
-@pytest.mark.parametrize("batches", [[], [1]])
-def test_no_thread_is_made_for_what_is_no_more_than_one_batch(two_threads, batches):
-    assert list(batch_a_thread(lambda _: threading.current_thread(), batches, device=CPU)) == [
-        threading.current_thread() for _ in batches
-    ]
+def test_no_thread_is_made_for_one_batch(two_threads):
+    assert list(batch_a_thread(lambda _: threading.current_thread(), [1], device=CPU)) == [threading.current_thread()]
+
+
+def test_a_thread_that_begins_meanwhile_has_all_of_torchs_threads(two_threads):
+    begun: list[int] = []
+
+    def begin_another(_: int) -> None:
+        thread = threading.Thread(target=lambda: begun.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+
+    list(batch_a_thread(begin_another, range(4), device=CPU))
+    assert begun == [2] * 4

@@ -12,7 +12,7 @@ from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
-from bahe_tasks.core.training_step import UnknownLabelError, passes
+from bahe_tasks.core.training_step import UnknownLabelError, default_positions_a_pass, passes
 
 CPU = torch.device("cpu")
 TRAINING = TrainingConfig(
@@ -93,6 +93,12 @@ def test_every_row_of_a_batch_has_one_process():
     for size in (1, 2, 3, 5):
         parts = [Ranks(rank, size).part(index).tolist() for rank in range(size)]
         assert [row for part in parts for row in part] == index.tolist()
+
+
+def test_a_pass_on_a_cpu_keeps_the_widest_tensor_below_20_mb_and_on_a_gpu_holds_all(tiny_model):
+    positions = default_positions_a_pass(tiny_model, CPU)
+    assert 19e6 < positions * 4 * tiny_model.deep.width * 4 <= 20e6  # float32 numbers of an MLP four times as wide
+    assert default_positions_a_pass(tiny_model, torch.device("cuda")) == 0
 
 
 @pytest.mark.parametrize("budget", [{"rows_a_pass": 3}, {"positions_a_pass": 9}, {"positions_a_pass": 1}])

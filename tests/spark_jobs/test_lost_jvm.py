@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 PROGRAM = """
+from threading import Timer
 import pytest
 from pyspark import SparkContext
 from bahe_tasks.config import SparkConfig
@@ -15,9 +16,9 @@ from spark_jobs.session import spark_session, stop_spark_session
 config = SparkConfig(driver_memory="1g")
 with pytest.raises(JvmLostError, match="exit code -9"), jvm_must_last():
     first = spark_session(config, app_name="tests")
-    SparkContext._gateway.proc.kill()
-    SparkContext._gateway.proc.wait()
-    first.range(3).count()
+    Timer(1, SparkContext._gateway.proc.kill).start()
+    for _ in range(10_000):
+        first.range(3).count()
 with jvm_must_last():
     again = spark_session(config, app_name="tests")
     assert again.range(3).count() == 3 and again is spark_session(config, app_name="tests")
