@@ -185,7 +185,8 @@ class TrainingStep:
 
 def default_positions_a_pass(model: BaheCtrModel, device: torch.device) -> int:
     """Return the behaviors of a pass where `training.positions_a_pass` does not tell; 0: any number."""
-    return max(1, _BYTES_OF_WIDEST // (4 * _WIDEST_BY_WIDTH * model.deep.width)) if device.type == "cpu" else 0
+    width = getattr(model.deep, "width", 0)  # a model that reads full text has none
+    return max(1, _BYTES_OF_WIDEST // (4 * _WIDEST_BY_WIDTH * width)) if width and device.type == "cpu" else 0
 
 
 def passes(
