@@ -85,7 +85,7 @@ class TrainingStep:
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
         self._rows_a_pass = training.rows_a_pass or training.batch_size
-        self._positions_a_pass = training.positions_a_pass or default_positions_a_pass(model, device)
+        self._positions_a_pass = training.positions_a_pass or default_positions_a_pass(embeddings.shape[1], device)
         self._num_behaviors = num_behaviors(rows, model.features)
 
     def prepare_ahead(self, index: np.ndarray) -> Prepared:
@@ -183,10 +183,9 @@ class TrainingStep:
         return torch.from_numpy(self._labels[index]).to(self._device)
 
 
-def default_positions_a_pass(model: BaheCtrModel, device: torch.device) -> int:
-    """Return the behaviors of a pass where `training.positions_a_pass` does not tell; 0: any number."""
-    width = getattr(model.deep, "width", 0)  # a model that reads full text has none
-    return max(1, _BYTES_OF_WIDEST // (4 * _WIDEST_BY_WIDTH * width)) if width and device.type == "cpu" else 0
+def default_positions_a_pass(width: int, device: torch.device) -> int:
+    """Return the behaviors of a pass where `training.positions_a_pass` does not tell; 0: any number. `width` is H."""
+    return max(1, _BYTES_OF_WIDEST // (4 * _WIDEST_BY_WIDTH * width)) if device.type == "cpu" else 0
 
 
 def passes(

@@ -161,7 +161,7 @@ def build(
             embeddings[:] = _encoded(split.shallow, ids)
         return collate(rows, embeddings, part, columns=columns, features=shape.features, device=device)
 
-    most_positions = 0 if variant == "split_only" else default_positions_a_pass(model, device)
+    most_positions = 0 if variant == "split_only" else default_positions_a_pass(width, device)
     parts = passes(
         index,
         states=columns.user_states,

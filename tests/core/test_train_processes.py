@@ -95,10 +95,10 @@ def test_every_row_of_a_batch_has_one_process():
         assert [row for part in parts for row in part] == index.tolist()
 
 
-def test_a_pass_on_a_cpu_keeps_the_widest_tensor_below_20_mb_and_on_a_gpu_holds_all(tiny_model):
-    positions = default_positions_a_pass(tiny_model, CPU)
-    assert 19e6 < positions * 4 * tiny_model.deep.width * 4 <= 20e6  # float32 numbers of an MLP four times as wide
-    assert default_positions_a_pass(tiny_model, torch.device("cuda")) == 0
+def test_a_pass_on_a_cpu_keeps_the_widest_tensor_below_20_mb_and_on_a_gpu_holds_all():
+    positions = default_positions_a_pass(384, CPU)
+    assert 19e6 < positions * 4 * 384 * 4 <= 20e6  # float32 numbers of an MLP four times as wide
+    assert default_positions_a_pass(384, torch.device("cuda")) == 0
 
 
 @pytest.mark.parametrize("budget", [{"rows_a_pass": 3}, {"positions_a_pass": 9}, {"positions_a_pass": 1}])
