@@ -53,7 +53,7 @@ def forget_lost_jvm() -> None:
 def _is_of_connection(error: BaseException | None) -> bool:
     """Tell whether this error, or one it came from, is of the connection to the JVM."""
     while error is not None:
-        if isinstance(error, Py4JError | OSError | EOFError) and not isinstance(error, Py4JJavaError):
+        if isinstance(error, Py4JError | ConnectionError | EOFError) and not isinstance(error, Py4JJavaError):
             return True
         error = error.__cause__ or error.__context__
     return False

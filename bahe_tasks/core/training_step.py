@@ -29,7 +29,7 @@ _WIDEST_BY_WIDTH = 4
 """Numbers of a position in the widest tensor of a layer, that of its MLP, by the width of the model; about, for most LLMs."""
 _BYTES_OF_WIDEST = 20_000_000
 """What glibc keeps when it is freed. Memory above 32 MB goes back to the system, which clears it whenever it is asked for again:
-a quarter of the processor time of a step on long histories (benchmarks.train_cost)."""
+a fifth of the processor time of a step on long histories (docs/benchmarks.md)."""
 
 
 class TrainingDivergedError(ArithmeticError):
