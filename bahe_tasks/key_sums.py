@@ -172,6 +172,17 @@ def token_means(
     return np.concatenate([means[:, : 2 * half_lives], np.stack(extremes, 1), means[:, 2 * half_lives :]], 1)
 
 
+def cat_means(row_of: np.ndarray, sums: np.ndarray, *, base_rate: np.ndarray) -> np.ndarray:
+    """Return the part of IMPRESSION_SUMS that belongs to `cat`, (R, half-lives) float64.
+
+    E categorical values belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as of the impression;
+    `base_rate` is (R,).
+    """
+    labels, residuals = np.split(sums, len(STATISTICS["cat"]), axis=1)
+    shift = shift_of_residuals("cat", residuals, labels, base_rate[row_of, None])
+    return _means(shift, row_of, num_rows=len(base_rate))
+
+
 def _codes(*happenings: Timed, num_keys: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Return numbers in the order of (key, time) for what happens, and the least such number of each of K + 1 keys."""
     times = [timed.time_us for timed in happenings]

@@ -1,4 +1,4 @@
-"""Running sums: what is counted of every user, item, title token, (user, item) and (user, token), and how it is laid out.
+"""Running sums: what is counted of every user, item, title token, (user, item), (user, token) and categorical value, and how it is laid out.
 
 Facts are labels, once known, and behavior events, once they happened. Each fact adds to the sums of its keys; a sum fades
 with a half-life, so one of 3 days is a window that needs no list of days. Some fade with each further fact, not with time:
@@ -41,8 +41,10 @@ HALF_LIVES: dict[str, tuple[HalfLife, ...]] = {
     "user_item": (ALWAYS,),
     "token": (ALWAYS, HalfLife(28.0)),
     "pair": (ALWAYS, HalfLife(28.0)),
+    "cat": (HalfLife(facts=10.0), HalfLife(facts=100.0)),
 }
-"""Half-lives of each scope's sums; `log` is the one key of all labels, `user_item` a user and an item, `pair` a user and a token."""
+"""Half-lives of each scope's sums; `log` is the one key of all labels, `user_item` a user and an item, `pair` a user and a token,
+`cat` a `cat_*` column and a value of it."""
 
 STATISTICS: dict[str, tuple[str, ...]] = {
     "log": ("label_n", "label_s"),
@@ -51,6 +53,7 @@ STATISTICS: dict[str, tuple[str, ...]] = {
     "user_item": ("label_n", "label_e", "event_n"),
     "token": ("label_n", "label_e", "value_n", "value_e"),
     "pair": ("label_n", "label_e", "value_n", "value_e"),
+    "cat": ("label_n", "label_e"),
 }
 """What is summed: _n facts, _s labels or values, _e residuals. `event_n` counts events with and without a value."""
 
@@ -66,7 +69,7 @@ BASE_PRIOR = (1.0, 2.0)
 """Clicks and impressions added to the log's own before the base rate is taken."""
 
 PRIOR_LOG_ODDS_VARIANCE: dict[str, float] = {
-    **dict.fromkeys(("log", "user", "item", "user_item", "pair"), 0.8),
+    **dict.fromkeys(("log", "user", "item", "user_item", "pair", "cat"), 0.8),
     "token": 0.2,
 }
 """Smoothing of labels: how far the log-odds of a key's rate are thought to vary around those expected of it. At base rate m
@@ -104,7 +107,7 @@ def title_tokens(text: str) -> list[str]:
 
 
 def state_key(*parts: str) -> int:
-    """Return the key of a user, item, token or pair of them: the first 60 bits of sha256 over its NUL-joined ids."""
+    """Return the key of a user, item, token, pair of them, or column and value: the first 60 bits of sha256 over its NUL-joined ids."""
     digest = hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> _BITS_DROPPED
 
@@ -118,7 +121,7 @@ def _names() -> tuple[str, ...]:
             names += [f"{scope}_{kind}_{half_life.name}" for half_life in HALF_LIVES[scope]]
         names += [f"{scope}_{kind}_{extreme}" for kind in ("label", "value") for extreme in ("max", "min")]
         names += [f"{scope}_log_n", f"{scope}_log_gap", f"{scope}_log_age"]
-    return tuple(names)
+    return (*names, *(f"cat_label_{half_life.name}" for half_life in HALF_LIVES["cat"]))
 
 
 def _names_of(scope: str) -> list[str]:
@@ -137,7 +140,8 @@ since the newest and since the oldest impression of the key before it (NaN: none
 the tokens of the title: label: label_e / (label_n · m (1 - m) + 1 / PRIOR_LOG_ODDS_VARIANCE), m the base rate (`bahe_tasks.base_rate` where it is absent); value:
 value_e / (value_n + PRIOR_VALUES); log_n: ln(1 + label_n) of the longest half-life; log_gap and log_age: ln(1 + gap_s) and
 ln(1 + age_s) of the tokens met before (NaN: none). label_max … value_min are the largest and smallest instead of the mean, of
-the longest half-life. Without a title all are NaN. A late impression has NaN everywhere.
+the longest half-life. Without a title all are NaN. cat_*: means over the values of the impression's `cat_*` columns, its
+item's among them, as label of tokens; NaN without any. A late impression has NaN everywhere.
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -95,6 +95,22 @@ def lists(values: pa.Array, lengths: np.ndarray) -> pa.ListArray:
 def maps(keys: pa.Array, values: pa.Array, lengths: np.ndarray) -> pa.MapArray:
     """Return consecutive entries as maps of the given sizes."""
     return pa.MapArray.from_arrays(pa.array(_offsets(lengths)), keys, values)
+
+
+class Entries(NamedTuple):
+    """The entries of a column of maps."""
+
+    row: np.ndarray  # (E,) int64
+    keys: pa.Array
+    values: pa.Array
+
+
+def entries(column: pa.MapArray) -> Entries:
+    """Return the entries of maps, row after row; a null has none."""
+    offsets = np.asarray(column.offsets)
+    length = offsets[-1] - offsets[0]
+    row = np.repeat(np.arange(len(column)), np.diff(offsets))
+    return Entries(row, column.keys.slice(offsets[0], length), column.items.slice(offsets[0], length))
 
 
 def nullable(numbers: np.ndarray) -> pa.Array:

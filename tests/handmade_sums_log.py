@@ -8,6 +8,7 @@ from slow_running_sums import DAY_US, Event, Impression
 
 HOUR_US = DAY_US // 24
 TITLES = [None, "", "Blue Moon", "blue sky, Moon_light", "Été à la mer", "!!", "moon moon"]
+ITEM_COLOURS = [None, None, "blue", "red", "Ö", None, "blue"]
 FIRST = 19_796  # 2024-03-14; 19,796 is divisible by 4, so that partitions of several days come up
 
 
@@ -30,8 +31,12 @@ def random_log(seed: int, *, days: list[int], rows_a_day: int, plain: bool) -> t
             user, item = f"u{random.randrange(3)}", f"i{random.randrange(len(TITLES))}"
             if random.random() < 0.5:
                 title = TITLES[int(item[1:])]
+                # An impression may say of itself what its item says too; then it is believed.
+                cat = {"colour": ITEM_COLOURS[int(item[1:])], "place": random.choice(["red", "top", None])}
+                cat |= random.choice([{}, {}, {"colour": "green"}])
+                label = random.randrange(2)
                 impressions.append(
-                    Impression(f"{day}-{n}", day, user, item, title or None, time_us, random.randrange(2), known_us)
+                    Impression(f"{day}-{n}", day, user, item, title or None, time_us, label, known_us, cat)
                 )
             else:
                 events.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from bahe_tasks.running_sums import (
@@ -43,6 +43,8 @@ class Impression:
     shown_us: int
     label: int
     known_us: int
+    cat: dict[str, str | None] = field(default_factory=dict)
+    """Column without its prefix → value, its item's among them."""
 
     @property
     def is_late(self) -> bool:
@@ -53,7 +55,10 @@ class Impression:
         return max(self.dt, self.known_us // DAY_US)
 
     def touched(self) -> list[tuple[str, ...]]:
-        return keys_of(self.user, self.item, self.title)
+        return [*keys_of(self.user, self.item, self.title), *self.cats()]
+
+    def cats(self) -> list[tuple[str, ...]]:
+        return [("cat", name, value) for name, value in self.cat.items() if value is not None]
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def _count(
         base = base_of(i)
         of_user, of_item = rate("user", i.user, base), rate("item", i.item, base)
         both = min(max(of_user + of_item - base, MIN_RATE), 1 - MIN_RATE)
-        expected = {"user": of_item} | dict.fromkeys(("user_item", "token", "pair"), both)
+        expected = {"user": of_item} | dict.fromkeys(("user_item", "token", "pair", "cat"), both)
         of = {
             key: {"label_n": 1.0, "label_s": float(i.label), "label_e": i.label - expected.get(key[0], 0.0)}
             for key in i.touched()
@@ -243,6 +248,11 @@ def _answer(
                 total = total * 0.5 ** (1 / half_life) + sum(added) / len(added)
         return total
 
+    def shift(key: tuple[str, ...], half_life: HalfLife) -> float:
+        return faded(key, "label_e", half_life) / (
+            faded(key, "label_n", half_life) * base * (1 - base) + 1 / PRIOR_LOG_ODDS_VARIANCE[key[0]]
+        )
+
     def times(key: tuple[str, ...]) -> tuple[float | None, float | None]:
         at = [s.shown_us for s in shown if key in s.touched()]
         return ((i.shown_us - max(at)) / 1e6, (i.shown_us - min(at)) / 1e6) if at else (None, None)
@@ -256,14 +266,12 @@ def _answer(
                 found[f"{key[0]}_{statistic}_{half_life.name}"] = faded(key, statistic, half_life)
         found[f"{key[0]}_gap_s"], found[f"{key[0]}_age_s"] = times(key)
     tokens = [] if i.title is None else title_tokens(i.title)
+    for half_life in HALF_LIVES["cat"]:
+        found[f"cat_label_{half_life.name}"] = _mean([shift(k, half_life) for k in i.cats()])
     for scope in ("token", "pair"):
         keys = [(scope, t) if scope == "token" else (scope, i.user, t) for t in tokens]
         for half_life in HALF_LIVES[scope]:
-            labels = [
-                faded(k, "label_e", half_life)
-                / (faded(k, "label_n", half_life) * base * (1 - base) + 1 / PRIOR_LOG_ODDS_VARIANCE[scope])
-                for k in keys
-            ]
+            labels = [shift(k, half_life) for k in keys]
             values = [
                 faded(k, "value_e", half_life) / (faded(k, "value_n", half_life) + PRIOR_VALUES[scope]) for k in keys
             ]

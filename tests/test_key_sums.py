@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bahe_tasks.key_sums import DAY_US, KeyState, Timed, half_lives_us, key_sums, token_means
+from bahe_tasks.key_sums import DAY_US, KeyState, Timed, cat_means, half_lives_us, key_sums, token_means
 from bahe_tasks.running_sums import HALF_LIVES, STATISTICS, state_width
 
 NUM_KEYS, NUM_FACTS, NUM_QUESTIONS = 7, 700, 300
@@ -111,6 +111,14 @@ def test_means_over_tokens_have_the_same_bits_in_any_order_of_them():
         order = rng.permutation(5)
         again = token_means("token", row_of, sums[order], *times[:, order], base_rate=base_rate)
         np.testing.assert_array_equal(again, means)
+
+
+def test_an_impression_reads_the_mean_shift_of_its_categorical_values():
+    sums = np.array([[4.0, 10.0, 2.0, 5.0], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, -0.5, -0.5]])  # labels, then residuals
+    found = cat_means(np.array([0, 0, 2]), sums, base_rate=np.array([0.5, 0.5, 0.1]))
+    assert found[0] == pytest.approx([2.0 / (4 / 4 + 1.25) / 2, 5.0 / (10 / 4 + 1.25) / 2])  # hand-worked
+    assert np.isnan(found[1]).all()
+    assert found[2] == pytest.approx([-0.5 / (0.09 + 1.25)] * 2)
 
 
 def test_thousands_of_facts_of_a_key_fade_without_overflow():

@@ -1,4 +1,5 @@
-"""What is expected of a click, added to what the CTR head says: smoothed means, and how the log's newest labels went.
+"""What is expected of a click, added to what the CTR head says: smoothed means, and how the newest labels went, those of the
+whole log and those of the impression's categorical values.
 
 The factor of the means starts at 1 and is learned. A head that starts at 0 so predicts the smoothed means before it is trained.
 
@@ -22,7 +23,7 @@ _STEPS_OF_SHIFTS = 3.0
 
 
 class ExpectedClick(nn.Module):
-    """Point-in-time numbers → log-odds of a click that smoothed means and the log's newest labels expect."""
+    """Point-in-time numbers → log-odds of a click that smoothed means and the newest labels expect."""
 
     expected_of_numbers: torch.Tensor
 

@@ -23,7 +23,7 @@ from bahe_tasks.running_sums import (
 )
 
 _CLIPPED_AT = 4.0
-NUM_SHIFTS = len(HALF_LIVES["log"])
+NUM_SHIFTS = len(HALF_LIVES["log"]) + len(HALF_LIVES["cat"])
 """So many of the numbers, the last, no head reads: each is added to the log-odds of a click, times a learned factor."""
 _COLUMN_OF = {name: c for c, name in enumerate(IMPRESSION_SUMS)}
 
@@ -63,8 +63,9 @@ def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
         "behavior events about its item": "item_event_n_infd",
         "behavior events of its user about the very item": "user_item_event_n_infd",
         "behavior events with a value": "user_value_n_infd",
+        "labels of a categorical value known before": f"cat_label_{HALF_LIVES['cat'][0].name}",
     }
-    return tuple(words for words, name in counts.items() if not (np.nan_to_num(_column(sums, name)) > 0).any())
+    return tuple(words for words, name in counts.items() if not np.nan_to_num(_column(sums, name)).any())
 
 
 def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarray]:
@@ -97,6 +98,8 @@ def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarra
         found |= {f"{scope}_{kind}": _scaled_log(_column(sums, f"{scope}_log_{kind}")) for kind in ("gap", "age")}
     for half_life in HALF_LIVES["log"]:
         found[f"log_rate_{half_life.name}"] = _shift_of_rate(sums, "log", half_life, base)
+    for half_life in HALF_LIVES["cat"]:
+        found[f"cat_shift_{half_life.name}"] = _column(sums, f"cat_label_{half_life.name}")
     return found
 
 

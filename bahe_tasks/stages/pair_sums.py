@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bahe_tasks.config import Config
-from bahe_tasks.key_sums import keys_of_pairs, token_means
+from bahe_tasks.key_sums import cat_means, keys_of_pairs, token_means
 from bahe_tasks.running_sums import state_key, title_tokens
 from bahe_tasks.stages.state_as_of import StateAsOf
 from bahe_tasks.stores.delta_tables import read_table
@@ -17,19 +17,26 @@ from bahe_tasks.stores.promotion_rules import ModelVersion
 
 
 def published_pair_sums(
-    frame: pd.DataFrame, titles: Mapping[str, str], champion: ModelVersion, config: Config
+    frame: pd.DataFrame,
+    titles: Mapping[str, str],
+    cat: Mapping[str, np.ndarray],
+    champion: ModelVersion,
+    config: Config,
 ) -> np.ndarray | None:
     """Return the sums of P pairs, (P, len(IMPRESSION_SUMS)) float64; None when the version has no published sums.
 
-    `titles`: of the items that have one. A user, item, token or pair that is not published has sums of 0.
+    `titles`: of the items that have one; `cat`: categorical columns, (P,) object each, None = absent. A user, item,
+    token, value or pair that is not published has sums of 0.
     """
     if str(champion.version) not in partition_records(config.tables_dir, "published_sums"):
         return None
     rows = read_table(config.tables_dir, "published_sums", partitions=f"model_version = {champion.version}")
-    return pair_sums(frame, titles, StateAsOf(rows, champion.day))
+    return pair_sums(frame, titles, cat, StateAsOf(rows, champion.day))
 
 
-def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) -> np.ndarray:
+def pair_sums(
+    frame: pd.DataFrame, titles: Mapping[str, str], cat: Mapping[str, np.ndarray], state: StateAsOf
+) -> np.ndarray:
     """Return the sums of the columns user_id and item_id, (P, len(IMPRESSION_SUMS)) float64, NaN = absent."""
     base = state.base_rate()
     user_of, users = pd.factorize(frame["user_id"])
@@ -42,6 +49,7 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
     of_row = counts[item_of]
     within = np.arange(len(row_of)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
     token = number_of[np.repeat(starts[item_of], of_row) + within]
+    cat_row_of, cat_keys = _keys_of_columns(cat)
     user_ids, item_ids, words = (list(of) for of in (users, items, tokens))
     keys = {
         "log": np.full(len(frame), state_key("log")),
@@ -50,6 +58,7 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
         "user_item": keys_of_pairs("user_item", user_ids, user_of, item_ids, item_of),
         "token": _keys([("token", word) for word in words])[token],
         "pair": keys_of_pairs("pair", user_ids, user_of[row_of], words, token),
+        "cat": cat_keys,
     }
     parts = [np.full((len(frame), 1), base.known)]
     base_rate = np.full(len(frame), base.at_start)
@@ -59,9 +68,21 @@ def pair_sums(frame: pd.DataFrame, titles: Mapping[str, str], state: StateAsOf) 
             parts.append(sums)
         elif scope in ("user", "item", "user_item"):
             parts.append(np.concatenate([sums, gap_s[:, None], age_s[:, None]], 1))
+        elif scope == "cat":
+            parts.append(cat_means(cat_row_of, sums, base_rate=base_rate))
         else:
             parts.append(token_means(scope, row_of, sums, gap_s, age_s, base_rate=base_rate))
     return np.concatenate(parts, 1)
+
+
+def _keys_of_columns(cat: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the key of each value that is there, (E,) int64 each."""
+    rows, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for name, column in cat.items():
+        value_of, values = pd.factorize(column)  # None is -1
+        rows.append(np.flatnonzero(value_of >= 0))
+        keys.append(_keys([("cat", name, value) for value in values])[value_of[rows[-1]]])
+    return np.concatenate(rows), np.concatenate(keys)
 
 
 def _keys(ids: list[tuple[str, ...]]) -> np.ndarray:

@@ -107,7 +107,7 @@ def _score_published(
         item_ids=frame["item_id"].to_numpy(dtype=object),
         cat=cat,
         num=num,
-        sums=published_pair_sums(frame, titles, champion, config),
+        sums=published_pair_sums(frame, titles, cat, champion, config),
         device=pick_device(config.encoder.device),
     )
     return probabilities, new_users, new_items

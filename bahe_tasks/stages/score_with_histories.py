@@ -59,7 +59,7 @@ def score_with_histories(
         },
         cat=cat,
         num=num,
-        sums=published_pair_sums(frame, titles, champion, config),
+        sums=published_pair_sums(frame, titles, cat, champion, config),
     )
     probabilities = score_rows(model, rows, index.vectors, config)
     with_history = set(history.events["user_id"])

@@ -39,7 +39,10 @@ def state_days(day: date, config: Config) -> tuple[date, ...]:
 def active_state(
     users: Sequence[str], items: Sequence[str], titles: Sequence[str], day: date, config: Config
 ) -> pa.Table:
-    """Return the newest row of users and their pairs, items, tokens of the titles, and the log, at the end of `day`."""
+    """Return the newest row of users and their pairs, items, tokens of the titles, categorical values, and the log, at the end of `day`.
+
+    Values count that were met in the last `publish_days`.
+    """
     owners = [state_key("user", user) for user in users]
     keys = [
         KEY_OF_ALL,
@@ -48,11 +51,18 @@ def active_state(
         *(state_key("item", item) for item in items),
         *(state_key("token", token) for token in {token for title in titles for token in title_tokens(title)}),
     ]
-    wanted = pc.field("key").isin(pa.array(keys, pa.int64())) | pc.field("owner").isin(pa.array(owners, pa.int64()))
+    first = day - timedelta(days=config.publish.publish_days - 1)
+    is_cat = (pc.field("scope") == "cat") & (pc.field("updated") >= pa.scalar(first))
+    is_key, is_owned = (
+        pc.field(name).isin(pa.array(of, pa.int64())) for name, of in (("key", keys), ("owner", owners))
+    )
     cover = state_days(day, config)
     dates = ", ".join(f"'{d}'" for d in cover)
     rows = read_table(
-        config.tables_dir, "running_sums", partitions=f"dt IN ({dates})" if cover else "false", filters=wanted
+        config.tables_dir,
+        "running_sums",
+        partitions=f"dt IN ({dates})" if cover else "false",
+        filters=is_key | is_owned | is_cat,
     ).sort_by([("scope", "ascending"), ("key", "ascending"), ("updated", "ascending"), ("dt", "ascending")])
     of_key = rows.select(["scope", "key"]).to_pandas()
     return rows.filter(pa.array(~of_key.duplicated(keep="last").to_numpy())).drop_columns(["dt"])

@@ -128,6 +128,7 @@ def read_log(
         for feature, of_feature in events.groupby("feature")
     }
     day_start = numbers_as_of == "day_start"
+    cat = {n.removeprefix("cat_"): _objects(c) for n, c in columns.items() if n.startswith("cat_")}
     return InMemoryLog(
         texts=texts,
         numbers_as_of=numbers_as_of,
@@ -140,14 +141,14 @@ def read_log(
             labels=impressions["label"].to_numpy(np.float32),
             title_rows=row_of.get_indexer(known["title"]).astype(np.int64),
             histories=histories,
-            cat={n.removeprefix("cat_"): _objects(c) for n, c in columns.items() if n.startswith("cat_")},
+            cat=cat,
             num={n.removeprefix("num_"): c.to_numpy(np.float64) for n, c in columns.items() if n.startswith("num_")},
             extra_labels={
                 str(name).removeprefix("label_"): impressions[name].to_numpy(np.float32)
                 for name in impressions
                 if str(name).startswith("label_") and name != "label_known_at"
             },
-            sums=point_in_time_sums(impressions, known["title"], events, stop_at_day_start=day_start),
+            sums=point_in_time_sums(impressions, known["title"], events, cat, stop_at_day_start=day_start),
             outcome_values=outcomes_of(impressions, events),
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,17 @@ from benchmarks.kit.running_sums import KeyedRows, RunningSums
 
 
 def point_in_time_sums(
-    impressions: pd.DataFrame, titles: pd.Series, events: pd.DataFrame, *, stop_at_day_start: bool = False
+    impressions: pd.DataFrame,
+    titles: pd.Series,
+    events: pd.DataFrame,
+    cat: Mapping[str, np.ndarray],
+    *,
+    stop_at_day_start: bool = False,
 ) -> np.ndarray:
     """Return the sums of R impressions in order of shown_at, (R, len(IMPRESSION_SUMS)) float64.
 
     `impressions`: user_id, item_id, shown_at (µs since 1970), label; `titles` (R,), None = not known; `events`: user_id,
-    feature, occurred_at (µs), text, and item_id and value where the log has them. Labels are known when shown, unless
+    feature, occurred_at (µs), text, and item_id and value where the log has them; `cat`: categorical columns, (R,) object each, None = absent. Labels are known when shown, unless
     `stop_at_day_start`: then no fact counts before the end of its day.
     """
     events = events.sort_values("occurred_at", kind="stable").reset_index(drop=True)
@@ -26,10 +32,11 @@ def point_in_time_sums(
     users = _numbered(impressions["user_id"], events["user_id"])
     items = _numbered(impressions["item_id"], event_items)
     tokens = _numbered_tokens(titles, events["text"])
+    values = _numbered_values(cat, len(impressions)), (np.zeros(len(events) + 1, np.int64), np.zeros(0, np.int64))
     rows = [
-        _keyed(time, user, item, starts, token)
-        for time, user, item, (starts, token) in zip(
-            (impressions["shown_at"], events["occurred_at"]), users, items, tokens, strict=True
+        _keyed(time, user, item, starts, token, cat_starts, value)
+        for time, user, item, (starts, token), (cat_starts, value) in zip(
+            (impressions["shown_at"], events["occurred_at"]), users, items, tokens, values, strict=True
         )
     ]
     pairs, num_pairs = _numbered_alike(*(r.pair for r in rows))
@@ -43,19 +50,20 @@ def point_in_time_sums(
         "token": max(_largest(token) for _, token in tokens) + 1,
         "user_item": num_user_items,
         "pair": num_pairs,
+        "cat": _largest(values[0][1]) + 1,
     }
     features, feature_of = np.unique(events["feature"].to_numpy(str), return_inverse=True)
-    values = events["value"].to_numpy(np.float64) if "value" in events else np.full(len(events), np.nan)
+    of_events = events["value"].to_numpy(np.float64) if "value" in events else np.full(len(events), np.nan)
     labels = impressions["label"].to_numpy(np.float64)
     state = RunningSums(counts, len(features))
     found = np.zeros((len(impressions), len(IMPRESSION_SUMS)))
     first, last = (int(t // DAY_US) for t in (min([shown.time_us[0], *happened.time_us[:1]]), shown.time_us[-1]))
     for day in range(first, last + 1):
         start_us = day * DAY_US
-        of_day, of_events = (
+        of_day, past_rows = (
             slice(*np.searchsorted(r.time_us, [start_us, start_us + DAY_US])) for r in (shown, happened)
         )
-        asked, past = shown.part(of_day), happened.part(of_events)
+        asked, past = shown.part(of_day), happened.part(past_rows)
         known = asked
         if stop_at_day_start:
             known, past = (_at_end_of_day(r, start_us) for r in (asked, past))
@@ -65,8 +73,8 @@ def point_in_time_sums(
             labelled=known,
             labels=labels[of_day],
             events=past,
-            values=values[of_events],
-            features=feature_of.reshape(-1)[of_events],
+            values=of_events[past_rows],
+            features=feature_of.reshape(-1)[past_rows],
         )
     return found
 
@@ -103,10 +111,29 @@ def _numbered_tokens(
     return found[0], found[1]
 
 
-def _keyed(time_us: pd.Series, user: np.ndarray, item: np.ndarray, starts: np.ndarray, token: np.ndarray) -> KeyedRows:
+def _numbered_values(cat: Mapping[str, np.ndarray], num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (starts, values) of the columns, each value of each column numbered."""
+    numbers, first = [np.zeros((0, num_rows), np.int64)], 0
+    for column in cat.values():
+        of_column, distinct = pd.factorize(column)  # None is -1
+        numbers.append(np.where(of_column < 0, -1, first + of_column)[None])
+        first += len(distinct)
+    of_rows = np.concatenate(numbers).T
+    return np.concatenate([[0], np.cumsum((of_rows >= 0).sum(1))]).astype(np.int64), of_rows[of_rows >= 0]
+
+
+def _keyed(
+    time_us: pd.Series,
+    user: np.ndarray,
+    item: np.ndarray,
+    starts: np.ndarray,
+    token: np.ndarray,
+    cat_starts: np.ndarray,
+    cat: np.ndarray,
+) -> KeyedRows:
     """Return the rows with pairs as user · 2^32 + token, those of user and item likewise, to be numbered."""
     pair = np.repeat(user, np.diff(starts)) * 2**32 + token
-    return KeyedRows(time_us.to_numpy(np.int64), user, item, user * 2**32 + item, starts, token, pair)
+    return KeyedRows(time_us.to_numpy(np.int64), user, item, user * 2**32 + item, starts, token, pair, cat_starts, cat)
 
 
 def _numbered_alike(first: np.ndarray, second: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], int]:

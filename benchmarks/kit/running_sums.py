@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bahe_tasks.base_rate import BaseRate
-from bahe_tasks.key_sums import DAY_US, KeyState, Timed, key_sums, statistics_of, token_means
+from bahe_tasks.key_sums import DAY_US, KeyState, Timed, cat_means, key_sums, statistics_of, token_means
 from bahe_tasks.running_sums import (
     BASE_HALF_LIFE_DAYS,
     HALF_LIVES,
@@ -28,7 +28,8 @@ _RUNNING = tuple(STATISTICS)
 
 @dataclass(frozen=True)
 class KeyedRows:
-    """R rows with their keys as dense numbers. Tokens of row r lie at [token_starts[r], token_starts[r + 1])."""
+    """R rows with their keys as dense numbers. Tokens of row r lie at [token_starts[r], token_starts[r + 1]), categorical
+    values likewise."""
 
     time_us: np.ndarray  # (R,) int64, microseconds since 1970 UTC
     user: np.ndarray  # (R,) int64
@@ -37,6 +38,8 @@ class KeyedRows:
     token_starts: np.ndarray  # (R + 1,) int64
     token: np.ndarray  # (E,) int64
     pair: np.ndarray  # (E,) int64
+    cat_starts: np.ndarray  # (R + 1,) int64
+    cat: np.ndarray  # (C,) int64
 
     def __len__(self) -> int:
         return len(self.time_us)
@@ -45,6 +48,7 @@ class KeyedRows:
         """Return consecutive rows."""
         starts = self.token_starts[rows.start : rows.stop + 1]
         tokens = slice(starts[0], starts[-1])
+        cat_starts = self.cat_starts[rows.start : rows.stop + 1]
         return KeyedRows(
             self.time_us[rows],
             self.user[rows],
@@ -53,6 +57,8 @@ class KeyedRows:
             starts - starts[0],
             self.token[tokens],
             self.pair[tokens],
+            cat_starts - cat_starts[0],
+            self.cat[cat_starts[0] : cat_starts[-1]],
         )
 
     def of_scope(self, scope: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +71,8 @@ class KeyedRows:
         if scope in ("item", "user_item"):
             key = self.item if scope == "item" else self.user_item
             return rows[self.item >= 0], key[self.item >= 0]
+        if scope == "cat":
+            return np.repeat(rows, np.diff(self.cat_starts)), self.cat
         return np.repeat(rows, np.diff(self.token_starts)), self.token if scope == "token" else self.pair
 
 
@@ -169,4 +177,6 @@ class RunningSums:
             answer[:, -2:] = np.nan
             answer[row] = np.concatenate([found.sums, gap_s[:, None], age_s[:, None]], 1)
             return answer
+        if scope == "cat":
+            return cat_means(row, found.sums, base_rate=base.of_questions(questions.time_us))
         return token_means(scope, row, found.sums, gap_s, age_s, base_rate=base.of_questions(questions.time_us))

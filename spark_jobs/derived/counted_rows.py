@@ -13,7 +13,18 @@ import pyarrow.compute as pc
 
 from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.running_sums import state_key
-from spark_jobs.arrow_columns import Column, day_number, day_numbers, micros, present, repeated, whole
+from spark_jobs.arrow_columns import (
+    Column,
+    day_number,
+    day_numbers,
+    entries,
+    lists,
+    micros,
+    numbered,
+    present,
+    repeated,
+    whole,
+)
 from spark_jobs.dedup_plan import DedupPlan
 
 COUNTED = pa.schema(
@@ -22,6 +33,7 @@ COUNTED = pa.schema(
         ("user_id", pa.string()),
         ("item_id", pa.string()),
         ("text", pa.string()),
+        ("cat_keys", pa.list_(pa.int64())),  # of an impression's categorical values
         ("seen_us", pa.int64()),  # since the start of the day; null: is no sighting
         ("fact_us", pa.int64()),  # since the start of the day; null: is no fact
         ("label", pa.float64()),
@@ -61,7 +73,7 @@ def state_keys(scope: str, names: Column) -> pa.Array:
 
 
 def counted_impressions(rows: pa.Table, plan: DedupPlan, *, asks: bool) -> pa.Table:
-    """Return those of the rows that count. `rows`: COUNTED_IMPRESSION_COLUMNS, with `title` if it is known.
+    """Return those of the rows that count. `rows`: COUNTED_IMPRESSION_COLUMNS, with `title` and `cat` if they are known.
 
     `asks`: whether those that are not late ask for their sums; then with impression_id.
     """
@@ -80,6 +92,7 @@ def counted_impressions(rows: pa.Table, plan: DedupPlan, *, asks: bool) -> pa.Ta
         rows,
         impression_id=asked,
         text=rows["title"] if "title" in rows.column_names else None,
+        cat_keys=_cat_keys(whole(rows["cat"])) if "cat" in rows.column_names else None,
         seen_us=pa.array(shown_us - start_us(plan.day), mask=~is_seen),
         fact_us=pa.array(fact_us, mask=~is_fact),
         label=rows["label"].cast(pa.float64()),
@@ -102,6 +115,20 @@ def counted_events(rows: pa.Table, plan: DedupPlan) -> pa.Table:
 def start_us(day: date) -> int:
     """Return the first microsecond of a day since 1970, UTC."""
     return day_number(day) * DAY_US
+
+
+def _cat_keys(cat: pa.MapArray) -> pa.ListArray:
+    """Return the keys of the values of each map, those of null left out."""
+    of = entries(cat)
+    is_there = present(of.values)
+    row, (name, names), (value, values) = (
+        of.row[is_there],
+        *(numbered(column.filter(pa.array(is_there))) for column in (of.keys, of.values)),
+    )
+    distinct, place = np.unique(name * max(len(values), 1) + value, return_inverse=True)
+    parts = zip(*(part.tolist() for part in np.divmod(distinct, max(len(values), 1))), strict=True)
+    keys = np.array([state_key("cat", names[n], values[v]) for n, v in parts], np.int64)
+    return lists(pa.array(keys[place.reshape(-1)]), np.bincount(row, minlength=len(cat)))
 
 
 def _known_us(rows: pa.Table, shown_us: np.ndarray, plan: DedupPlan) -> np.ndarray:

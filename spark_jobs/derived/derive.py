@@ -32,7 +32,7 @@ from spark_jobs.derived.readable import readable, written_before
 from spark_jobs.derived.state_of_keys import STORED_STATE, StateRows
 from spark_jobs.derived.steps import Part, Runner, mapped, part_of, rows_in
 from spark_jobs.derived.token_step import token_step
-from spark_jobs.derived.user_step import user_step
+from spark_jobs.derived.user_step import OF_KEYS, user_step
 
 _LOG_SCOPES = ("all", "feature", "log")
 """Scopes of the state that are of all of a log."""
@@ -79,10 +79,13 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
             "state": _state(run, plan, ["user", "user_item", "pair"]),
         },
     )
-    tokens = run.run(token_step(plan), {"tokens": users.get("tokens", []), "state": _state(run, plan, ["token"])})
+    tokens = run.run(
+        token_step(plan),
+        {**{scope: users.get(scope, []) for scope in OF_KEYS}, "state": _state(run, plan, list(OF_KEYS))},
+    )
     impressions = run.run(
         impression_step(plan, scalars.base),
-        {"impressions": users.get("impressions", []), "answers": tokens.get("answers", [])},
+        {"impressions": users.get("impressions", []), **{scope: tokens.get(scope, []) for scope in OF_KEYS}},
     )
     return Derived(
         impressions=impressions.get("impressions", []),
@@ -138,7 +141,7 @@ def _impressions_still_to_count(run: Runner, plan: DedupPlan) -> list[Part]:
 
     is_met = pc.field("behavior_key").isin(_distinct(stored("title_key"), "title_key"))
     texts = read_table(plan.tables_dir, "atomic_behaviors", filters=is_met)
-    titled = mapped(stored(*COUNTED_IMPRESSION_COLUMNS, "title_key"), partial(_with_title, texts=texts))
+    titled = mapped(stored(*COUNTED_IMPRESSION_COLUMNS, "title_key", "cat"), partial(_with_title, texts=texts))
     return mapped(titled, partial(counted_impressions, plan=plan, asks=False))
 
 

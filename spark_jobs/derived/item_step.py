@@ -31,7 +31,7 @@ KEYED_IMPRESSIONS = pa.schema(
 OF_ITEMS = pa.schema(
     [
         *(field for field in KEYED_COUNTED if field.name in ("impression_id", "user_id", "item_id", "user_key")),
-        *(field for field in KEYED_COUNTED if field.name in ("text", "seen_us", "fact_us", "label")),
+        *(field for field in KEYED_COUNTED if field.name in ("text", "cat_keys", "seen_us", "fact_us", "label")),
         ("is_event", pa.bool_()),
         ("score", pa.float64()),
         ("item_rate", pa.float64()),  # what was expected of the item

@@ -6,25 +6,15 @@ categories (they name the thing), but never its numbers, which could tell the fu
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.stores.arrow_types import arrow_schema
-from spark_jobs.arrow_columns import Column, day_numbers, maps, micros, whole
+from spark_jobs.arrow_columns import Column, day_numbers, entries, maps, micros, whole
 
 VERSION_COLUMNS = ("dt", "item_id", "updated_at", "title_key", "title", "cat", "num")
 VERSIONS = pa.schema([arrow_schema("items").field(name) for name in VERSION_COLUMNS])
-
-
-class _Entries(NamedTuple):
-    """The entries of a column of maps."""
-
-    row: np.ndarray  # (E,) int64
-    keys: pa.Array
-    values: pa.Array
 
 
 def look_up_items(impressions: pa.Table, items: pa.Table) -> pa.Table:
@@ -76,7 +66,7 @@ def _versions(impressions: pa.Table, items: pa.Table, shown: Column) -> tuple[pa
 
 def _filled_up(own: pa.MapArray, more: pa.MapArray) -> pa.MapArray:
     """Return each map of `own` with the entries of `more`, by key, whose keys it lacks."""
-    ours, theirs = _entries(own), _entries(more)
+    ours, theirs = entries(own), entries(more)
     names = pc.unique(pa.chunked_array([ours.keys, theirs.keys]))
     names = names.take(pc.array_sort_indices(names))
     has, offered = (of.row * len(names) + np.asarray(pc.index_in(of.keys, names), np.int64) for of in (ours, theirs))
@@ -89,10 +79,3 @@ def _filled_up(own: pa.MapArray, more: pa.MapArray) -> pa.MapArray:
         for of_ours, of_theirs in ((ours.keys, theirs.keys), (ours.values, theirs.values))
     )
     return maps(keys, values, np.bincount(rows, minlength=len(own)))
-
-
-def _entries(column: pa.MapArray) -> _Entries:
-    offsets = np.asarray(column.offsets)
-    length = offsets[-1] - offsets[0]
-    row = np.repeat(np.arange(len(column)), np.diff(offsets))
-    return _Entries(row, column.keys.slice(offsets[0], length), column.items.slice(offsets[0], length))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.base_rate import BaseRate
-from bahe_tasks.key_sums import DAY_US, KeyState, Timed, faded, key_sums, token_means
+from bahe_tasks.key_sums import DAY_US, KeyState, Timed, cat_means, faded, key_sums, token_means
 from bahe_tasks.running_sums import IMPRESSION_SUMS, state_width
 from bahe_tasks.stored_sums import stored_sums
 from bahe_tasks.stores.arrow_types import arrow_schema
@@ -102,10 +102,12 @@ def state_rows(scope: str, sums: ScopeSums, *, day: date, owners: pa.Array | Non
 def impression_part(
     scope: str, answers: np.ndarray, row_of: np.ndarray, *, shown_at: pa.ChunkedArray, base: BaseRate, day: date
 ) -> np.ndarray:
-    """Return the part of IMPRESSION_SUMS of tokens or pairs of R impressions, (R, …), from their answers, which belong to
-    `row_of` (Q,)."""
+    """Return the part of IMPRESSION_SUMS of tokens, pairs or categorical values of R impressions, (R, …), from their answers,
+    which belong to `row_of` (Q,)."""
     base_rate = base.of_questions(micros(shown_at) - start_us(day))
     sums, gap_s, age_s = answers[:, :-2], answers[:, -2], answers[:, -1]
+    if scope == "cat":
+        return cat_means(row_of, sums, base_rate=base_rate)
     return token_means(scope, row_of, sums, gap_s, age_s, base_rate=base_rate)
 
 

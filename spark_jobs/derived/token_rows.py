@@ -1,4 +1,4 @@
-"""Which title tokens and which item each counted row has beside its user, and the keys of those pairs."""
+"""Which title tokens, which item and which categorical values each counted row has, and the keys of its pairs with its user."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bahe_tasks.key_sums import keys_of_pairs
 from bahe_tasks.running_sums import state_key, title_tokens
-from spark_jobs.arrow_columns import numbered, present
+from spark_jobs.arrow_columns import numbered, present, whole
 
 
 class TokenRows(NamedTuple):
@@ -50,6 +51,19 @@ def item_rows(rows: pa.Table) -> ItemRows:
     row = np.flatnonzero(present(rows["item_id"]))
     (user, users), (item, items) = (numbered(rows[name].take(pa.array(row))) for name in ("user_id", "item_id"))
     return ItemRows(row, keys_of_pairs("user_item", users, user, items, item))
+
+
+class CatRows(NamedTuple):
+    """E (row, categorical value) pairs."""
+
+    row: np.ndarray  # (E,) int64
+    key: np.ndarray  # (E,) int64
+
+
+def cat_rows(rows: pa.Table) -> CatRows:
+    """Return the categorical values of each of R rows."""
+    keys = whole(rows["cat_keys"])
+    return CatRows(np.asarray(pc.list_parent_indices(keys), np.int64), np.asarray(pc.list_flatten(keys), np.int64))
 
 
 def owners_of(keys: np.ndarray, pair_key: np.ndarray, user_key: np.ndarray) -> pa.Array:

@@ -25,23 +25,26 @@ from spark_jobs.derived.newest_labels import NewestLabels
 from spark_jobs.derived.scope_sums import impression_part, keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, base_rates, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
-from spark_jobs.derived.token_rows import TokenRows, item_rows, owners_of, token_rows
+from spark_jobs.derived.token_rows import TokenRows, cat_rows, item_rows, owners_of, token_rows
 
 SHOWN = pa.schema([*KEYED_IMPRESSIONS, ("title_key", pa.string()), ("outcome_value", pa.float64())])
 """Impressions as the item step leaves them."""
 HISTORY = pa.schema([arrow_schema("behavior_events").field(name) for name in EVENT_COLUMNS])
-TOKENS = pa.schema(
-    [
-        ("token_key", pa.int64()),
-        ("user_key", pa.int64()),
-        ("row", pa.int64()),
-        ("impression_id", pa.string()),  # of rows that ask
-        ("seen_us", pa.int64()),
-        ("fact_us", pa.int64()),
-        *((name, pa.float64()) for name in STATISTICS["token"]),
-    ]
-)
-"""A counted row for each token of its title or text; `row` is the place of its impression in the bucket."""
+OF_KEYS = {
+    scope: pa.schema(
+        [
+            ("key", pa.int64()),
+            ("user_key", pa.int64()),
+            ("row", pa.int64()),
+            ("impression_id", pa.string()),  # of rows that ask
+            ("seen_us", pa.int64()),
+            ("fact_us", pa.int64()),
+            *((name, pa.float64()) for name in STATISTICS[scope]),
+        ]
+    )
+    for scope in ("token", "cat")
+}
+"""A counted row for each token of its title or text, or for each categorical value; `row` is the place of its impression in the bucket."""
 OF_USERS = pa.schema(
     [
         *SHOWN,
@@ -55,7 +58,7 @@ OF_USERS = pa.schema(
 
 
 def user_step(plan: DedupPlan, base: BaseRate, newest: NewestLabels) -> Step:
-    """Return the step: SHOWN, OF_ITEMS, HISTORY and the state ↦ impressions, sequences, tokens and state."""
+    """Return the step: SHOWN, OF_ITEMS, HISTORY and the state ↦ impressions, sequences, token, cat and state."""
     keys: dict[str, KeyOf] = {
         "impressions": partial(column, name="user_key"),
         "counted": partial(column, name="user_key"),
@@ -89,7 +92,9 @@ def _work(
     impression = np.asarray(pc.fill_null(asked, -1), np.int64)  # -1: does not ask
     with_ends = shown.append_column("sequence_ends", ends)
     yield "impressions", _with_known_sums(with_ends, rows, tokens, impression, sums, day=plan.day)
-    yield "tokens", _token_table(rows, tokens, impression, sums.statistics)
+    cats = cat_rows(rows)
+    yield "token", _rows_of_keys("token", rows, tokens.token_key, tokens.row, impression, sums.statistics["token"])
+    yield "cat", _rows_of_keys("cat", rows, cats.key, cats.row, impression, sums.statistics["cat"])
 
 
 class _Sums(NamedTuple):
@@ -100,7 +105,7 @@ class _Sums(NamedTuple):
     of_users: np.ndarray  # (A, …), `ScopeSums.answers` of the same rows
     of_user_items: np.ndarray  # (A, …), likewise
     of_pairs: np.ndarray  # (Q, …), of their tokens
-    statistics: np.ndarray  # (R, statistics) that a row adds to each of its pairs with tokens, and of its tokens
+    statistics: dict[str, np.ndarray]  # (R, statistics) that a row adds to each of its tokens, or categorical values
     state: pa.Table
 
 
@@ -150,7 +155,7 @@ def _sums_of(
         of_users=sums["user"].answers,
         of_user_items=sums["user_item"].answers,
         of_pairs=sums["pair"].answers,
-        statistics=statistics["pair"],
+        statistics={scope: statistics_of(scope, facts, base_rate) for scope in OF_KEYS},
         state=state.after(closing),
     )
 
@@ -177,13 +182,14 @@ def _with_known_sums(
     return pa.table([columns[name] for name in OF_USERS.names], schema=OF_USERS)
 
 
-def _token_table(rows: pa.Table, tokens: TokenRows, impression: np.ndarray, statistics: np.ndarray) -> pa.Table:
-    """Return TOKENS."""
-    at = pa.array(tokens.row)
+def _rows_of_keys(
+    scope: str, rows: pa.Table, key: np.ndarray, at: np.ndarray, impression: np.ndarray, statistics: np.ndarray
+) -> pa.Table:
+    """Return OF_KEYS: E of the R `rows` are `at` (E,) and have `key` (E,); `impression` (R,), `statistics` (R, statistics)."""
     columns = {
-        **{name: rows[name].take(at) for name in ("user_key", "impression_id", "seen_us", "fact_us")},
-        "token_key": pa.array(tokens.token_key),
-        "row": pa.array(impression[tokens.row]),
-        **{name: pa.array(statistics[tokens.row, n]) for n, name in enumerate(STATISTICS["token"])},
+        **{name: rows[name].take(pa.array(at)) for name in ("user_key", "impression_id", "seen_us", "fact_us")},
+        "key": pa.array(key),
+        "row": pa.array(impression[at]),
+        **{name: pa.array(statistics[at, n]) for n, name in enumerate(STATISTICS[scope])},
     }
-    return pa.table([columns[name] for name in TOKENS.names], schema=TOKENS)
+    return pa.table([columns[name] for name in OF_KEYS[scope].names], schema=OF_KEYS[scope])

@@ -26,7 +26,8 @@ def frames(impressions, events):
         columns=["user_id", "item_id", "text", "feature", "occurred_at", "value"],
     )
     happened["value"] = happened["value"].astype(float)
-    return shown, pd.Series([i.title for i in impressions], dtype=object), happened
+    cat = {name: np.array([i.cat.get(name) for i in impressions], object) for name in ("colour", "place")}
+    return shown, pd.Series([i.title for i in impressions], dtype=object), happened, cat
 
 
 def log_in_order(seed, *, num_days, rows_a_day):
@@ -51,7 +52,7 @@ def test_sums_in_memory_are_those_of_the_definition(seed, stop_at_day_start):
 @given(st.integers(0, 2**32))
 def test_outcome_values_in_memory_are_those_of_the_definition(seed):
     _, impressions, events = log_in_order(seed, num_days=3, rows_a_day=30)
-    shown, _, happened = frames(impressions, events)
+    shown, _, happened, _ = frames(impressions, events)
     expected = [slow_outcome_value(i, events) for i in impressions]
     np.testing.assert_array_equal(outcomes_of(shown, happened), np.array(expected, dtype=float))
 
@@ -61,18 +62,18 @@ def test_outcome_values_in_memory_are_those_of_the_definition(seed):
 def test_no_label_moves_its_own_or_earlier_sums(seed, data):
     _, impressions, events = log_in_order(seed, num_days=3, rows_a_day=9)
     n = data.draw(st.integers(0, len(impressions) - 1))
-    shown, titles, happened = frames(impressions, events)
-    before = point_in_time_sums(shown, titles, happened)
+    shown, titles, happened, cat = frames(impressions, events)
+    before = point_in_time_sums(shown, titles, happened, cat)
     shown.loc[n, "label"] = 1 - shown.loc[n, "label"]
-    after = point_in_time_sums(shown, titles, happened)
+    after = point_in_time_sums(shown, titles, happened, cat)
     earlier = (shown["shown_at"] <= shown.loc[n, "shown_at"]).to_numpy()
     np.testing.assert_allclose(before[earlier], after[earlier], rtol=0, atol=1e-12)  # cumulative sums round
 
 
-@pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user", "no events"])
+@pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user", "no events", "no columns"])
 def test_a_log_that_lacks_something_has_sums(flaw):
     _, impressions, events = log_in_order(5, num_days=2, rows_a_day=30)
-    shown, titles, happened = frames(impressions, events)
+    shown, titles, happened, cat = frames(impressions, events)
     if flaw == "no item_id":
         happened = happened.drop(columns="item_id")
     elif flaw == "no value":
@@ -81,8 +82,10 @@ def test_a_log_that_lacks_something_has_sums(flaw):
         titles[:] = "the same"
     elif flaw == "one user":
         shown["user_id"] = happened["user_id"] = "u"
-    else:
+    elif flaw == "no events":
         happened = happened[:0]
-    found = point_in_time_sums(shown, titles, happened)
+    else:
+        cat = {}
+    found = point_in_time_sums(shown, titles, happened, cat)
     assert found.shape == (len(shown), len(IMPRESSION_SUMS))
     assert np.isfinite(found[:, IMPRESSION_SUMS.index("user_label_n_infd")]).all()

@@ -94,6 +94,7 @@ def test_what_no_impression_has_is_named():
         "behavior events about its item",
         "behavior events of its user about the very item",
         "behavior events with a value",
+        "labels of a categorical value known before",
     )
     assert numbers_lacking(np.full((1, len(IMPRESSION_SUMS)), np.nan))
     assert numbers_lacking(np.zeros((0, len(IMPRESSION_SUMS)))) == ()
@@ -139,7 +140,7 @@ def test_how_the_logs_newest_labels_went_is_told_from_its_base_rate():
     rate = (24 + prior * 0.2) / (40 + prior)
     assert number(sums, "log_rate_50f") == pytest.approx(log_odds(rate) - log_odds(0.2), rel=1e-5)
     assert number(sums, "log_rate_500f") == pytest.approx(0, abs=1e-6)
-    assert NUMBERS[-NUM_SHIFTS:] == ("log_rate_50f", "log_rate_500f")
+    assert NUMBERS[-NUM_SHIFTS:] == ("log_rate_50f", "log_rate_500f", "cat_shift_10f", "cat_shift_100f")
 
 
 @pytest.mark.parametrize("head", ["dcn_v2", "mlp", "deepfm"])

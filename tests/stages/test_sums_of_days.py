@@ -7,13 +7,14 @@ import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from handmade_sums_log import FIRST, random_log
+from handmade_sums_log import FIRST, ITEM_COLOURS, random_log
 from predicted_days import refuse
 from slow_outcome_values import slow_outcome_value
 from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
@@ -42,7 +43,12 @@ class Home:
         titles = {i.item: i.title for i in impressions if i.title is not None}
         first = min([*(i.dt for i in impressions), *(e.dt for e in events)])
         items = [
-            {"item_id": item, "title": title, "updated_at": instant(first * DAY_US - 1)}
+            {
+                "item_id": item,
+                "title": title,
+                "updated_at": instant(first * DAY_US - 1),
+                "cat_colour": ITEM_COLOURS[int(item[1:])],
+            }
             for item, title in sorted(titles.items())
         ]
         self._write("items", first, items)
@@ -79,7 +85,9 @@ def instant(time_us: int) -> str:
 
 def landed_impression(i: Impression) -> dict:
     known = None if i.known_us == i.shown_us else instant(i.known_us)
-    return {"impression_id": i.name, "user_id": i.user, "item_id": i.item, "shown_at": instant(i.shown_us), "label": i.label, "label_known_at": known}  # fmt: skip
+    colour = i.cat.get("colour")
+    own = {"cat_place": i.cat.get("place"), "cat_colour": None if colour == ITEM_COLOURS[int(i.item[1:])] else colour}
+    return own | {"impression_id": i.name, "user_id": i.user, "item_id": i.item, "shown_at": instant(i.shown_us), "label": i.label, "label_known_at": known}  # fmt: skip
 
 
 def landed_event(e: Event) -> dict:
@@ -117,18 +125,23 @@ def assert_sums(home: Home, expected: dict[str, list[float | None] | None]) -> N
 
 def assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day(home, days, impressions, events, **slow):
     """A pair reads what an impression shown at that very moment would read, whoever and whatever it is of."""
-    end = days[-1] + 1
+    end, random = days[-1] + 1, Random(5)
     titles = {i.item: i.title for i in impressions if i.title is not None} | {"new": "A new Moon"}
     pairs = [(user, item) for user in ("u0", "u1", "nobody") for item in ("i0", "i2", "i4", "new", "untitled")]
+    cats = [
+        {"colour": random.choice(["red", "blue", "new", None]), "place": random.choice(["top", None])} for _ in pairs
+    ]
     asked = [
-        Impression(f"{user}-{item}", end, user, item, titles.get(item), end * DAY_US, 0, end * DAY_US)
-        for user, item in pairs
+        Impression(f"{user}-{item}", end, user, item, titles.get(item), end * DAY_US, 0, end * DAY_US, cat)
+        for (user, item), cat in zip(pairs, cats, strict=True)
     ]
     expected = slow_sums([*days, end], [*impressions, *asked], events, **slow)
     state = active_state(
         ["u0", "u1", "u2"], [f"i{n}" for n in range(9)], list(titles.values()), day_of(days[-1]), home.config
     )
-    found = pair_sums(pd.DataFrame(pairs, columns=["user_id", "item_id"]), titles, StateAsOf(state, day_of(days[-1])))
+    columns = {name: np.array([cat[name] for cat in cats], object) for name in ("colour", "place")}
+    frame = pd.DataFrame(pairs, columns=["user_id", "item_id"])
+    found = pair_sums(frame, titles, columns, StateAsOf(state, day_of(days[-1])))
     rows = np.array([expected[i.name] for i in asked], dtype=float)
     np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)
 
@@ -210,12 +223,23 @@ def test_sums_equal_those_in_memory_day_by_day(new_home):
             "feature": [e.feature for e in events], "occurred_at": [e.occurred_us for e in events],
             "value": np.array([e.value for e in events], float),
         }),
+        {name: np.array([i.cat.get(name) for i in impressions], object) for name in ("colour", "place")},
     )  # fmt: skip
     found = home.sums()
     rows = np.array([found[i.name] for i in impressions], dtype=float)
     np.testing.assert_allclose(rows, in_memory, rtol=1e-9, atol=1e-6)
     held = read_table(home.config.tables_dir, "running_sums").to_pylist()
-    assert {row["scope"] for row in held} == {"log", "user", "item", "user_item", "token", "pair", "all", "feature"}
+    assert {row["scope"] for row in held} == {
+        "log",
+        "user",
+        "item",
+        "user_item",
+        "token",
+        "pair",
+        "cat",
+        "all",
+        "feature",
+    }
     assert all(len(row["sums"]) == state_width(row["scope"]) for row in held)
     of_last = [row for row in held if row["dt"] == day_of(days[-1])]
     assert len({(row["scope"], row["key"]) for row in of_last}) == len(of_last)
@@ -242,7 +266,7 @@ def test_no_label_moves_its_own_or_earlier_sums(new_home, known_before_us):
     assert homes[0] != homes[1]
 
 
-@pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user"])
+@pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user", "no columns and no items"])
 def test_a_log_that_lacks_something_has_the_sums_of_the_definition(new_home, flaw):
     impressions, events = random_log(4, days=[FIRST, FIRST + 1], rows_a_day=20, plain=True)
     change = {
@@ -250,6 +274,7 @@ def test_a_log_that_lacks_something_has_the_sums_of_the_definition(new_home, fla
         "no value": ({}, {"value": None}),
         "equal titles": ({"title": "the same"}, {"text": "the same"}),
         "one user": ({"user": "u"}, {"user": "u"}),
+        "no columns and no items": ({"cat": {}, "item": "i1", "title": None}, {}),
     }[flaw]
     impressions = [replace(i, **change[0]) for i in impressions]
     events = list(dict.fromkeys(replace(e, **change[1]) for e in events))
