@@ -17,16 +17,27 @@ class OtherSumsError(ValueError):
         )
 
 
-def stored_sums(column: pa.ChunkedArray | pa.Array, width: int) -> np.ndarray:
-    """Return a column of lists of `width` numbers, null or with nulls, as (rows, width) float64, NaN for null.
+def stored_sums(
+    column: pa.ChunkedArray | pa.Array, width: int, *, rows: np.ndarray | slice = slice(None)
+) -> np.ndarray:
+    """Return a column of lists of `width` numbers, null or with nulls, as (R, width) float64, NaN for null.
 
-    Raises `OtherSumsError`.
+    `rows` (R,) are the places of those wanted, all unless given, none twice. Raises `OtherSumsError`.
     """
-    sums = np.full((len(column), width), np.nan)
-    known = np.asarray(column.is_valid(), bool)
-    lengths = pc.list_value_length(column).drop_null()
-    others = lengths.filter(pc.not_equal(lengths, width))
-    if len(others):
-        raise OtherSumsError(f"{others[0].as_py()} numbers a row, not {width}")
-    sums[known] = pc.list_flatten(column).to_pandas().to_numpy(dtype=np.float64).reshape(-1, width)
+    places = np.arange(len(column))[rows]
+    sums = np.full((len(places), width), np.nan)
+    row_at = np.full(len(column), -1)
+    row_at[places] = np.arange(len(places))
+    start = 0
+    for chunk in (
+        column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    ):  # so it is held once more, not twice
+        lengths = pc.list_value_length(chunk).drop_null()
+        others = lengths.filter(pc.not_equal(lengths, width))
+        if len(others):
+            raise OtherSumsError(f"{others[0].as_py()} numbers a row, not {width}")
+        numbers = pc.list_flatten(chunk).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)  # null is NaN
+        row = row_at[start : start + len(chunk)][np.asarray(chunk.is_valid(), bool)]
+        sums[row[row >= 0]] = numbers.reshape(-1, width)[row >= 0]
+        start += len(chunk)
     return sums

@@ -57,7 +57,7 @@ def fine_tune(
         day, config, encoder_version=version, parent_fingerprint=parent.fingerprint if parent else None
     )
     window = read_window(day, config)
-    if not (np.asarray(window.impressions["dt"], dtype="datetime64[D]") == np.datetime64(day)).any():
+    if not (window.landed == np.datetime64(day)).any():
         return {"state": "no_impressions"}
     training_mask, day_mask = window.training(config.training.window_days), window.of_day()
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}

@@ -18,6 +18,10 @@ from bahe_tasks.stages.window import Window, days_and_users
 from bahe_tasks.stored_sums import stored_sums
 
 _DAY_US = 86_400_000_000
+_COLUMNS = (
+    *("dt", "impression_id", "user_id", "item_id", "shown_at", "label", "title_key", "sequence_ends"),
+    *("cat", "num", "labels", "outcome_value"),
+)
 
 
 def impression_rows(
@@ -27,7 +31,7 @@ def impression_rows(
 
     `mapped` are the sequences and embeddings of these impressions at least.
     """
-    impressions = window.impressions.filter(pa.array(mask))
+    impressions = window.columns(_COLUMNS, mask)
     of_users = mapped.sequences
     ends = _map_columns(impressions["sequence_ends"], np.int64, 0)
     shown_at = micros(impressions["shown_at"])
@@ -57,7 +61,7 @@ def impression_rows(
         cat=_map_columns(impressions["cat"], object, None),
         num=_map_columns(impressions["num"], np.float64, np.nan),
         extra_labels=_map_columns(impressions["labels"], np.float32, np.nan),
-        sums=stored_sums(impressions["sums"], len(IMPRESSION_SUMS)),
+        sums=stored_sums(window.table["sums"], len(IMPRESSION_SUMS), rows=window.order[mask]),
         outcome_values=impressions["outcome_value"].to_numpy(),
     )
 

@@ -64,7 +64,7 @@ def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_vers
     )
 
     def write(folder: Path) -> None:
-        impressions = window.impressions.filter(pa.array(mask))
+        impressions = window.columns(["dt", "user_id", "title_key"], mask)
         users = days_and_users(impressions).unique()
 
         def digests() -> Iterator[np.ndarray]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.stages.days_in_force import first_impression_day, readable_partitions
@@ -17,23 +19,33 @@ from bahe_tasks.stores.delta_tables import read_table
 
 @dataclass(frozen=True)
 class Window:
-    """Impressions a run of D may look at, sorted by (shown_at, impression_id).
+    """R impressions a run of D may look at; arrays and masks are in order of (shown_at, impression_id).
 
     `partitions` is the condition on dt (SQL) of the days it holds. `train_date` is the day whose run trains on a row: the
-    day its label is usable, gate.gate_days later if held out.
+    day its label is usable, gate.gate_days later if held out. A day's sums are most of its memory, so its rows stay as they
+    were read, in `table`, and nobody holds them a second time in order.
     """
 
     day: date
     partitions: str
-    impressions: pa.Table
+    table: pa.Table
+    order: np.ndarray  # (R,) int64, where the rows are in `table`
+    landed: np.ndarray  # (R,) dates, as all that follow
+    is_late: np.ndarray
     held_out: np.ndarray
     label_date: np.ndarray
     train_date: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def columns(self, names: Sequence[str], mask: np.ndarray) -> pa.Table:
+        """Return some columns of the masked rows, in order."""
+        return self.table.select(list(names)).take(pa.array(self.order[mask]))
+
     def of_day(self) -> np.ndarray:
         """Mask of the rows that are scored progressively: landed on D and shown on D."""
-        landed = np.asarray(self.impressions["dt"], dtype="datetime64[D]") == np.datetime64(self.day)
-        return landed & ~np.asarray(self.impressions["is_late"])
+        return (self.landed == np.datetime64(self.day)) & ~self.is_late
 
     def training(self, window_days: int) -> np.ndarray:
         """Mask of the rows trained on at D."""
@@ -65,12 +77,14 @@ def read_window(day: date, config: Config) -> Window:
     """Read what a run of D may train on or judge by; refused days are left out."""
     tables_dir, first = config.tables_dir, first_impression_day(day, config)
     days = readable_partitions(first, day, config)
-    impressions = read_table(tables_dir, "impressions", partitions=days)
-    impressions = impressions.sort_by([("shown_at", "ascending"), ("impression_id", "ascending"), ("dt", "ascending")])
-    landed = np.asarray(impressions["dt"], dtype="datetime64[D]")
-    label_date = np.asarray(impressions["label_date"], dtype="datetime64[D]")
-    late = np.asarray(impressions["is_late"])
-    of_rows = days_and_users(impressions)
+    table = read_table(tables_dir, "impressions", partitions=days)
+    keys = ("shown_at", "impression_id", "dt")
+    order = pc.sort_indices(table.select(keys), sort_keys=[(name, "ascending") for name in keys])
+    rows = table.select(["dt", "label_date", "is_late", "user_id"]).take(order)
+    landed = np.asarray(rows["dt"], dtype="datetime64[D]")
+    label_date = np.asarray(rows["label_date"], dtype="datetime64[D]")
+    late = np.asarray(rows["is_late"])
+    of_rows = days_and_users(rows)
     pairs = of_rows.unique()
     held = [is_held_out(user, landed_on, config.gate.held_out_share) for landed_on, user in pairs]
     held_out = np.array(held, bool)[pairs.get_indexer(of_rows)] & ~late
@@ -80,7 +94,10 @@ def read_window(day: date, config: Config) -> Window:
     return Window(
         day=day,
         partitions=days,
-        impressions=impressions,
+        table=table,
+        order=np.asarray(order, np.int64),
+        landed=landed,
+        is_late=late,
         held_out=held_out,
         label_date=label_date,
         train_date=train_date,

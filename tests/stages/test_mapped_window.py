@@ -89,7 +89,7 @@ def window(config):
 
 
 def mapped_of(window, config, mask=None):
-    mask = np.ones(window.impressions.num_rows, bool) if mask is None else mask
+    mask = np.ones(len(window), bool) if mask is None else mask
     return map_window(window, mask, config, encoder_version=VERSION)
 
 
