@@ -35,7 +35,7 @@ from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
 from bahe_tasks.sources.synthetic import oracle_auc, synthesize
 from benchmarks.kit.document import Document
-from benchmarks.kit.in_memory_log import InMemoryLog, part_of, read_log
+from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
 from benchmarks.kit.replay import replay
 from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
 from benchmarks.peers.catalogue import PEERS, TREES, Material
@@ -167,10 +167,7 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
 def prepare(landing: Path, config: Config, *, first: date, report_from: date, last: date, cache: Path) -> Comparison:
     """Read the days from `first` to `last` and encode their texts, by the shallow layers and by the whole LLM."""
     whole_log = read_log(landing, numbers_as_of=config.numbers.as_of)
-    edges = [np.datetime64(day, "us").astype(np.int64) for day in (first, report_from)]
-    after = np.datetime64(last + timedelta(1), "us").astype(np.int64)
-    start, judged_from, end = np.searchsorted(whole_log.rows.shown_at, [*edges, after])
-    log = replace(whole_log, rows=part_of(whole_log.rows, slice(start, end)))
+    log, judged = judged_part(whole_log, first=first, report_from=report_from, last=last)
     folder = checkpoint_dir(config.encoder.checkpoint)
     numbers, _ = numbers_of(log)
     material = Material.of(log, numbers=numbers, sentences=log.encode(folder, whole_llm(config.encoder)))
@@ -179,7 +176,7 @@ def prepare(landing: Path, config: Config, *, first: date, report_from: date, la
         material=material,
         embeddings=log.encode(folder, config.encoder),
         config=config,
-        judged=np.arange(start, end) >= judged_from,
+        judged=judged,
         cache=cache,
     )
 

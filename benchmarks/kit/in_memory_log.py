@@ -8,7 +8,7 @@ before `shown_at`, oldest first, ties by text; the newest item row with `updated
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
@@ -152,6 +152,13 @@ def read_log(
             outcome_values=outcomes_of(impressions, events),
         ),
     )
+
+
+def judged_part(log: InMemoryLog, *, first: date, report_from: date, last: date) -> tuple[InMemoryLog, np.ndarray]:
+    """Return the log from `first` to `last` and which of its impressions are of `report_from` or later, (R,) bool."""
+    edges = [np.datetime64(day, "us").astype(np.int64) for day in (first, report_from, last + timedelta(1))]
+    start, judged_from, end = np.searchsorted(log.rows.shown_at, edges)
+    return replace(log, rows=part_of(log.rows, slice(start, end))), np.arange(start, end) >= judged_from
 
 
 def outcomes_of(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
