@@ -156,7 +156,8 @@ def test_published_scores_equal_the_models_own(days, tmp_path):
     )  # fmt: skip
     version = champion(connect(config))
     titles = {"i00": newest_items(["i00"], version.day, config)["title"][0].as_py()}
-    frame["sums"] = list(published_pair_sums(frame, titles, version, config))
+    topics = {"topic": frame["cat_topic"].to_numpy(object)}
+    frame["sums"] = list(published_pair_sums(frame, titles, topics, version, config))
     served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)
     expected = pd.read_csv(tmp_path / "one.csv")["click_probability"][0]
     assert np.asarray(served).ravel()[0] == pytest.approx(expected, abs=1e-6)

@@ -128,7 +128,8 @@ def test_the_pyfunc_reads_histories_and_gives_the_same(two_days, champion, tmp_p
         row[f"ages_s_{feature}"] = (end - newest["occurred_at"]).dt.total_seconds().tolist()
     version = registered_champion(connect(config))
     frame = pd.DataFrame([row])
-    frame["sums"] = list(published_pair_sums(frame, {"i00": item["title"]}, version, config))
+    cat = {name: frame[f"cat_{name}"].to_numpy(object) for name, _ in item["cat"]}
+    frame["sums"] = list(published_pair_sums(frame, {"i00": item["title"]}, cat, version, config))
     served = mlflow.pyfunc.load_model("models:/bahe_ctr@champion").predict(frame)
     (tmp_path / "pair.csv").write_text("user_id,item_id\nu0,i00\n")
     score_file(tmp_path / "pair.csv", tmp_path / "out.csv", config)
