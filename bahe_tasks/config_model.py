@@ -7,6 +7,8 @@ from typing import Literal
 
 from bahe_tasks.config_checks import ConfigError, above_zero, at_least, setting, share
 
+_LEAST_BATCH, _ROWS_OF_LEAST_BATCH = 32, 1024
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -135,7 +137,11 @@ class TrainingConfig:
         1, "days of impressions trained on, D included; held-out rows follow gate.gate_days later"
     )
     epochs: int = setting(1, "passes over the window, at most")
-    batch_size: int = setting(32, "B: impressions a step")
+    batch_size: int = setting(
+        0,
+        "B: impressions a step; 0: 32, and where more than a thousand are trained on as many more as the root of their "
+        "number is larger (docs/quality.md)",
+    )
     deep_learning_rate: float = setting(5e-5, "AdamW step size of the deep layers")
     head_learning_rate: float = setting(1e-3, "AdamW step size of the head and of every vector outside the LLM")
     hashed_learning_rate: float = setting(0.05, "Adagrad step size of hashed embeddings")
@@ -194,8 +200,8 @@ class TrainingConfig:
     num_threads: int = setting(0, "torch CPU threads; 0 leaves the choice to torch; equal results need equal counts")
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "window_days", "epochs", "batch_size", "patience_epochs")
-        at_least(self, 0, "rows_a_pass", "positions_a_pass", "num_processes", "average_steps")
+        at_least(self, 1, "window_days", "epochs", "patience_epochs")
+        at_least(self, 0, "batch_size", "rows_a_pass", "positions_a_pass", "num_processes", "average_steps")
         at_least(self, 0, "num_threads", "warmup_steps", "decay_half_life_days", "checkpoint_steps", "weight_decay")
         at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate", "outcome_weight")
         above_zero(self, "max_gradient_norm")
@@ -212,7 +218,11 @@ class TrainingConfig:
         if any(weight < 0 for weight in self.label_weights.values()):
             raise ConfigError("TrainingConfig.label_weights must not be negative")
 
+    def batch_size_of(self, num_rows: int) -> int:
+        """Return B where so many impressions are trained on."""
+        return self.batch_size or round(_LEAST_BATCH * max(1.0, num_rows / _ROWS_OF_LEAST_BATCH) ** 0.5)
+
     @property
     def scored_at_once(self) -> int:
-        """Impressions scored at once: scoring keeps no gradients, so eight times what is trained on at once."""
-        return 8 * (self.rows_a_pass or self.batch_size)
+        """Impressions scored at once: scoring keeps no gradients, so eight times what a small log is trained on at once."""
+        return 8 * (self.rows_a_pass or self.batch_size or _LEAST_BATCH)

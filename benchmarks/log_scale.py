@@ -130,7 +130,7 @@ def batches(rows: ImpressionRows, index: EmbeddingIndex, config: Config) -> Iter
         numbers=NUMBERS,
     ).grown(features=rows.histories, cat_columns=rows.cat, num_statistics=num_statistics(rows.num))
     columns = row_columns(rows, spec)
-    size = config.training.batch_size
+    size = config.training.batch_size_of(len(rows))
     for start in range(0, len(rows), size):
         places = np.arange(start, min(start + size, len(rows)))
         yield collate(rows, index.vectors, places, columns=columns, features=spec.features, device=torch.device("cpu"))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bahe_tasks.config import SECTIONS, Config, ConfigError, config_from, load_config, render_config
+from bahe_tasks.config import SECTIONS, Config, ConfigError, TrainingConfig, config_from, load_config, render_config
 
 
 def test_the_rendered_file_holds_every_setting_and_means_the_defaults(tmp_path):
@@ -80,8 +80,15 @@ def test_the_settings_in_force_can_be_read_back_and_name_the_default_they_differ
     )
     text = render_config(config)
     assert "  epochs: 3  # default: 1\n" in text
-    assert "  batch_size: 32\n" in text
+    assert "  batch_size: 0\n" in text
     assert config_from(yaml.safe_load(text), home=tmp_path) == config
+
+
+def test_batches_grow_with_the_root_of_the_rows_unless_their_size_is_given():
+    training = TrainingConfig()
+    assert [training.batch_size_of(rows) for rows in (0, 500, 1024, 4 * 1024, 100 * 1024)] == [32, 32, 32, 64, 320]
+    assert TrainingConfig(batch_size=8).batch_size_of(100 * 1024) == 8
+    assert (training.scored_at_once, TrainingConfig(batch_size=8).scored_at_once) == (256, 64)
 
 
 def test_a_text_feature_may_read_fewer_behaviors_than_the_others():

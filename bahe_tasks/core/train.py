@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ def train(
     decides = early_stop_users(rows.user_ids, share=training.early_stop_share, seed=seed)
     states, stop_on = passed_together(rows, model.features, columns), np.flatnonzero(decides)
     num_rows = len(rows) - len(stop_on)
+    training = replace(training, batch_size=training.batch_size_of(num_rows))
     model.to(device)
     optimizers = Optimizers(model, training)
     optimizers.load(optimizer_state or {})

@@ -97,8 +97,8 @@ class Variant:
 
 
 def batch_of(variant: str, tokens: int) -> int:
-    """Return the samples of a step: those of `training.batch_size`, or as many as a core finishes in seconds."""
-    return max(1, _TOKENS_A_STEP[variant] // tokens) if variant in _TOKENS_A_STEP else _TRAINING.batch_size
+    """Return the samples of a step: those of a small log, or as many as a core finishes in seconds."""
+    return max(1, _TOKENS_A_STEP[variant] // tokens) if variant in _TOKENS_A_STEP else _TRAINING.batch_size_of(0)
 
 
 def build(

@@ -52,6 +52,15 @@ def test_the_first_losses_are_those_of_a_plain_loop(
     assert curve.rows == 9
 
 
+def test_by_default_a_small_log_is_trained_on_in_batches_of_32(fresh, tiny_rows, embeddings):
+    curves = [
+        train(fresh(), tiny_rows, embeddings, training=TrainingConfig(batch_size=size), seed=1, device=CPU)
+        for size in (0, 32)
+    ]
+    assert curves[0].losses == curves[1].losses
+    assert len(curves[0].losses) == 1
+
+
 def test_training_moves_every_part(fresh, tiny_rows, embeddings):
     before = {name: tensor.clone() for name, tensor in fresh().state_dict().items()}
     model = fresh()
