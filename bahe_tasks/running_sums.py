@@ -1,4 +1,5 @@
-"""Running sums: what is counted of every user, item, title token, (user, item), (user, token) and categorical value, and how it is laid out.
+"""Running sums: what is counted of every user, item, title token, categorical value, (user, item) and (user, token), and
+how it is laid out.
 
 Facts are labels, once known, and behavior events, once they happened. Each fact adds to the sums of its keys; a sum fades
 with a half-life, so one of 3 days is a window that needs no list of days. Some fade with each further fact, not with time:

@@ -163,7 +163,8 @@ _TABLES = (
         ),
         ("model_version",),
     ),
-    # running_sums at the end of the model's day, of what was active: users and their pairs, items, tokens of their titles.
+    # running_sums at the end of the model's day, of what was active: users and their pairs, items, tokens of
+    # their titles, categorical values.
     TableSchema("published_sums", (("model_version", "int"), *_STATE_COLUMNS), ("model_version",)),
     # stage: validate_inputs or validate_challenger.  outcome: passed, failed, errored, not_enough_evidence or accepted (by hand).
     TableSchema(

@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_ROWS_AT_ONCE = 50_000
+
 
 class OtherSumsError(ValueError):
     """Tables hold other running sums than this version of the code counts."""
@@ -22,22 +24,19 @@ def stored_sums(
 ) -> np.ndarray:
     """Return a column of lists of `width` numbers, null or with nulls, as (R, width) float64, NaN for null.
 
-    `rows` (R,) are the places of those wanted, all unless given, none twice. Raises `OtherSumsError`.
+    `rows` (R,) are the places of those wanted, all unless given, none twice. Raises `OtherSumsError`, for others too.
     """
     places = np.arange(len(column))[rows]
     sums = np.full((len(places), width), np.nan)
     row_at = np.full(len(column), -1)
     row_at[places] = np.arange(len(places))
-    start = 0
-    for chunk in (
-        column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    ):  # so it is held once more, not twice
+    for start in range(0, len(column), _ROWS_AT_ONCE):  # so that all is held once more, not twice
+        chunk = column.slice(start, _ROWS_AT_ONCE)
         lengths = pc.list_value_length(chunk).drop_null()
         others = lengths.filter(pc.not_equal(lengths, width))
         if len(others):
             raise OtherSumsError(f"{others[0].as_py()} numbers a row, not {width}")
-        numbers = pc.list_flatten(chunk).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)  # null is NaN
+        numbers = pc.list_flatten(chunk).to_pandas().to_numpy(np.float64)  # null is NaN
         row = row_at[start : start + len(chunk)][np.asarray(chunk.is_valid(), bool)]
         sums[row[row >= 0]] = numbers.reshape(-1, width)[row >= 0]
-        start += len(chunk)
     return sums

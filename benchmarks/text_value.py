@@ -155,6 +155,8 @@ def main(
     small: Annotated[bool, typer.Option(help="A tiny random LLM, few days and users of the synthetic log.")] = False,
 ) -> None:
     """Take text away, kind by kind, and say what is lost."""
+    if small and landing is not None:
+        raise typer.BadParameter("--small makes a log of its own: leave LANDING out")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="bahe-text-value-") as temporary:
@@ -170,6 +172,8 @@ def main(
             config = tiny(scratch, landing)
         if shallow_layers is not None:
             config = replace(config, encoder=replace(config.encoder, num_shallow_layers=shallow_layers))
+        if days[1] <= days[0]:
+            raise typer.BadParameter("--report-from must be later than --first, whose day no model scores")
         log, judged = judged_part(read_log(landing), first=days[0], report_from=days[1], last=days[2])
         embeddings = log.encode(checkpoint_dir(config.encoder.checkpoint), config.encoder)
         document = study(log, judged, embeddings, config, seeds=seeds)

@@ -106,7 +106,7 @@ class Entries(NamedTuple):
 
 
 def entries(column: pa.MapArray) -> Entries:
-    """Return the entries of maps, row after row; a null has none."""
+    """Return the entries of maps, row after row; a null has none, as tables and `maps` write it."""
     offsets = np.asarray(column.offsets)
     length = offsets[-1] - offsets[0]
     row = np.repeat(np.arange(len(column)), np.diff(offsets))

@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.llm_split import empty_deep_layers
 from bahe_tasks.core.lora import merge_lora
-from bahe_tasks.core.model_spec import ModelSpec
+from bahe_tasks.core.model_spec import ModelSpec, check_numbers
 from bahe_tasks.core.optimizers import OptimizerState
 
 WEIGHTS_FILE = "model.safetensors"
@@ -42,7 +42,7 @@ def save_model(
 def load_model(
     folder: Path, *, device: torch.device | str = "cpu", to_train: bool = False
 ) -> tuple[BaheCtrModel, ModelSpec]:
-    """Read what `save_model` wrote; the model is in evaluation mode. Raises `ModelFilesError`.
+    """Read what `save_model` wrote; the model is in evaluation mode. Raises `ModelFilesError`, `ModelMismatchError`.
 
     LoRA adapters are merged into the weights unless the model is loaded to be trained on.
     """
@@ -50,6 +50,7 @@ def load_model(
         if not (folder / name).is_file():
             raise ModelFilesError(f"{folder} holds no model version: {name} is missing; train the day again")
     spec = ModelSpec.from_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+    check_numbers(spec)
     deep = empty_deep_layers(spec.llm_config, spec.num_shallow_layers, deep_attention=spec.model.deep_attention)
     with no_init_weights():  # all of them are read: millions of random numbers need not be drawn
         model = BaheCtrModel(spec, deep)

@@ -132,13 +132,18 @@ def check_encoder(spec: ModelSpec, *, encoder_version: str) -> None:
         )
 
 
+def check_numbers(spec: ModelSpec) -> None:
+    """Raise `ModelMismatchError` when a model reads other point-in-time numbers than this version of the code computes."""
+    if spec.numbers and spec.numbers != NUMBERS:
+        raise ModelMismatchError(
+            f"the model reads other point-in-time numbers than this version of the code computes: {_NEW_LINEAGE}"
+        )
+
+
 def check_parent(parent: ModelSpec, *, encoder_version: str, model: ModelConfig) -> None:
     """Raise `EncoderMismatchError` or `ModelMismatchError` when the parent cannot be trained on under these settings."""
     check_encoder(parent, encoder_version=encoder_version)
-    if parent.numbers and parent.numbers != NUMBERS:
-        raise ModelMismatchError(
-            f"the parent model reads other point-in-time numbers than this version of the code computes: {_NEW_LINEAGE}"
-        )
+    check_numbers(parent)
     for name in ("features", "cat_columns", "num_columns", "extra_labels"):
         configured = getattr(model, name)
         lacking = sorted(set(getattr(parent, name)) - set(configured)) if configured else []

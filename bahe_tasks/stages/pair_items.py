@@ -51,7 +51,7 @@ def _columns(frame: pd.DataFrame, kind: str, known: ItemColumns, *, dtype: type,
     for name in sorted({*given, *(key for maps in of_items for key in maps)}):
         column: np.ndarray = np.array([maps.get(name, absent) for maps in of_items], dtype=dtype)
         if name in given:
-            present = given[name].notna().to_numpy()
+            present = (given[name].notna() & (given[name] != "")).to_numpy()  # a landed "" is none either
             values = given[name][present]
             column[present] = values.map(_as_landed) if dtype is object else values.astype(float)
         columns[name] = column

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,10 @@ def read_log(
     texts = sorted({*events["text"], *known["title"].dropna()})
     row_of = pd.Index(texts)
     shown = impressions["shown_at"].to_numpy(np.int64)
-    columns = {str(n): frame[n] for frame in (known, impressions) for n in frame if str(n).startswith(("cat_", "num_"))}
+    columns = {str(n): known[n] for n in known if str(n).startswith(("cat_", "num_"))}
+    for name in (str(n) for n in impressions if str(n).startswith(("cat_", "num_"))):
+        own = impressions[name]
+        columns[name] = own.where(own.notna() & (own != ""), columns[name]) if name in columns else own
     histories = {
         str(feature): _histories(of_feature, impressions["user_id"], shown, row_of, max_behaviors)
         for feature, of_feature in events.groupby("feature")
@@ -229,4 +232,11 @@ def _histories(
 
 
 def _objects(column: pd.Series) -> np.ndarray:
-    return np.array([None if pd.isna(value) else str(value) for value in column], object)
+    """Return texts as the landing contract reads them: "" is none, true is "true"."""
+
+    def text(value: Any) -> str | None:
+        if pd.isna(value) or value == "":
+            return None
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return np.array([text(value) for value in column], object)

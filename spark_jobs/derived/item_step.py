@@ -71,11 +71,11 @@ def _work(
     is_event = present(rows["feature"])
     facts = {"label": floats(rows["label"]), "is_event": is_event, "score": floats(score)}
     statistics = statistics_of("item", facts, base_rate)
-    keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item))
+    asks = present(rows["impression_id"])
+    keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item), asks=asks)
     sums = scope_sums("item", keyed, state.before, day=plan.day)
     yield "state", state.after([state_rows("item", sums, day=plan.day)])
     yield "impressions", _with_outcomes(shown.drop_columns("title"), rows, plan)
-    asks = present(rows["impression_id"])
     width = sums.answers.shape[1]
     answers = lists(pa.array(sums.answers.ravel()), np.full(len(sums.answers), width))
     place = np.cumsum(asks) - 1  # an impression always has an item

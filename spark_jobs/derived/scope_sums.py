@@ -36,8 +36,10 @@ class KeyedRows(NamedTuple):
     statistics: np.ndarray  # (E, statistics), what it adds if it is a fact
 
 
-def keyed_rows(key: np.ndarray, rows: pa.Table, statistics: np.ndarray, at: np.ndarray) -> KeyedRows:
-    """Return (row, key) pairs: E of the R `rows` are `at` (E,). `key` (E,), `statistics` (R, statistics)."""
+def keyed_rows(
+    key: np.ndarray, rows: pa.Table, statistics: np.ndarray, at: np.ndarray, *, asks: np.ndarray
+) -> KeyedRows:
+    """Return (row, key) pairs: E of the R `rows` are `at` (E,). `key` (E,), `statistics` (R, statistics), `asks` (R,) bool."""
     seen, fact = rows["seen_us"], rows["fact_us"]
     return KeyedRows(
         key=key,
@@ -45,7 +47,7 @@ def keyed_rows(key: np.ndarray, rows: pa.Table, statistics: np.ndarray, at: np.n
         is_fact=present(fact)[at],
         seen_us=np.asarray(pc.fill_null(seen, 0), np.int64)[at],
         is_seen=present(seen)[at],
-        is_asked=present(rows["impression_id"])[at],
+        is_asked=asks[at],
         statistics=statistics[at],
     )
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.running_sums import STATISTICS
-from spark_jobs.arrow_columns import lists, present
+from spark_jobs.arrow_columns import lists
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.scope_sums import keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows
@@ -34,10 +34,11 @@ def _work(parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan) -> Iterat
     closing = []
     for scope, of in rows.items():
         statistics = np.stack([np.asarray(of[name], float) for name in STATISTICS[scope]], 1)
-        keyed = keyed_rows(keys[scope], of, statistics, np.arange(len(of)))
+        asks = np.asarray(of["row"], np.int64) >= 0
+        keyed = keyed_rows(keys[scope], of, statistics, np.arange(len(of)), asks=asks)
         sums = scope_sums(scope, keyed, state.before.filter(pc.field("scope") == scope), day=plan.day)
         closing.append(state_rows(scope, sums, day=plan.day))
-        asking = of.filter(pa.array(present(of["impression_id"])))
+        asking = of.filter(pa.array(asks))
         answer = lists(pa.array(sums.answers.ravel()), np.full(len(sums.answers), sums.answers.shape[1]))
         yield scope, pa.table([asking["user_key"], asking["row"], answer], schema=ANSWERS)
     yield "state", state.after(closing)

@@ -36,7 +36,6 @@ OF_KEYS = {
             ("key", pa.int64()),
             ("user_key", pa.int64()),
             ("row", pa.int64()),
-            ("impression_id", pa.string()),  # of rows that ask
             ("seen_us", pa.int64()),
             ("fact_us", pa.int64()),
             *((name, pa.float64()) for name in STATISTICS[scope]),
@@ -44,7 +43,8 @@ OF_KEYS = {
     )
     for scope in ("token", "cat")
 }
-"""A counted row for each token of its title or text, or for each categorical value; `row` is the place of its impression in the bucket."""
+"""A counted row for each token of its title or text, or for each categorical value; `row` is the place of its impression in the
+bucket, -1 where it asks for nothing."""
 OF_USERS = pa.schema(
     [
         *SHOWN,
@@ -54,7 +54,7 @@ OF_USERS = pa.schema(
         ("pair_sums", pa.list_(pa.float64())),
     ]
 )
-"""Impressions as the step leaves them: known_sums are the first of IMPRESSION_SUMS, up to the tokens', pair_sums the last."""
+"""Impressions as the step leaves them: known_sums are the first of IMPRESSION_SUMS, up to the tokens', pair_sums those after them."""
 
 
 def user_step(plan: DedupPlan, base: BaseRate, newest: NewestLabels) -> Step:
@@ -117,7 +117,8 @@ def _sums_of(
     base: BaseRate,
     newest: NewestLabels,
 ) -> _Sums:
-    asked_us = rows["seen_us"].filter(pa.array(present(rows["impression_id"])))
+    asks = present(rows["impression_id"])
+    asked_us = rows["seen_us"].filter(pa.array(asks))
     user_key = np.asarray(rows["user_key"], np.int64)
     items = item_rows(rows)
     state = StateRows(stored, plan, keys=np.concatenate([user_key, items.user_item_key, tokens.pair_key]))
@@ -134,7 +135,7 @@ def _sums_of(
     sums = {
         scope: scope_sums(
             scope,
-            keyed_rows(key, rows, statistics[scope], at),
+            keyed_rows(key, rows, statistics[scope], at, asks=asks),
             state.before.filter(pc.field("scope") == scope),
             day=plan.day,
         )
@@ -187,7 +188,7 @@ def _rows_of_keys(
 ) -> pa.Table:
     """Return OF_KEYS: E of the R `rows` are `at` (E,) and have `key` (E,); `impression` (R,), `statistics` (R, statistics)."""
     columns = {
-        **{name: rows[name].take(pa.array(at)) for name in ("user_key", "impression_id", "seen_us", "fact_us")},
+        **{name: rows[name].take(pa.array(at)) for name in ("user_key", "seen_us", "fact_us")},
         "key": pa.array(key),
         "row": pa.array(impression[at]),
         **{name: pa.array(statistics[at, n]) for n, name in enumerate(STATISTICS[scope])},

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -5,6 +6,8 @@ import torch
 
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.model_files import ModelFilesError, load_model, save_model
+from bahe_tasks.core.model_spec import ModelMismatchError
+from bahe_tasks.core.point_in_time import NUMBERS
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
@@ -27,6 +30,16 @@ def test_only_the_deep_layers_are_stored(tmp_path, tiny_model, tiny_spec):
     names = load_model(tmp_path)[0].state_dict().keys()
     assert {name.split(".")[4] for name in names if name.startswith("deep.llm.encoder.layer")} == {"0", "1"}
     assert not [name for name in names if "word_embeddings" in name]
+
+
+def test_a_model_of_other_numbers_is_refused_in_words(tmp_path, tiny_split, tiny_spec):
+    spec = dataclasses.replace(tiny_spec, numbers=NUMBERS)
+    save_model(new_model(spec, tiny_split().deep, seed=2), spec, tmp_path)
+    load_model(tmp_path)
+    document = json.loads((tmp_path / "model_spec.json").read_text())
+    (tmp_path / "model_spec.json").write_text(json.dumps({**document, "numbers": list(NUMBERS[:-2])}))
+    with pytest.raises(ModelMismatchError, match="other point-in-time numbers"):
+        load_model(tmp_path)
 
 
 def test_a_missing_file_is_a_named_error(tmp_path):

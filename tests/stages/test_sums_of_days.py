@@ -19,7 +19,7 @@ from predicted_days import refuse
 from slow_outcome_values import slow_outcome_value
 from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
 
-from bahe_tasks.config import Config, LandingConfig, NumbersConfig, SparkConfig
+from bahe_tasks.config import Config, LandingConfig, NumbersConfig, PublishConfig, SparkConfig
 from bahe_tasks.running_sums import IMPRESSION_SUMS, STATISTICS, state_key, state_width
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
@@ -27,6 +27,7 @@ from bahe_tasks.stages.pair_sums import pair_sums
 from bahe_tasks.stages.state_as_of import StateAsOf, active_state
 from bahe_tasks.stores.delta_tables import read_table, table_version
 from bahe_tasks.stores.partition_records import partition_records
+from benchmarks.kit.in_memory_log import read_log
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 from spark_jobs.session import FOR_MANY_DAYS, spark_session
 
@@ -177,6 +178,22 @@ def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_
     assert table_version(home.config.tables_dir, "impressions") == version
 
 
+def test_values_of_columns_are_published_while_they_are_met(new_home):
+    days = [FIRST, FIRST + 1, FIRST + 2]
+    shown = [
+        Impression(f"{day}-{n}", day, "u0", "i0", None, day * DAY_US + n, n % 2, day * DAY_US + n, {"place": f"p{day}"})
+        for day in days
+        for n in range(3)
+    ]
+    home = new_home(publish=PublishConfig(publish_days=2))
+    home.land(shown, [])
+    for day in days:
+        home.run(day)
+    state = active_state(["u0"], ["i0"], [], day_of(days[-1]), home.config).to_pylist()
+    published = {row["key"] for row in state if row["scope"] == "cat"}
+    assert published == {state_key("cat", "place", f"p{day}") for day in days[1:]}
+
+
 def test_days_of_events_alone_pass_the_labels_of_the_log_on(new_home):
     days = list(range(FIRST, FIRST + 5))
     impressions, events = random_log(8, days=days, rows_a_day=20, plain=True)
@@ -228,6 +245,9 @@ def test_sums_equal_those_in_memory_day_by_day(new_home):
     found = home.sums()
     rows = np.array([found[i.name] for i in impressions], dtype=float)
     np.testing.assert_allclose(rows, in_memory, rtol=1e-9, atol=1e-6)
+    log = read_log(home.config.landing_dir).rows
+    rows = np.array([found[name] for name in log.impression_ids], dtype=float)
+    np.testing.assert_allclose(rows, log.sums, rtol=1e-9, atol=1e-6)
     held = read_table(home.config.tables_dir, "running_sums").to_pylist()
     assert {row["scope"] for row in held} == {
         "log",
