@@ -121,14 +121,11 @@ def _cat_keys(cat: pa.MapArray) -> pa.ListArray:
     """Return the keys of the values of each map, those of null left out."""
     of = entries(cat)
     is_there = present(of.values)
-    row, (name, names), (value, values) = (
-        of.row[is_there],
-        *(numbered(column.filter(pa.array(is_there))) for column in (of.keys, of.values)),
-    )
+    (name, names), (value, values) = (numbered(part.filter(pa.array(is_there))) for part in (of.keys, of.values))
     distinct, place = np.unique(name * max(len(values), 1) + value, return_inverse=True)
     parts = zip(*(part.tolist() for part in np.divmod(distinct, max(len(values), 1))), strict=True)
     keys = np.array([state_key("cat", names[n], values[v]) for n, v in parts], np.int64)
-    return lists(pa.array(keys[place.reshape(-1)]), np.bincount(row, minlength=len(cat)))
+    return lists(pa.array(keys[place.reshape(-1)]), np.bincount(of.row[is_there], minlength=len(cat)))
 
 
 def _known_us(rows: pa.Table, shown_us: np.ndarray, plan: DedupPlan) -> np.ndarray:
