@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from functools import cache
 from typing import Any, NamedTuple
 
 
@@ -31,7 +32,12 @@ class HalfLife(NamedTuple):
     @property
     def name(self) -> str:
         """As it stands in IMPRESSION_SUMS."""
-        return f"{self.days:g}d" if math.isinf(self.facts) else f"{self.facts:g}f"
+        return _name(self)
+
+
+@cache
+def _name(half_life: HalfLife) -> str:
+    return f"{half_life.days:g}d" if math.isinf(half_life.facts) else f"{half_life.facts:g}f"
 
 
 ALWAYS, NEWEST = HalfLife(), HalfLife(facts=5.0)

@@ -8,6 +8,8 @@ The one function of training and of scoring.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bahe_tasks.running_sums import (
@@ -43,10 +45,7 @@ def expected_log_odds(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarray:
 
     The item's rate, shifted by how much more the user clicks than the rates of the items it met say.
     """
-    base = _base_rate(sums, first_rate)
-    item = _shift_of_rate(sums, "item", ALWAYS, base)
-    user = _shift_of_user(sums, ALWAYS, base)
-    return np.nan_to_num(_log_odds(base) + item + user).astype(np.float32)
+    return _expected(sums, _Base.of(sums, first_rate))
 
 
 def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
@@ -68,9 +67,28 @@ def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
     return tuple(words for words, name in counts.items() if not np.nan_to_num(_column(sums, name)).any())
 
 
+class _Base(NamedTuple):
+    """What all rates are measured against, made once: (R,) each."""
+
+    rate: np.ndarray
+    log_odds: np.ndarray
+    prior: dict[str, np.ndarray]  # scope → `prior_facts`
+
+    @classmethod
+    def of(cls, sums: np.ndarray, first_rate: float) -> _Base:
+        rate = _base_rate(sums, first_rate)
+        return cls(rate, _log_odds(rate), {scope: prior_facts(scope, rate) for scope in ("log", "user", "item")})
+
+
+def _expected(sums: np.ndarray, base: _Base) -> np.ndarray:
+    item = _shift_of_rate(sums, "item", ALWAYS, base)
+    user = _shift_of_user(sums, ALWAYS, base)
+    return np.nan_to_num(base.log_odds + item + user).astype(np.float32)
+
+
 def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarray]:
-    base = _base_rate(sums, first_rate)
-    found = {"base": _log_odds(base) / 2, "expected": expected_log_odds(sums, first_rate) - _log_odds(base)}
+    base = _Base.of(sums, first_rate)
+    found = {"base": base.log_odds / 2, "expected": _expected(sums, base) - base.log_odds}
     for scope in ("user", "item"):
         for half_life in HALF_LIVES[scope]:
             name = f"{scope}_{{}}_{half_life.name}"
@@ -86,7 +104,7 @@ def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarra
         found |= {
             f"{scope}_{kind}": _scaled_log(np.log1p(_column(sums, f"{scope}_{kind}_s"))) for kind in ("gap", "age")
         }
-    found |= _numbers_of_user_item(sums, base)
+    found |= _numbers_of_user_item(sums, base.rate)
     for scope in ("token", "pair"):
         for half_life in HALF_LIVES[scope]:
             found[f"{scope}_shift_{half_life.name}"] = 2 * _column(sums, f"{scope}_label_{half_life.name}")
@@ -114,19 +132,19 @@ def _numbers_of_user_item(sums: np.ndarray, base: np.ndarray) -> dict[str, np.nd
     }
 
 
-def _shift_of_rate(sums: np.ndarray, scope: str, half_life: HalfLife, base: np.ndarray) -> np.ndarray:
+def _shift_of_rate(sums: np.ndarray, scope: str, half_life: HalfLife, base: _Base) -> np.ndarray:
     """Log-odds of the smoothed rate minus those of the base rate."""
-    prior = prior_facts(scope, base)
+    prior = base.prior[scope]
     clicks, facts = _sum(sums, scope, "label_s", half_life), _sum(sums, scope, "label_n", half_life)
-    return _log_odds((clicks + prior * base) / (facts + prior)) - _log_odds(base)
+    return _log_odds((clicks + prior * base.rate) / (facts + prior)) - base.log_odds
 
 
-def _shift_of_user(sums: np.ndarray, half_life: HalfLife, base: np.ndarray) -> np.ndarray:
+def _shift_of_user(sums: np.ndarray, half_life: HalfLife, base: _Base) -> np.ndarray:
     """Log-odds of the user's smoothed rate minus those of the rate that the items it met let expect."""
-    prior = prior_facts("user", base)
+    prior = base.prior["user"]
     clicks, facts = _sum(sums, "user", "label_s", half_life), _sum(sums, "user", "label_n", half_life)
     expected = clicks - _sum(sums, "user", "label_e", half_life)
-    smoothed = [(count + prior * base) / (facts + prior) for count in (clicks, expected)]
+    smoothed = [(count + prior * base.rate) / (facts + prior) for count in (clicks, expected)]
     return _log_odds(smoothed[0]) - _log_odds(smoothed[1])
 
 
