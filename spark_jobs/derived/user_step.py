@@ -156,7 +156,7 @@ def _sums_of(
         of_users=sums["user"].answers,
         of_user_items=sums["user_item"].answers,
         of_pairs=sums["pair"].answers,
-        statistics={scope: statistics_of(scope, facts, base_rate) for scope in OF_KEYS},
+        statistics={"token": statistics["pair"], "cat": statistics_of("cat", facts, base_rate)},
         state=state.after(closing),
     )
 
