@@ -40,8 +40,9 @@ from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_ru
 from bahe_tasks.stores.model_promotion import promote, record_gate, register
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, version_of, versions
 from benchmarks.kit.document import Document
+from benchmarks.kit.judged_days import SYNTHETIC_FIRST, synthetic
 from benchmarks.kit.stopwatch import Stopwatch
-from benchmarks.quality import SYNTHETIC_FIRST, synthetic, tiny
+from benchmarks.quality import tiny
 from spark_jobs.session import spark_session
 from spark_jobs.write_day import write_day
 

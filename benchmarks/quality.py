@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,9 +33,10 @@ from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config, EncoderConfig, NumbersConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
-from bahe_tasks.sources.synthetic import oracle_auc, synthesize
+from bahe_tasks.sources.synthetic import oracle_auc
 from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
+from benchmarks.kit.judged_days import JudgedDays, Size, judged_days
 from benchmarks.kit.replay import replay
 from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
 from benchmarks.peers.catalogue import PEERS, TREES, Material
@@ -46,9 +47,7 @@ from benchmarks.peers.progressive import Scores, cached, days_of, progressive
 OURS = "bahe"
 COLD_BELOW = 10
 """Earlier impressions of a user or item."""
-SYNTHETIC_FIRST = date(2024, 1, 1)
-SYNTHETIC_DAYS, SYNTHETIC_USERS = 21, 1000
-SMALL_DAYS, SMALL_USERS = 4, 80
+SMALL = Size(days=4, users=80)
 
 
 class NumbersAsOf(StrEnum):
@@ -164,10 +163,10 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
     return document
 
 
-def prepare(landing: Path, config: Config, *, first: date, report_from: date, last: date, cache: Path) -> Comparison:
-    """Read the days from `first` to `last` and encode their texts, by the shallow layers and by the whole LLM."""
-    whole_log = read_log(landing, numbers_as_of=config.numbers.as_of)
-    log, judged = judged_part(whole_log, first=first, report_from=report_from, last=last)
+def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
+    """Read the days and encode their texts, by the shallow layers and by the whole LLM."""
+    whole_log = read_log(days.landing, numbers_as_of=config.numbers.as_of)
+    log, judged = judged_part(whole_log, first=days.first, report_from=days.report_from, last=days.last)
     folder = checkpoint_dir(config.encoder.checkpoint)
     numbers, _ = numbers_of(log)
     material = Material.of(log, numbers=numbers, sentences=log.encode(folder, whole_llm(config.encoder)))
@@ -185,13 +184,6 @@ def whole_llm(encoder: EncoderConfig) -> EncoderConfig:
     """Return the encoder with every layer of its LLM: sentence embeddings."""
     layers = AutoConfig.from_pretrained(checkpoint_dir(encoder.checkpoint)).num_hidden_layers
     return replace(encoder, num_shallow_layers=layers)
-
-
-def synthetic(scratch: Path, *, days: int, users: int) -> Path:
-    """Make a clean synthetic log from 2024-01-01 on and return its landing folder."""
-    landing = scratch / "landing"
-    synthesize(landing, days=days, users=users, seed=1, first_day=SYNTHETIC_FIRST, flaw_share=0.0)
-    return landing
 
 
 def tiny(scratch: Path, landing: Path) -> Config:
@@ -228,21 +220,14 @@ def main(
     with tempfile.TemporaryDirectory(prefix="bahe-quality-") as temporary:
         scratch = Path(temporary)
         config = Config(home=scratch, numbers=NumbersConfig(as_of=numbers_as_of.value))
-        days = tuple(day.date() for day in (first, report_from, last))
-        made = small or landing is None
-        if small or landing is None:
-            num_days, users = (SMALL_DAYS, SMALL_USERS) if small else (SYNTHETIC_DAYS, SYNTHETIC_USERS)
-            landing = synthetic(scratch, days=num_days, users=users)
-            end = SYNTHETIC_FIRST + timedelta(num_days - 1)
-            days = (SYNTHETIC_FIRST, end - timedelta(num_days // 3), end)
+        size = SMALL if small else None
+        days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:
-            config, seeds = replace(tiny(scratch, landing), numbers=config.numbers), 1
-        comparison = prepare(
-            landing, config, first=days[0], report_from=days[1], last=days[2], cache=cache or scratch / "cache"
-        )
+            config, seeds = replace(tiny(scratch, days.landing), numbers=config.numbers), 1
+        comparison = prepare(days, config, cache=cache or scratch / "cache")
         document = compare(comparison, names, seeds=seeds)
-        if made and "auc" in document.figures:
-            best = oracle_auc(landing, days[1], days[2])
+        if landing is None and "auc" in document.figures:
+            best = oracle_auc(days.landing, days.report_from, days.last)
             document.figures |= {"oracle_auc": best, "oracle_share": (document.figures["auc"] - 0.5) / (best - 0.5)}
     document.show(as_json=as_json)
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -36,19 +36,13 @@ from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
+from benchmarks.kit.judged_days import Size, judged_days
 from benchmarks.kit.replay import replay
 from benchmarks.peers.means import sums_before
 from benchmarks.peers.progressive import days_of
-from benchmarks.quality import (
-    COLD_BELOW,
-    SYNTHETIC_DAYS,
-    SYNTHETIC_FIRST,
-    SYNTHETIC_USERS,
-    synthetic,
-    tiny,
-)
+from benchmarks.quality import COLD_BELOW, tiny
 
-SMALL_DAYS, SMALL_USERS = 3, 25
+SMALL = Size(days=3, users=25)
 SHORT_BELOW = 10
 """Behaviors of a history, all text features together."""
 ALL, NOTHING, COLD = "everything", "without any text", "new users or items"
@@ -155,26 +149,19 @@ def main(
     small: Annotated[bool, typer.Option(help="A tiny random LLM, few days and users of the synthetic log.")] = False,
 ) -> None:
     """Take text away, kind by kind, and say what is lost."""
-    if small and landing is not None:
-        raise typer.BadParameter("--small makes a log of its own: leave LANDING out")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="bahe-text-value-") as temporary:
         scratch = Path(temporary)
         config = Config(home=scratch)
-        days = tuple(day.date() for day in (first, report_from, last))
-        if small or landing is None:
-            num_days, users = (SMALL_DAYS, SMALL_USERS) if small else (SYNTHETIC_DAYS, SYNTHETIC_USERS)
-            landing = synthetic(scratch, days=num_days, users=users)
-            end = SYNTHETIC_FIRST + timedelta(num_days - 1)
-            days = (SYNTHETIC_FIRST, end - timedelta(num_days // 3), end)
+        size = SMALL if small else None
+        days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:
-            config = tiny(scratch, landing)
+            config = tiny(scratch, days.landing)
         if shallow_layers is not None:
             config = replace(config, encoder=replace(config.encoder, num_shallow_layers=shallow_layers))
-        if days[1] <= days[0]:
-            raise typer.BadParameter("--report-from must be later than --first, whose day no model scores")
-        log, judged = judged_part(read_log(landing), first=days[0], report_from=days[1], last=days[2])
+        whole_log = read_log(days.landing)
+        log, judged = judged_part(whole_log, first=days.first, report_from=days.report_from, last=days.last)
         embeddings = log.encode(checkpoint_dir(config.encoder.checkpoint), config.encoder)
         document = study(log, judged, embeddings, config, seeds=seeds)
     document.show(as_json=as_json)

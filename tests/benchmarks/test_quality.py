@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import quality
+from benchmarks.kit.judged_days import JudgedDays, synthetic
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.progressive import Scores
 
@@ -13,16 +14,10 @@ from benchmarks.peers.progressive import Scores
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     scratch = tmp_path_factory.mktemp("quality")
-    landing = quality.synthetic(scratch, days=3, users=40)
+    landing = synthetic(scratch, days=3, users=40)
     config = quality.tiny(scratch, landing)
-    return quality.prepare(
-        landing,
-        config,
-        first=date(2024, 1, 1),
-        report_from=date(2024, 1, 3),
-        last=date(2024, 1, 3),
-        cache=scratch / "cache",
-    )
+    days = JudgedDays(landing, date(2024, 1, 1), report_from=date(2024, 1, 3), last=date(2024, 1, 3))
+    return quality.prepare(days, config, cache=scratch / "cache")
 
 
 def test_judged_rows_are_those_of_the_days_reported(comparison):
@@ -78,6 +73,11 @@ def test_the_program_prints_one_document():
 
 def test_a_model_unknown_is_wrong_use():
     assert CliRunner().invoke(quality.app, ["--small", "--only", "nothing"]).exit_code == 2
+
+
+@pytest.mark.parametrize("wrong", [["--small"], ["--first", "2013-10-01"]])
+def test_days_that_cannot_be_meant_are_wrong_use(tmp_path, wrong):
+    assert CliRunner().invoke(quality.app, [str(tmp_path), "--only", "bahe", *wrong]).exit_code == 2
 
 
 def test_peers_that_read_others_stand_after_them():

@@ -6,13 +6,14 @@ import pytest
 from typer.testing import CliRunner
 
 from bahe_tasks.running_sums import IMPRESSION_SUMS
-from benchmarks import quality, text_value
+from benchmarks import text_value
 from benchmarks.kit.in_memory_log import judged_part, read_log
+from benchmarks.kit.judged_days import synthetic
 
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    landing = quality.synthetic(tmp_path_factory.mktemp("text_value"), days=2, users=40)
+    landing = synthetic(tmp_path_factory.mktemp("text_value"), days=2, users=40)
     return judged_part(read_log(landing), first=date(2024, 1, 1), report_from=date(2024, 1, 2), last=date(2024, 1, 2))
 
 

@@ -1,0 +1,64 @@
+"""Which days of which log a program of quality trains on and judges: of a landing folder, or of a synthetic log made on the fly."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from bahe_tasks.sources.synthetic import synthesize
+
+SYNTHETIC_FIRST = date(2024, 1, 1)
+
+
+class Size(NamedTuple):
+    """Of a synthetic log; users are those of its first day."""
+
+    days: int
+    users: int
+
+
+SYNTHETIC = Size(days=21, users=1000)
+
+
+class JudgedDays(NamedTuple):
+    """Days from `first` on are trained on, those from `report_from` to `last` are judged."""
+
+    landing: Path
+    first: date
+    report_from: date
+    last: date
+
+
+def synthetic(scratch: Path, *, days: int, users: int) -> Path:
+    """Make a clean synthetic log from 2024-01-01 on and return its landing folder."""
+    landing = scratch / "landing"
+    synthesize(landing, days=days, users=users, seed=1, first_day=SYNTHETIC_FIRST, flaw_share=0.0)
+    return landing
+
+
+def judged_days(
+    landing: Path | None,
+    *,
+    first: datetime,
+    report_from: datetime,
+    last: datetime,
+    small: Size | None,
+    scratch: Path,
+) -> JudgedDays:
+    """Return the days asked for; without `landing` the last third of a synthetic log in `scratch` is judged, `small` if given.
+
+    Raises `typer.BadParameter` for what cannot be meant.
+    """
+    if landing is None:
+        size = small or SYNTHETIC
+        end = SYNTHETIC_FIRST + timedelta(size.days - 1)
+        made = synthetic(scratch, days=size.days, users=size.users)
+        return JudgedDays(made, SYNTHETIC_FIRST, end - timedelta(size.days // 3), end)
+    if small:
+        raise typer.BadParameter("--small makes a log of its own: leave LANDING out")
+    if report_from <= first:
+        raise typer.BadParameter("--report-from must be later than --first, a day that no model scores")
+    return JudgedDays(landing, first.date(), report_from.date(), last.date())
