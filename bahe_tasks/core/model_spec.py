@@ -143,7 +143,6 @@ def check_numbers(spec: ModelSpec) -> None:
 def check_parent(parent: ModelSpec, *, encoder_version: str, model: ModelConfig) -> None:
     """Raise `EncoderMismatchError` or `ModelMismatchError` when the parent cannot be trained on under these settings."""
     check_encoder(parent, encoder_version=encoder_version)
-    check_numbers(parent)
     for name in ("features", "cat_columns", "num_columns", "extra_labels"):
         configured = getattr(model, name)
         lacking = sorted(set(getattr(parent, name)) - set(configured)) if configured else []
