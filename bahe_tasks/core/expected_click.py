@@ -4,7 +4,8 @@ whole log and those of the impression's categorical values.
 The factor of the means starts at 1 and is learned. A head that starts at 0 so predicts the smoothed means before it is trained.
 
 Factors of the newest labels start at 0: in most logs they say nothing, in some (a storm, a campaign, an outage) more than all
-else. Read by the head they cost the former kind AUC, added here next to none (docs/quality.md). Each is learned in units of
+else. Those of the whole log cost the former kind AUC where the head reads them, added here next to none; those of categorical
+values the head reads too (docs/quality.md). Each is learned in units of
 1 / `_STEPS_OF_SHIFTS`, which makes its steps so many times as large: one of a thousandth takes months on a small log.
 """
 
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS, NUM_SHIFTS
+from bahe_tasks.core.point_in_time import EXPECTED_OF_NUMBERS, NUM_SHIFTS, NUM_SHIFTS_OF_LOG
 from bahe_tasks.core.user_fields import Field, spread
 
 _STEPS_OF_SHIFTS = 3.0
@@ -31,11 +32,11 @@ class ExpectedClick(nn.Module):
         super().__init__()
         self.factor = nn.Parameter(torch.ones(()))
         self.factors_of_shifts = nn.Parameter(torch.zeros(NUM_SHIFTS))
-        expected = torch.tensor(EXPECTED_OF_NUMBERS[:-NUM_SHIFTS])
+        expected = torch.tensor(EXPECTED_OF_NUMBERS[:-NUM_SHIFTS_OF_LOG])
         self.register_buffer("expected_of_numbers", expected, persistent=False)
 
     def forward(self, numbers: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
-        """Numbers but the last (B, K - NUM_SHIFTS), and the last (B, NUM_SHIFTS) → (B,)."""
+        """Numbers that heads read (B, K - NUM_SHIFTS_OF_LOG), and the last (B, NUM_SHIFTS) → (B,)."""
         of_shifts = shifts @ (_STEPS_OF_SHIFTS * self.factors_of_shifts)
         return self.factor * (numbers @ self.expected_of_numbers) + of_shifts
 

@@ -2,8 +2,8 @@
 
 "item" and "user:FEATURE" are the embeddings of the paper, "product:FEATURE" their elementwise product (a linear map
 over a concatenation learns a similarity slowly); hashed columns give their embedding, numeric ones value and presence.
-"numbers" are point-in-time numbers, absent ones 0, the middle of their scale; the last of those, "shifts", no head reads
-(`core.expected_click`).
+"numbers" are the point-in-time numbers that heads read, absent ones 0, the middle of their scale: all but how the whole log went.
+"shifts", how categorical values and the log went, are for `core.expected_click`.
 With `din`, "target:FEATURE" and "target_deep:FEATURE" are what the item attends to.
 
 Unusual: a map from fields is one linear map per field, summed, which equals one linear map over their concatenation. So
@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 
 from bahe_tasks.core.kept_weights import made_once
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.point_in_time import NUM_SHIFTS
+from bahe_tasks.core.point_in_time import NUM_SHIFTS, NUM_SHIFTS_OF_LOG
 from bahe_tasks.core.user_fields import Field, mapped_each, summed_maps
 
 
@@ -32,7 +32,7 @@ def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
     sizes |= {f"{kind}:{feature}": width for kind in per_feature for feature in spec.features}
     sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
     sizes |= {f"num:{column}": 2 for column in spec.num_columns}
-    sizes |= {"numbers": len(spec.numbers) - NUM_SHIFTS} if spec.numbers else {}
+    sizes |= {"numbers": len(spec.numbers) - NUM_SHIFTS_OF_LOG} if spec.numbers else {}
     return sizes
 
 
@@ -59,7 +59,7 @@ class ColumnFields(nn.Module):
         for k, column in enumerate(self.num_columns):
             fields[f"num:{column}"] = torch.stack([value[:, k], present[:, k]], 1)
         if self.has_numbers:
-            fields["numbers"] = value[:, len(self.num_columns) : -NUM_SHIFTS]
+            fields["numbers"] = value[:, len(self.num_columns) : -NUM_SHIFTS_OF_LOG]
             fields["shifts"] = value[:, -NUM_SHIFTS:]
         return fields
 

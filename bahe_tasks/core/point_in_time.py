@@ -25,8 +25,10 @@ from bahe_tasks.running_sums import (
 )
 
 _CLIPPED_AT = 4.0
-NUM_SHIFTS = len(HALF_LIVES["log"]) + len(HALF_LIVES["cat"])
-"""So many of the numbers, the last, no head reads: each is added to the log-odds of a click, times a learned factor."""
+NUM_SHIFTS_OF_LOG = len(HALF_LIVES["log"])
+"""So many of the numbers, the last, no head reads."""
+NUM_SHIFTS = NUM_SHIFTS_OF_LOG + len(HALF_LIVES["cat"])
+"""So many of the numbers, the last, are each added to the log-odds of a click, times a learned factor."""
 _COLUMN_OF = {name: c for c, name in enumerate(IMPRESSION_SUMS)}
 
 
@@ -114,10 +116,10 @@ def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarra
             found[f"{scope}_value_{extreme}"] = 4 * _column(sums, f"{scope}_value_{extreme}")
         found[f"{scope}_labels"] = _column(sums, f"{scope}_log_n") / 3 - 1
         found |= {f"{scope}_{kind}": _scaled_log(_column(sums, f"{scope}_log_{kind}")) for kind in ("gap", "age")}
-    for half_life in HALF_LIVES["log"]:
-        found[f"log_rate_{half_life.name}"] = _shift_of_rate(sums, "log", half_life, base)
     for half_life in HALF_LIVES["cat"]:
         found[f"cat_shift_{half_life.name}"] = _column(sums, f"cat_label_{half_life.name}")
+    for half_life in HALF_LIVES["log"]:
+        found[f"log_rate_{half_life.name}"] = _shift_of_rate(sums, "log", half_life, base)
     return found
 
 

@@ -140,11 +140,13 @@ def test_how_the_logs_newest_labels_went_is_told_from_its_base_rate():
     rate = (24 + prior * 0.2) / (40 + prior)
     assert number(sums, "log_rate_50f") == pytest.approx(log_odds(rate) - log_odds(0.2), rel=1e-5)
     assert number(sums, "log_rate_500f") == pytest.approx(0, abs=1e-6)
-    assert NUMBERS[-NUM_SHIFTS:] == ("log_rate_50f", "log_rate_500f", "cat_shift_10f", "cat_shift_100f")
+    assert NUMBERS[-NUM_SHIFTS:] == ("cat_shift_10f", "cat_shift_100f", "log_rate_50f", "log_rate_500f")
 
 
 @pytest.mark.parametrize("head", ["dcn_v2", "mlp", "deepfm"])
-def test_the_newest_labels_reach_the_click_by_their_factors_alone(tiny_spec, tiny_split, head):
+def test_how_the_log_goes_reaches_the_click_by_its_factors_alone_and_how_a_categorical_value_goes_the_head_too(
+    tiny_spec, tiny_split, head
+):
     spec = dataclasses_replace(
         tiny_spec, numbers=NUMBERS, model=dataclasses_replace(tiny_spec.model, head=head), extra_labels=("bought",)
     )
@@ -153,14 +155,17 @@ def test_the_newest_labels_reach_the_click_by_their_factors_alone(tiny_spec, tin
         torch.nn.init.normal_(parameter, std=0.1)
     sums = np.concatenate([sums_of(log_label_n_50f=40, log_label_s_50f=clicks) for clicks in (5, 20, 35)])
     numbers = torch.from_numpy(numbers_read(spec, {}, sums, num_rows=3))
+    of_value = np.concatenate([sums_of(cat_label_10f=shift) for shift in (-0.5, 0, 0.5)])
+    of_value = torch.from_numpy(numbers_read(spec, {}, of_value, num_rows=3))
 
-    def logits(*, click_only):
+    def logits(*, click_only, numbers=numbers):
         fields = {name: torch.ones(3, size) for name, size in field_sizes(spec, width=model.deep.width).items()}
         fields |= model.columns(torch.zeros(3, len(spec.hashed_columns), dtype=torch.long), numbers)
         return label_logits(model.head, model.expected_click, fields, click_only=click_only).detach()
 
     before = logits(click_only=False)
     assert before[:, 0].std() < 1e-6
+    assert logits(click_only=False, numbers=of_value)[:, 1].std() > 1e-4
     with torch.no_grad():
         model.expected_click.factors_of_shifts.fill_(0.1)
     moved = logits(click_only=False) - before
