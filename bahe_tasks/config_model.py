@@ -93,6 +93,11 @@ class ModelConfig:
         "whether rates, counts, residuals and ages of user, item, both and title tokens are read beside the text, and the logit "
         "starts from what smoothed means expect (docs/model.md)",
     )
+    text_topics: int = setting(
+        32,
+        "Z: soft topics that texts are told by beside their embedding, so that the head reads how much of a history is about "
+        "what the item is about; 0: none",
+    )
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
     hash_buckets: int = setting(
         65536,
@@ -101,7 +106,7 @@ class ModelConfig:
     cat_width: int = setting(16, "width of the embedding of one categorical column")
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "recency_buckets", "position_buckets")
+        at_least(self, 0, "recency_buckets", "position_buckets", "text_topics")
         at_least(self, 1, "hash_buckets", "cat_width", "lora_rank", "field_width", "cross_layers", "cross_rank")
         at_least(self, 1, "attention_width")
         above_zero(self, "lora_alpha")

@@ -145,13 +145,13 @@ _TABLES = (
             ("model_version", "int"),
         ),
     ),
-    # embedding: N·H little-endian float32, the text features in sorted order.
+    # embedding: N·E little-endian float32, the text features in sorted order.
     TableSchema(
         "user_embeddings",
         (("model_version", "int"), ("user_id", "string"), ("embedding", "binary")),
         ("model_version",),
     ),
-    # embedding: H little-endian float32.
+    # embedding: E = H + model.text_topics little-endian float32.
     TableSchema(
         "item_embeddings",
         (

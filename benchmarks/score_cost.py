@@ -29,6 +29,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.program import benchmark_arguments
 
 WIDTH, CANDIDATES, NUM_ITEMS = 384, 100, 20_000
+NUM_TOPICS = ModelConfig().text_topics
 WAYS = ((1, False), (CANDIDATES, True), (CANDIDATES, False))  # pairs a user, and whether those are given as one user's
 CPU = torch.device("cpu")
 LLM = {
@@ -55,8 +56,15 @@ def model_of(num_features: int) -> BaheCtrModel:
 
 @cache
 def item_table() -> np.ndarray:
-    """Return the embeddings of all items, (NUM_ITEMS, H) float32."""
-    return np.random.default_rng(0).standard_normal((NUM_ITEMS, WIDTH), np.float32)
+    """Return the embeddings of all items, (NUM_ITEMS, E) float32."""
+    return random_vectors(np.random.default_rng(0), NUM_ITEMS, 1)
+
+
+def random_vectors(rng: np.random.Generator, num_rows: int, num_features: int) -> np.ndarray:
+    """Return embeddings of users or items, (rows, features · E) float32: H random numbers and equal shares of topics each."""
+    vectors = np.full((num_rows, num_features, WIDTH + NUM_TOPICS), 1 / NUM_TOPICS, np.float32)
+    vectors[:, :, :WIDTH] = rng.standard_normal((num_rows, num_features, WIDTH), np.float32)
+    return vectors.reshape(num_rows, -1)
 
 
 def pairs_of(num_pairs: int, num_features: int, *, pairs_a_user: int, together: bool = True, seed: int) -> Pairs:
@@ -67,7 +75,7 @@ def pairs_of(num_pairs: int, num_features: int, *, pairs_a_user: int, together: 
     rng = np.random.default_rng(seed)
     user = np.arange(num_pairs) // pairs_a_user
     item = rng.integers(NUM_ITEMS, size=num_pairs)
-    of_user = rng.standard_normal((user[-1] + 1, num_features * WIDTH), np.float32)
+    of_user = random_vectors(rng, user[-1] + 1, num_features)
     return {
         "user_embedding": of_user if together else of_user[user],
         "item_embedding": item_table(),

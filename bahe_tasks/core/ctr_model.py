@@ -29,6 +29,7 @@ from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import AttentionPool, pool, pooled_position
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last, with_summary_last
 from bahe_tasks.core.target_attention import TargetAttention
+from bahe_tasks.core.text_topics import TextTopics
 from bahe_tasks.core.user_fields import Field, fields_apart, fields_by_user
 
 
@@ -41,7 +42,7 @@ class DeepSequences(NamedTuple):
 
     hidden: torch.Tensor  # (Q, S, H), what went in
     outputs: torch.Tensor | None  # (Q, S, H), what came out, where more than the pooled vector is read of it
-    pooled: torch.Tensor  # (Q, H)
+    pooled: torch.Tensor  # (Q, E)
     behaviors: torch.Tensor  # (Q, S) bool, the mask without the item and the summary that may stand beside them
     slots: torch.Tensor  # (Q,) int64, u * N + n
 
@@ -55,6 +56,7 @@ class BaheCtrModel(nn.Module):
         self.spec = spec
         self.features = spec.features
         self.deep = deep
+        self.topics = TextTopics(width, settings.text_topics) if settings.text_topics else None
         self.age_and_position = AgeAndPosition(
             recency_buckets=settings.recency_buckets, position_buckets=settings.position_buckets, width=width
         )
@@ -75,16 +77,27 @@ class BaheCtrModel(nn.Module):
         if settings.deep_tuning == "lora" and not has_lora(deep):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
 
+    @property
+    def num_topics(self) -> int:
+        """Z."""
+        return self.spec.model.text_topics
+
+    @property
+    def embedding_width(self) -> int:
+        """E = H + Z: what a text feature's part of a user embedding holds, and an item embedding."""
+        return self.deep.width + self.num_topics
+
     def user_embedding(self, users: UserBatch) -> torch.Tensor:
-        """Histories of U users → (U, N·H), text features in sorted order. Raises `ItemDependentUserError`."""
+        """Histories of U users → (U, N·E), text features in sorted order. Raises `ItemDependentUserError`."""
         self._refuse_if_item_dependent()
         return self._pooled(users.num_rows, self._deep_pass(users, None))
 
     def item_embedding(self, items: ItemBatch) -> torch.Tensor:
-        """Titles of I items → (I, H)."""
+        """Titles of I items → (I, E)."""
         titles = items.titles.unsqueeze(1)
         outputs = self.deep(titles, torch.ones_like(titles[:, :, 0], dtype=torch.long))[:, 0]
-        return torch.where(items.known.unsqueeze(1), outputs, self.unknown_item)
+        shares = self.topics(items.titles) if self.topics is not None else None
+        return torch.where(items.known.unsqueeze(1), _beside(outputs, shares), self._unread(self.unknown_item))
 
     def click_logit(
         self,
@@ -95,16 +108,16 @@ class BaheCtrModel(nn.Module):
         *,
         counts: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, N·H), (B, H), hashed rows (B, C) int64, numbers (B, K) → logit of a click (B,).
+        """(B, N·E), (B, E), hashed rows (B, C) int64, numbers (B, K) → logit of a click (B,).
 
-        With `counts` (U,) int64 pairs stand together by user, so many of each, and user embeddings are (U, N·H): then
+        With `counts` (U,) int64 pairs stand together by user, so many of each, and user embeddings are (U, N·E): then
         the head does a user's share once. Raises `ItemDependentUserError`.
         """
         self._refuse_if_item_dependent()
         embeddings: Mapping[str, Field] = (
-            fields_apart(self.features, user_embedding, item_embedding)
+            fields_apart(self.features, user_embedding, item_embedding, num_topics=self.num_topics)
             if counts is None
-            else fields_by_user(self.features, user_embedding, counts, item_embedding)
+            else fields_by_user(self.features, user_embedding, counts, item_embedding, num_topics=self.num_topics)
         )
         fields = {**embeddings, **self.columns(cat, num)}
         return label_logits(self.head, self.expected_click, fields, click_only=True)[:, 0]
@@ -118,9 +131,11 @@ class BaheCtrModel(nn.Module):
             items_of_users = ItemBatch(batch.items.titles[item_of_user], batch.items.known[item_of_user])
         sequences = self._deep_pass(batch.users, items_of_users)
         user = self._pooled(batch.users.num_rows, sequences)[batch.user_of]
-        fields = embedding_fields(self.features, user, item) | self.columns(batch.cat, batch.num)
+        fields = embedding_fields(self.features, user, item, num_topics=self.num_topics)
+        fields |= self.columns(batch.cat, batch.num)
         if self.spec.model.head == "din":
-            fields |= self._attended(sequences, batch.user_of, batch.items.titles[batch.item_of], item)
+            titles = batch.items.titles[batch.item_of]
+            fields |= self._attended(sequences, batch.user_of, titles, item[:, : self.deep.width])
         return label_logits(self.head, self.expected_click, fields)
 
     def _deep_pass(self, users: UserBatch, items: ItemBatch | None) -> list[DeepSequences]:
@@ -135,6 +150,8 @@ class BaheCtrModel(nn.Module):
                 hidden, mask = with_summary_last(hidden, mask)
             behaviors = pad(behaviors, (0, mask.shape[1] - behaviors.shape[1]))
             outputs, pooled = self._outputs_and_pooled(hidden, mask)
+            shares = self.topics.of_histories(group.behaviors, group.mask) if self.topics is not None else None
+            pooled = _beside(pooled, shares)
             found.append(DeepSequences(hidden, outputs, pooled, behaviors, group.slots))
         return found
 
@@ -149,14 +166,19 @@ class BaheCtrModel(nn.Module):
         return outputs, pool(outputs, mask, pooling=pooling)  # type: ignore[arg-type]
 
     def _pooled(self, num_users: int, sequences: list[DeepSequences]) -> torch.Tensor:
-        """Return the pooled outputs of U users, (U, N·H); an empty history is the learned vector of its text feature."""
+        """Return the pooled outputs of U users, (U, N·E); an empty history is the learned vector of its text feature."""
         if not self.features:
             return self.unknown_item.new_zeros(num_users, 0)
-        empty = torch.stack([self.empty_history[block_key(f"user:{feature}")] for feature in self.features])
-        pooled = empty.repeat(num_users, 1)  # (U·N, H)
+        empty = torch.stack([self._unread(self.empty_history[block_key(f"user:{f}")]) for f in self.features])
+        pooled = empty.repeat(num_users, 1)  # (U·N, E)
         for part in sequences:
             pooled = pooled.index_copy(0, part.slots, part.pooled.to(pooled.dtype))
         return pooled.view(num_users, -1)
+
+    def _unread(self, learned: torch.Tensor) -> torch.Tensor:
+        """Put equal shares of topics beside the learned vector (H) of what cannot be read: (E)."""
+        num_topics = self.num_topics
+        return pad(learned, (0, num_topics), value=1 / num_topics) if num_topics else learned
 
     def _attended(
         self, sequences: list[DeepSequences], user_of: torch.Tensor, titles: torch.Tensor, item: torch.Tensor
@@ -191,6 +213,11 @@ class BaheCtrModel(nn.Module):
                 "with model.head din or model.item_reading beside, the user side depends on the candidate item: "
                 "there is no user embedding to cache; score histories and items together"
             )
+
+
+def _beside(vectors: torch.Tensor, shares: torch.Tensor | None) -> torch.Tensor:
+    """Put shares of topics (…, Z) beside vectors (…, H): (…, E)."""
+    return vectors if shares is None else torch.cat([vectors, shares.to(vectors.dtype)], -1)
 
 
 def new_model(

@@ -1,7 +1,8 @@
 """What every CTR head reads: named fields, each a (B, width) tensor.
 
 "item" and "user:FEATURE" are the embeddings of the paper, "product:FEATURE" their elementwise product (a linear map
-over a concatenation learns a similarity slowly); hashed columns give their embedding, numeric ones value and presence.
+over a concatenation learns a similarity slowly), "met:FEATURE" how the topics of both meet (`core.text_topics`); hashed
+columns give their embedding, numeric ones value and presence.
 "numbers" are the point-in-time numbers that heads read, absent ones 0, the middle of their scale: all but how the whole log went.
 "shifts", how categorical values and the log went, are for `core.expected_click`.
 With `din`, "target:FEATURE" and "target_deep:FEATURE" are what the item attends to.
@@ -22,14 +23,18 @@ from torch.nn.functional import linear
 from bahe_tasks.core.kept_weights import made_once
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import NUM_SHIFTS, NUM_SHIFTS_OF_LOG
+from bahe_tasks.core.text_topics import met
 from bahe_tasks.core.user_fields import Field, mapped_each, summed_maps
 
 
 def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
     """Return the width of every field of a model; `width` is H."""
-    per_feature = ["user", "product"] + (["target", "target_deep"] if spec.model.head == "din" else [])
-    sizes = {"item": width}
-    sizes |= {f"{kind}:{feature}": width for kind in per_feature for feature in spec.features}
+    embedding = width + spec.model.text_topics
+    sizes = {"item": embedding}
+    sizes |= {f"{kind}:{feature}": embedding for kind in ("user", "product") for feature in spec.features}
+    sizes |= {f"met:{feature}": 1 for feature in spec.features if spec.model.text_topics}
+    if spec.model.head == "din":
+        sizes |= {f"{kind}:{feature}": width for kind in ("target", "target_deep") for feature in spec.features}
     sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
     sizes |= {f"num:{column}": 2 for column in spec.num_columns}
     sizes |= {"numbers": len(spec.numbers) - NUM_SHIFTS_OF_LOG} if spec.numbers else {}
@@ -64,12 +69,19 @@ class ColumnFields(nn.Module):
         return fields
 
 
-def embedding_fields(features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor) -> dict[str, torch.Tensor]:
-    """User embedding (B, N·H) and item embedding (B, H) → a field each of item, features and products, (B, H)."""
+def embedding_fields(
+    features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, num_topics: int
+) -> dict[str, torch.Tensor]:
+    """User embedding (B, N·E) and item embedding (B, E) → a field each of item, features and products, (B, E).
+
+    The last `num_topics` numbers of the E are shares of topics; then there is a field of how they meet, (B, 1), a feature too.
+    """
     fields = {"item": item}
     for n, feature in enumerate(features):
         fields[f"user:{feature}"] = user[:, n * item.shape[1] : (n + 1) * item.shape[1]]
         fields[f"product:{feature}"] = fields[f"user:{feature}"] * item
+        if num_topics:
+            fields[f"met:{feature}"] = met(fields[f"user:{feature}"], item, num_topics)
     return fields
 
 

@@ -6,6 +6,7 @@ same histories as of the same time are one user state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,19 @@ class ImpressionRows:
 
     def __len__(self) -> int:
         return len(self.impression_ids)
+
+
+def texts_read(rows: Sequence[ImpressionRows]) -> np.ndarray:
+    """Return the sorted numbers of the texts that histories and titles of these impressions point to, int64."""
+    found = [np.zeros(0, np.int64)]
+    for part in rows:
+        found.append(part.title_rows[part.title_rows >= 0])
+        for history in part.histories.values():
+            filled = history.ends > history.starts
+            begun = np.bincount(history.starts[filled], minlength=len(history.behavior_rows) + 1)
+            ended = np.bincount(history.ends[filled], minlength=len(history.behavior_rows) + 1)
+            found.append(history.behavior_rows[(begun - ended).cumsum()[:-1] > 0])
+    return np.unique(np.concatenate(found))
 
 
 @dataclass(frozen=True)

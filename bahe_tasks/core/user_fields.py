@@ -6,7 +6,7 @@ A head's first map is linear, so over the fields user:F, product:F and item it i
 
     Σ_F A_F u_F + (Σ_F P_F diag(u_F) + I) item
 
-with A, P and I the weights of those fields. Sum and bracket, (width_out, H), are made once for the user; a candidate then
+with A, P and I the weights of those fields. Sum and bracket, (width_out, E), are made once for the user; a candidate then
 costs one product of that matrix with its embedding, whatever the number of text features, in place of 2 N + 1.
 
 Pairs of another user each have their N fields of a kind stacked, so that N maps are one batched product.
@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from bahe_tasks.core.kept_weights import made_once
+from bahe_tasks.core.text_topics import met
 
 _USERS_AT_ONCE = 32  # of which the matrices are held
 
@@ -76,24 +77,33 @@ class InStack:
 Field = torch.Tensor | OfUser | UserTimesItem | InStack
 
 
-def fields_apart(features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor) -> dict[str, Field]:
-    """User embeddings (B, N·H) and items (B, H) → the fields of `embedding_fields`, stacked."""
+def fields_apart(
+    features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, num_topics: int
+) -> dict[str, Field]:
+    """User embeddings (B, N·E) and items (B, E) → the fields of `embedding_fields`, stacked."""
     fields: dict[str, Field] = {"item": item}
     rows = user.view(len(item), len(features), item.shape[1])
-    for kind, stack in (("user", Stack(rows)), ("product", Stack(rows * item.unsqueeze(1)))):
+    stacks = {"user": Stack(rows), "product": Stack(rows * item.unsqueeze(1))}
+    if num_topics:
+        stacks["met"] = Stack(met(rows, item.unsqueeze(1), num_topics))
+    for kind, stack in stacks.items():
         fields |= {f"{kind}:{feature}": InStack(stack, n) for n, feature in enumerate(features)}
     return fields
 
 
 def fields_by_user(
-    features: tuple[str, ...], user: torch.Tensor, counts: torch.Tensor, item: torch.Tensor
+    features: tuple[str, ...], user: torch.Tensor, counts: torch.Tensor, item: torch.Tensor, *, num_topics: int
 ) -> dict[str, Field]:
-    """User embeddings (U, N·H), pairs of each (U,) and items (B, H) → the fields of `embedding_fields`."""
+    """User embeddings (U, N·E), pairs of each (U,) and items (B, E) → the fields of `embedding_fields`."""
     fields: dict[str, Field] = {"item": item}
     for n, feature in enumerate(features):
         of_user = OfUser(user[:, n * item.shape[1] : (n + 1) * item.shape[1]], counts)
         fields[f"user:{feature}"] = of_user
         fields[f"product:{feature}"] = UserTimesItem(of_user, item)
+    if num_topics:
+        shares = user.view(len(counts), len(features), item.shape[1])[:, :, -num_topics:]
+        stack = Stack(met(shares.repeat_interleave(counts, 0), item.unsqueeze(1), num_topics))
+        fields |= {f"met:{feature}": InStack(stack, n) for n, feature in enumerate(features)}
     return fields
 
 
@@ -147,8 +157,8 @@ def summed_maps(weights: Mapping[str, torch.Tensor], fields: Mapping[str, Field]
             of_item += weight
         elif isinstance(field, OfUser):
             of_users += linear(field.rows, weight)
-        elif isinstance(field, torch.Tensor):
-            of_pairs += linear(field, weight)
+        elif not isinstance(field, UserTimesItem):
+            of_pairs += linear(spread(field), weight)
     maps = torch.stack([weights[name].T for name in products])  # (F, H, width_out)
     users = torch.stack([field.user.rows for field in products.values()], 1)  # (U, F, H)
     start = 0

@@ -15,7 +15,7 @@ from bahe_tasks.core.deep_attention import attends_as_asked
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec, check_parent
 from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
-from bahe_tasks.core.training_rows import ImpressionRows
+from bahe_tasks.core.training_rows import ImpressionRows, texts_read
 from bahe_tasks.running_sums import MIN_RATE
 
 
@@ -29,13 +29,14 @@ class MissingColumnError(ValueError):
 
 def model_to_train(
     rows: ImpressionRows,
+    embeddings: np.ndarray,
     config: Config,
     parent: tuple[BaheCtrModel, ModelSpec] | None,
     *,
     encoder_version: str,
     seed: int,
 ) -> tuple[BaheCtrModel, ModelSpec]:
-    """Return the untrained model of the day and its spec.
+    """Return the untrained model of the day and its spec; `embeddings` (M, H) are those the rows' numbers mean.
 
     Text features and columns in force are the configured ones, else the parent's and those of the training rows; extra
     labels are the configured ones. Statistics of a numeric column come from the rows of the day it appeared. Raises the
@@ -80,6 +81,8 @@ def model_to_train(
         ).grown(**found)  # type: ignore[arg-type]
         rates = _base_rates(rows, spec, spec.labels) | {LABEL: rate_to_start_at(rows, spec)}
         model = new_model(spec, split.deep, seed=seed, base_rates=rates)
+        if model.topics is not None:
+            model.topics.start_from(embeddings, texts_read([rows]), seed=seed)
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(

@@ -116,7 +116,7 @@ def _score_published(
 def _user_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return user embeddings (U, N·H) float32, each pair's row in them (P,), and how many users are an empty history."""
+    """Return user embeddings (U, N·E) float32, each pair's row in them (P,), and how many users are an empty history."""
     wanted = pd.Index(frame["user_id"].unique())
     table = _published("user_embeddings", "user_id", wanted, champion, config)
     device = pick_device(config.encoder.device)
@@ -131,7 +131,7 @@ def _user_vectors(
 def _item_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
 ) -> tuple[np.ndarray, np.ndarray, ItemColumns, dict[str, str], int]:
-    """Return item embeddings (I, H) float32, each pair's row in them (P,), columns and titles, how many are not published."""
+    """Return item embeddings (I, E) float32, each pair's row in them (P,), columns and titles, how many are not published."""
     wanted = pd.Index(frame["item_id"].unique())
     table = _published("item_embeddings", "item_id", wanted, champion, config)
     known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
@@ -145,7 +145,7 @@ def _item_vectors(
     )
     title_rows = np.array([texts.index(titles[item]) if item in titles else -1 for item in absent], np.int64)
     extra = item_embeddings(model, title_rows, encoded, batch_size=256, device=pick_device(config.encoder.device))
-    vectors = np.concatenate([_vectors(table, model.deep.width), extra])
+    vectors = np.concatenate([_vectors(table, model.embedding_width), extra])
     row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
     published = newest_items(sorted(known), champion.day, config)
     titles |= dict(zip(published["item_id"].to_pylist(), published["title"].to_pylist(), strict=True))

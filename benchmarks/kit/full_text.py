@@ -169,11 +169,12 @@ class FullTextCtrModel(nn.Module):
             not settings.user_is_cacheable
             or settings.behavior_pooling == "attention"
             or settings.position_buckets
+            or settings.text_topics
             or settings.deep_attention != "as_trained"
             or settings.deep_tuning == "lora"
         ):
             raise NotFullTextError(
-                "LLM-CTR has no model.head din, item_reading beside, behavior_pooling attention, position_buckets, "
+                "LLM-CTR has no model.head din, item_reading beside, behavior_pooling attention, position_buckets, text_topics, "
                 "deep_attention or LoRA: compare with a BAHE model that has none of them either"
             )
         self.spec = dataclasses.replace(spec, features=HISTORY)
@@ -201,7 +202,7 @@ class FullTextCtrModel(nn.Module):
         """Logits of a batch, (B, L), the click's first."""
         user = self.user_embedding(batch.histories)[batch.user_of]
         item = self.item_embedding(batch.titles)[batch.item_of]
-        fields = embedding_fields(HISTORY, user, item) | self.columns(batch.cat, batch.num)
+        fields = embedding_fields(HISTORY, user, item, num_topics=0) | self.columns(batch.cat, batch.num)
         return label_logits(self.head, self.expected_click, fields)
 
     def _read(self, sequences: TokenSequences, if_empty: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.encoder import encode_texts
-from bahe_tasks.core.training_rows import Histories, ImpressionRows
+from bahe_tasks.core.training_rows import Histories, ImpressionRows, texts_read
 from bahe_tasks.outcome_values import outcome_values
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
@@ -66,17 +66,6 @@ class InMemoryLog:
             if len(rows):
                 found.append((day, rows))
         return found
-
-
-def texts_read(rows: Sequence[ImpressionRows]) -> np.ndarray:
-    """Return the sorted numbers of the texts that histories and titles of these impressions point to, int64."""
-    found = [np.zeros(0, np.int64)]
-    for part in rows:
-        found.append(part.title_rows[part.title_rows >= 0])
-        for history in part.histories.values():
-            spans = set(zip(history.starts.tolist(), history.ends.tolist(), strict=True))
-            found += [history.behavior_rows[start:end] for start, end in spans]
-    return np.unique(np.concatenate(found))
 
 
 def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:

@@ -95,7 +95,7 @@ def replay(
         began = process_time()
         warm = config.training.start_from == "parent"
         parent = (model, spec) if warm and model is not None and spec is not None else None
-        model, spec = model_of_day(read, config, parent, encoder_version="replay", seed=seed + number)
+        model, spec = model_of_day(read, embeddings, config, parent, encoder_version="replay", seed=seed + number)
         curve = train(
             model,
             read,

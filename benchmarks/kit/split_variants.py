@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from time import process_time
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModel
 
@@ -27,10 +28,9 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.core.tokens import TextTokenizer
-from bahe_tasks.core.training_rows import ImpressionRows
+from bahe_tasks.core.training_rows import ImpressionRows, texts_read
 from bahe_tasks.stages.model_of_day import model_to_train, rate_to_start_at
 from benchmarks.kit.full_text import FullTextCtrModel
-from benchmarks.kit.in_memory_log import texts_read
 from benchmarks.kit.replay import ModelOfDay, Predictions, replay
 from benchmarks.kit.study_log import StudyLog
 from benchmarks.kit.text_readers import (
@@ -78,11 +78,14 @@ def num_layers(encoder: EncoderConfig) -> int:
 
 
 def replay_variant(variant: SplitVariant, study: StudyLog, config: Config, *, seed: int) -> VariantRun:
-    """Replay the days with a variant of `config`. Rows, head, columns, optimiser and seed are the same for all."""
+    """Replay the days with a variant of `config`. Rows, head, columns, optimiser and seed are the same for all.
+
+    None has topics: LLM-CTR has no behaviors to tell them of.
+    """
     config = replace(
         config,
         encoder=replace(config.encoder, num_shallow_layers=variant.num_shallow_layers),
-        model=replace(config.model, deep_tuning=variant.tuning),
+        model=replace(config.model, deep_tuning=variant.tuning, text_topics=0),
     )
     folder, device = checkpoint_dir(config.encoder.checkpoint), pick_device(config.encoder.device)
     texts, rows = study.log.texts, [rows for _, rows in study.days]
@@ -112,9 +115,13 @@ def _only_on_the_first_day(first: ModelOfDay) -> ModelOfDay:
     """Return what makes the model of the first day by `first`; later days train it as it is."""
 
     def model_of_day(
-        rows: ImpressionRows, config: Config, parent: tuple[BaheCtrModel, ModelSpec] | None, **given: Any
+        rows: ImpressionRows,
+        embeddings: np.ndarray,
+        config: Config,
+        parent: tuple[BaheCtrModel, ModelSpec] | None,
+        **given: Any,
     ) -> tuple[BaheCtrModel, ModelSpec]:
-        return parent or first(rows, config, None, **given)
+        return parent or first(rows, embeddings, config, None, **given)
 
     return model_of_day
 
@@ -133,9 +140,9 @@ def _reading_whole_text(texts: list[str]) -> ModelOfDay:
     """Return LLM-CTR with text features and columns of the first day."""
 
     def first(
-        rows: ImpressionRows, config: Config, _: None, *, seed: int, **given: Any
+        rows: ImpressionRows, embeddings: np.ndarray, config: Config, _: None, *, seed: int, **given: Any
     ) -> tuple[BaheCtrModel, ModelSpec]:
-        spec = model_to_train(rows, config, None, seed=seed, **given)[1]
+        spec = model_to_train(rows, embeddings, config, None, seed=seed, **given)[1]
         folder = checkpoint_dir(config.encoder.checkpoint)
         llm = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         num_token_ids = len(llm.get_input_embeddings().weight)

@@ -6,7 +6,7 @@ All have the same LLM, head, columns, optimiser and clipping; the step is the on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -123,7 +123,8 @@ def build(
     labels = torch.from_numpy(rows.labels).to(device).unsqueeze(1)
     columns, index = row_columns(rows, spec), np.arange(num_samples)
     if variant == "full_text":
-        full = FullTextCtrModel(spec, whole).to(device).train()
+        without_topics = replace(settings, text_topics=0)  # LLM-CTR has no behaviors to tell topics of
+        full = FullTextCtrModel(replace(spec, model=without_topics), whole).to(device).train()
         tokens = _random_tokens(num_texts, shape, num_tokens)
 
         def collate_tokens(part: np.ndarray) -> FullTextBatch:

@@ -10,10 +10,9 @@ from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.resampling import Interval
 from bahe_tasks.core.text_encoder import TextEncoder
-from bahe_tasks.core.training_rows import row_columns
+from bahe_tasks.core.training_rows import row_columns, texts_read
 from bahe_tasks.stages.model_of_day import model_to_train
 from benchmarks.kit.full_text import TokenTable, collate_full_text
-from benchmarks.kit.in_memory_log import texts_read
 from benchmarks.kit.paired_seeds import mean_auc_difference, rows_for_half_width
 from benchmarks.kit.split_runs import replays
 from benchmarks.kit.split_variants import SplitVariant, replay_variant, split_variants
@@ -30,7 +29,9 @@ def two_days(study):
 
 @pytest.fixture
 def spec(study, tiny_config):
-    return model_to_train(study.days[0][1], tiny_config, None, encoder_version="replay", seed=1)[1]
+    config = dataclasses.replace(tiny_config, model=dataclasses.replace(tiny_config.model, text_topics=0))
+    rows, numbers = study.days[0][1], text_numbers(len(study.log.texts))
+    return model_to_train(rows, numbers, config, None, encoder_version="replay", seed=1)[1]
 
 
 def _batch(study, spec, values, index):

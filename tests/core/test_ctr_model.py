@@ -8,6 +8,9 @@ from bahe_tasks.core.ctr_model import ItemDependentUserError, new_model
 from bahe_tasks.core.model_files import load_model, save_model
 from bahe_tasks.core.sequence_inputs import age_buckets
 
+WIDTH = 32 + 4  # of the tiny LLM, and topics
+EQUAL_SHARES = torch.full((4,), 0.25)
+
 
 def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
     """One impression, one text feature at a time, no padding."""
@@ -16,15 +19,16 @@ def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
         history = rows.histories[feature]
         positions = range(history.starts[r], history.ends[r])
         if len(positions) == 0:
-            parts.append(model.empty_history[f"user:{feature}"])
+            parts += [model.empty_history[f"user:{feature}"], EQUAL_SHARES]
             continue
         behaviors = torch.stack([torch.tensor(embeddings[history.behavior_rows[p]]).float() for p in positions])
         ages_s = torch.tensor([(int(rows.shown_at[r]) - int(history.occurred_at[p])) / 1e6 for p in positions])
+        shares = (model.topics(behaviors).sum(0) + 0.5 * EQUAL_SHARES) / (len(behaviors) + 0.5)
         behaviors = behaviors + model.age_and_position.recency.weight[age_buckets(ages_s, num_buckets=8)]
         if pooling == "summary":
             behaviors = torch.cat([behaviors, behaviors.mean(0, keepdim=True)])
         outputs = model.deep(behaviors[None], torch.ones(1, len(behaviors), dtype=torch.long))[0]
-        parts.append(outputs.mean(0) if pooling == "mean" else outputs[-1])
+        parts += [outputs.mean(0) if pooling == "mean" else outputs[-1], shares]
     return torch.cat(parts)
 
 
@@ -48,10 +52,10 @@ def test_gradients_of_feature_parallel_equal_one_at_a_time(
 ):
     spec = with_model(behavior_pooling=pooling)
     model = fill(new_model(spec, tiny_split().deep, seed=3))
-    target = torch.randn(len(tiny_rows), 64, generator=torch.Generator().manual_seed(0))
+    target = torch.randn(len(tiny_rows), 2 * WIDTH, generator=torch.Generator().manual_seed(0))
     batch = batch_of(tiny_rows, embeddings, spec)
     loss = (model.user_embedding(batch.users)[batch.user_of] * target).sum()
-    weights = [model.age_and_position.recency.weight, *model.deep.parameters()]
+    weights = [model.age_and_position.recency.weight, *model.topics.parameters(), *model.deep.parameters()]
     together = torch.autograd.grad(loss, weights)
     plain = torch.stack([plain_user_embedding(model, tiny_rows, embeddings, r, pooling) for r in range(len(tiny_rows))])
     for got, expected in zip(together, torch.autograd.grad((plain * target).sum(), weights), strict=True):
@@ -77,10 +81,9 @@ def test_an_empty_history_and_an_unknown_item_are_learned_vectors(
     batch = batch_of(tiny_rows, embeddings, tiny_spec)
     user = tiny_model.user_embedding(batch.users)[batch.user_of]
     item = tiny_model.item_embedding(batch.items)[batch.item_of]
-    assert torch.equal(
-        user[3], torch.cat([tiny_model.empty_history["user:bills"], tiny_model.empty_history["user:visits"]])
-    )
-    assert torch.equal(item[4], tiny_model.unknown_item)
+    bills, visits = (tiny_model.empty_history[f"user:{feature}"] for feature in ("bills", "visits"))
+    assert torch.equal(user[3], torch.cat([bills, EQUAL_SHARES, visits, EQUAL_SHARES]))
+    assert torch.equal(item[4], torch.cat([tiny_model.unknown_item, EQUAL_SHARES]))
     (user[3].sum() + item[4].sum()).backward()
     assert tiny_model.empty_history["user:bills"].grad.eq(1).all()
     assert tiny_model.unknown_item.grad.eq(1).all()
@@ -93,7 +96,8 @@ def test_item_embedding_is_the_title_alone_through_the_deep_layers(
         batch = batch_of(tiny_rows, embeddings, tiny_spec)
         items = tiny_model.item_embedding(batch.items)[batch.item_of]
         title = torch.tensor(embeddings[tiny_rows.title_rows[0]]).float()[None, None]
-        torch.testing.assert_close(items[0], tiny_model.deep(title, torch.ones(1, 1, dtype=torch.long))[0, 0])
+        outputs = tiny_model.deep(title, torch.ones(1, 1, dtype=torch.long))
+        torch.testing.assert_close(items[0], torch.cat([outputs[0, 0], tiny_model.topics(title)[0, 0]]))
 
 
 def test_the_age_of_a_behavior_matters(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
@@ -109,7 +113,8 @@ def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, ti
     without = dataclasses.replace(tiny_rows, histories={"bills": tiny_rows.histories["bills"]})
     batch = batch_of(without, embeddings, tiny_spec)
     user = tiny_model.user_embedding(batch.users)[batch.user_of]
-    assert torch.equal(user[:, 32:], tiny_model.empty_history["user:visits"].expand(9, 32))
+    empty = torch.cat([tiny_model.empty_history["user:visits"], EQUAL_SHARES])
+    assert torch.equal(user[:, WIDTH:], empty.expand(9, WIDTH))
 
 
 def test_a_model_without_text_features_still_scores(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
@@ -142,7 +147,7 @@ def test_where_the_user_side_depends_on_the_item_there_is_no_user_embedding(
     with pytest.raises(ItemDependentUserError, match="depends on the candidate item"):
         model.user_embedding(batch.users)
     with pytest.raises(ItemDependentUserError):
-        model.click_logit(torch.zeros(9, 64), torch.zeros(9, 32), batch.cat, batch.num)
+        model.click_logit(torch.zeros(9, 2 * WIDTH), torch.zeros(9, WIDTH), batch.cat, batch.num)
 
 
 def test_beside_the_item_is_the_last_position_of_every_sequence(
@@ -164,7 +169,9 @@ def test_beside_the_item_is_the_last_position_of_every_sequence(
                 title = tiny_rows.title_rows[r]
                 read = [*behaviors, title] if title >= 0 else behaviors
                 outputs = model.deep(torch.tensor(embeddings[read]).float()[None], torch.ones(1, len(read)).long())
-                torch.testing.assert_close(user[r, n * 32 : (n + 1) * 32], outputs[0].mean(0), rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(
+                    user[r, n * WIDTH : n * WIDTH + 32], outputs[0].mean(0), rtol=1e-4, atol=1e-5
+                )
 
 
 @pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2", "din"])

@@ -12,11 +12,12 @@ from bahe_tasks.core.heads import HEADS, label_key
 from bahe_tasks.core.kept_weights import weights_kept
 
 LABELS = ("label", "paid")
+WIDTH = 32 + 4  # of the tiny LLM, and topics
 
 
 def inputs(num_rows=6):
     generator = torch.Generator().manual_seed(4)
-    user, item = (torch.randn(num_rows, width, generator=generator) for width in (64, 32))
+    user, item = (torch.rand(num_rows, width, generator=generator) for width in (2 * WIDTH, WIDTH))
     cat = torch.randint(0, 513, (num_rows, 3), generator=generator)
     num = torch.tensor([[0.5], [float("nan")], [-1.0], [0.0], [2.0], [float("nan")]])
     return user, item, cat, num
@@ -25,7 +26,7 @@ def inputs(num_rows=6):
 @pytest.fixture
 def fields(tiny_model):
     user, item, cat, num = inputs()
-    return embedding_fields(("bills", "visits"), user, item) | tiny_model.columns(cat, num)
+    return embedding_fields(("bills", "visits"), user, item, num_topics=4) | tiny_model.columns(cat, num)
 
 
 @pytest.fixture
@@ -67,7 +68,9 @@ def outputs(head, shared):
 def test_fields_are_item_user_products_and_columns(fields, tiny_model, tiny_spec):
     user, item, cat, num = inputs()
     assert {name: field.shape[1] for name, field in fields.items()} == field_sizes(tiny_spec, width=32)
-    assert torch.equal(fields["product:visits"], user[:, 32:] * item)
+    assert torch.equal(fields["product:visits"], user[:, WIDTH:] * item)
+    common = (user[:, WIDTH + 32 :] * item[:, 32:]).sum(1)
+    torch.testing.assert_close(fields["met:visits"][:, 0], (4 * common).log() / 2)
     assert torch.equal(fields["cat:genre"], tiny_model.columns.tables["cat:genre"].weight[cat[:, 2]])
     presence = torch.stack([num.nan_to_num(0.0)[:, 0], (~num.isnan())[:, 0].float()], 1)
     assert torch.equal(fields["num:price"], presence)
@@ -141,7 +144,7 @@ def test_names_that_are_no_module_names_are_accepted(tiny_spec):
     for name in ("mlp", "deepfm", "dcn_v2"):
         head = HEADS[name](field_sizes(spec, width=32), ("label", "x.y"), spec.model)
         entry = head.mlp.entry if name == "dcn_v2" else head.tower.entry
-        assert len(entry.blocks) == 1 + 2 + 2 + 2 + 3 + 1
+        assert len(entry.blocks) == 1 + 2 + 2 + 2 + 2 + 3 + 1
 
 
 def test_gradients_of_hashed_embeddings_hold_only_the_rows_looked_up(tiny_model):

@@ -15,6 +15,11 @@ CPU = torch.device("cpu")
 COUNTS = (1, 9, 4, 40, 2, *[3] * 40)  # of 45 users, more than are done at once
 
 
+def with_shares(vectors, rng):
+    """Vectors (…, 32) of the tiny LLM → with shares of four topics beside them."""
+    return np.concatenate([vectors, rng.dirichlet(np.ones(4), vectors.shape[:-1])], -1).astype(np.float32)
+
+
 @pytest.fixture
 def pairs():
     """Arguments of `score_pairs` for 176 pairs in any order, one item without embeddings of its own user."""
@@ -22,8 +27,8 @@ def pairs():
     user_of = rng.permutation(np.repeat(np.arange(len(COUNTS)), COUNTS))
     item_of = rng.integers(30, size=len(user_of))
     return {
-        "user_embedding": rng.standard_normal((len(COUNTS), 64), np.float32),
-        "item_embedding": 2 * rng.standard_normal((30, 32), np.float32),
+        "user_embedding": with_shares(rng.standard_normal((len(COUNTS), 2, 32)), rng).reshape(len(COUNTS), -1),
+        "item_embedding": with_shares(2 * rng.standard_normal((30, 32)), rng),
         "user_of": user_of,
         "item_of": item_of,
         "user_ids": np.array([f"u{u}" for u in user_of], object),
@@ -78,7 +83,8 @@ def test_a_model_without_text_features_scores_many_pairs_of_a_user(tiny_split, w
 def test_gradients_are_those_of_each_pair_apart(tiny_split, with_model, fill, pairs):
     model = fill(new_model(with_model(head="mlp"), tiny_split().deep, seed=3))
     users = torch.from_numpy(pairs["user_embedding"])
-    item = torch.randn(len(pairs["user_of"]), 32, generator=torch.Generator().manual_seed(1))
+    rng = np.random.default_rng(1)
+    item = torch.from_numpy(with_shares(rng.standard_normal((len(pairs["user_of"]), 32)), rng))
     cat, num = torch.ones(len(item), 3, dtype=torch.long), torch.zeros(len(item), 1)
     counts = torch.tensor(COUNTS)
     weights = [block.weight for block in model.head.tower.entry.blocks.values()]

@@ -21,7 +21,7 @@ from bahe_tasks.stores.fine_tune_runs import log_fine_tune_run
 from bahe_tasks.stores.model_promotion import promote, record_gate, register
 from bahe_tasks.stores.model_registry import connect
 
-WIDTH, DAY = 16, date(2013, 9, 24)
+WIDTH, NUM_TOPICS, DAY = 16, 4, date(2013, 9, 24)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def model():
         encoder_version="enc-1",
         num_shallow_layers=1,
         llm_config=split.llm_config,
-        model=ModelConfig(hidden_widths=(8,), hash_buckets=64, cat_width=4),
+        model=ModelConfig(hidden_widths=(8,), hash_buckets=64, cat_width=4, text_topics=NUM_TOPICS),
     )
     built = new_model(spec, split.deep, seed=3)
     with torch.no_grad():
@@ -75,10 +75,9 @@ def champion(model, tmp_path_factory):
 @pytest.fixture
 def pairs():
     rng = np.random.default_rng(5)
-    return {
-        "user": rng.normal(size=(3, WIDTH)).astype(np.float32),
-        "item": rng.normal(size=(3, WIDTH)).astype(np.float32),
-    }
+    vectors, shares = rng.normal(size=(2, 3, WIDTH)), rng.dirichlet(np.ones(NUM_TOPICS), (2, 3))
+    user, item = np.concatenate([vectors, shares], -1).astype(np.float32)
+    return {"user": user, "item": item}
 
 
 def test_the_champion_predicts_what_score_pairs_gives(champion, model, pairs):
