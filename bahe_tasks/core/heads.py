@@ -72,15 +72,18 @@ class DeepFmHead(nn.Module):
 class DcnV2Head(nn.Module):
     """Cross layers x ← x0 ⊙ (U Vᵀ x + b) + x of low rank beside an MLP, both over x0 ("parallel").
 
-    x0 holds hashed columns and point-in-time numbers as they are and a vector of `field_width` of every other field: wide
-    embeddings would drown the rest. U, V, b and the output's weights are kept by field, so that a field can be added. The
-    last weights start at zero.
+    x0 holds hashed columns and point-in-time numbers as they are, how topics meet times a factor, and a vector of `field_width`
+    of every other field: wide embeddings would drown the rest. U, V, b and the output's weights are kept by field, so that a
+    field can be added. The last weights start at zero.
     """
 
     def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
         super().__init__()
-        mapped = {name: size for name, size in sizes.items() if not name.startswith(("id:", "cat:", "numbers"))}
+        mapped = {name: size for name, size in sizes.items() if not name.startswith(("id:", "cat:", "numbers", "met:"))}
         self.vectors = FieldMaps(mapped, model.field_width)
+        self.factors = FieldMaps({name: size for name, size in sizes.items() if name.startswith("met:")}, 1)
+        for factor in self.factors.values():
+            nn.init.ones_(factor.weight)  # type: ignore[arg-type]
         sizes = sizes | dict.fromkeys(mapped, model.field_width)
         self.names = tuple(sizes)
         self.mlp = Tower(sizes, model.hidden_widths, dropout=model.dropout)
@@ -93,7 +96,7 @@ class DcnV2Head(nn.Module):
 
     def forward(self, fields: dict[str, torch.Tensor], *, click_only: bool = False) -> torch.Tensor:
         """Fields (B, width of the field) each → logits (B, L)."""
-        fields = fields | self.vectors(fields)
+        fields = fields | self.vectors(fields) | self.factors(fields)
         crossed = first = torch.cat([fields[name] for name in self.names], 1)  # x0
         for layer in self.cross_layers:
             crossed = layer(first, crossed)
@@ -164,7 +167,7 @@ def label_key(label: str) -> str:
     return block_key(f"label:{label}")
 
 
-READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.")
+READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.", "head.factors.")
 """Names of the maps that read fields; a field added later is one more block in each of them, zero at first."""
 
 HEADS: dict[str, type[MlpHead] | type[DeepFmHead] | type[DcnV2Head]] = {

@@ -23,11 +23,11 @@ def test_both_ways_score_the_same_pairs(model):
 
 
 def test_operations_are_two_for_each_weight_a_pair_meets(model):
-    # item, users, products, how topics meet and two numeric columns, to a vector of 16 each
-    vectors = 5 * (384 + 32) * 16 + 2 * 1 * 16 + 2 * 2 * 16
-    crossed = 9 * 16 + 4 * 16 + len(NUMBERS) - NUM_SHIFTS_OF_LOG  # those vectors, hashed columns, numbers
+    vectors = 5 * (384 + 32) * 16 + 2 * 2 * 16  # item, users, products and two numeric columns, to a vector of 16 each
+    factors = 2  # of how topics meet
+    crossed = 7 * 16 + 2 + 4 * 16 + len(NUMBERS) - NUM_SHIFTS_OF_LOG  # those, how topics meet, hashed columns, numbers
     mlp = crossed * 128 + 128 * 64 + 64
-    assert head_operations(model) == 2 * (vectors + mlp + 2 * 2 * 64 * crossed + crossed)
+    assert head_operations(model) == 2 * (vectors + factors + mlp + 2 * 2 * 64 * crossed + crossed)
 
 
 def test_every_way_has_a_row_and_figures_are_of_six_features():

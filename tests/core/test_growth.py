@@ -57,7 +57,8 @@ def test_every_new_input_of_every_head_gets_a_gradient(
     child = grow_model(fill(new_model(spec, tiny_split().deep, seed=3)), grown, seed=1)
     child(batch_of(rows_with_more, embeddings, grown)).sum().backward()
     entry = "head.vectors" if head == "dcn_v2" else "head.tower.entry.blocks"
-    entries = [f"{entry}.{field}.weight" for field in ("user:clicks", "product:clicks", "met:clicks", "num:age")]
+    entries = [f"{entry}.{field}.weight" for field in ("user:clicks", "product:clicks", "num:age")]
+    entries.append(f"{entry.replace('vectors', 'factors')}.met:clicks.weight")
     for name in [*entries, "columns.tables.cat:brand.weight"]:
         assert child.get_parameter(name).grad.to_dense().any(), name
 
@@ -66,8 +67,9 @@ def test_training_makes_the_new_inputs_matter(tiny_model, grown_spec, rows_with_
     child = grow_model(tiny_model, grown_spec, seed=1)
     training = TrainingConfig(epochs=3, batch_size=3, head_learning_rate=0.01)
     train(child, rows_with_more, embeddings, training=training, seed=1, device=torch.device("cpu"))
-    for key in ("user:clicks", "product:clicks", "met:clicks", "num:age"):
+    for key in ("user:clicks", "product:clicks", "num:age"):
         assert child.head.vectors[key].weight.abs().max() > 0
+    assert child.head.factors["met:clicks"].weight.abs().max() > 0
     assert child.columns.tables["cat:brand"].weight.abs().max() > 0
     with torch.inference_mode():
         with_more, without = (child(batch_of(r, embeddings, grown_spec)) for r in (rows_with_more, tiny_rows))

@@ -108,6 +108,7 @@ def test_dcn_v2_equals_cross_layers_and_an_mlp_over_one_concatenation(head_of, f
     head = head_of("dcn_v2", {"numbers": 5})
     names = head.mlp.entry.blocks.names
     kept = {name: fields[name] for name in ("id:user", "id:item", "cat:genre", "numbers")}
+    kept |= {name: fields[name] * head.factors[name].weight.item() for name in ("met:bills", "met:visits")}
     assert set(names) == set(fields) == {*head.vectors.names, *kept}
     vectors = {name: fields[name] @ head.vectors[name].weight.T for name in head.vectors.names} | kept
     first = together(vectors, names)
