@@ -122,7 +122,7 @@ class SparkConfig:
     driver_memory: str = setting("2g", "memory of the driver's JVM")
     driver_rows: int = setting(
         1_000_000,
-        "rows of a day, about 4 kB each where histories are short, that the driver derives tables of after Spark has "
+        "rows of a day, about 6 kB each where histories are short, that the driver derives tables of after Spark has "
         "settled them; of more Spark runs the same steps for buckets of rows, several at once",
     )
     jvm_options: str = setting(
