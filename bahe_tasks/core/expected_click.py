@@ -5,8 +5,8 @@ The factor of the means starts at 1 and is learned. A head that starts at 0 so p
 
 Factors of the newest labels start at 0: in most logs they say nothing, in some (a storm, a campaign, an outage) more than all
 else. Those of the whole log cost the former kind AUC where the head reads them, added here next to none; those of categorical
-values the head reads too (docs/quality.md). Each is learned in units of
-1 / `_STEPS_OF_SHIFTS`, which makes its steps so many times as large: one of a thousandth takes months on a small log.
+values the head reads too (docs/quality.md). Each is learned in units of 1 / `_STEPS_OF_SHIFTS`, which makes its steps so many
+times as large: one of a thousandth takes months on a small log.
 """
 
 from __future__ import annotations

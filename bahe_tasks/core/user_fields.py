@@ -159,8 +159,8 @@ def summed_maps(weights: Mapping[str, torch.Tensor], fields: Mapping[str, Field]
             of_users += linear(field.rows, weight)
         elif not isinstance(field, UserTimesItem):
             of_pairs += linear(spread(field), weight)
-    maps = torch.stack([weights[name].T for name in products])  # (F, H, width_out)
-    users = torch.stack([field.user.rows for field in products.values()], 1)  # (U, F, H)
+    maps = torch.stack([weights[name].T for name in products])  # (F, E, width_out)
+    users = torch.stack([field.user.rows for field in products.values()], 1)  # (U, F, E)
     start = 0
     for first_user in range(0, len(counts), _USERS_AT_ONCE):
         chunk = slice(first_user, first_user + _USERS_AT_ONCE)

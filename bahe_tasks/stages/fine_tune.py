@@ -94,8 +94,8 @@ def fine_tune(
         _warn_of_lacking_numbers(rows.sums)
     seed = _seed_of_day(config.training.seed, day)
     warm = config.training.start_from == "parent"
-    vectors, parent_or_none = mapped.index.vectors, parent_model if warm else None
-    model, spec = model_to_train(rows, vectors, config, parent_or_none, encoder_version=version, seed=seed)
+    going_on_from = parent_model if warm else None
+    model, spec = model_to_train(rows, mapped.index.vectors, config, going_on_from, encoder_version=version, seed=seed)
     state_file = _states_dir(config) / f"{day}-{stage_fingerprint[:16]}.safetensors"
     if force:
         state_file.unlink(missing_ok=True)
