@@ -104,7 +104,7 @@ class FieldLinear(nn.Module):
         if all(isinstance(fields[name], torch.Tensor) for name in self.blocks.names):
             return self.bias + sum(self.blocks(fields).values())
         weights = {name: self.blocks[block_key(name)].weight for name in self.blocks.names}
-        return self.bias + summed_maps(weights, fields)  # type: ignore[arg-type]
+        return self.bias + summed_maps(self, weights, fields)  # type: ignore[arg-type]
 
     def of_concatenation(self, fields: torch.Tensor) -> torch.Tensor:
         """(B, all widths), the fields one after the other → (B, width_out)."""

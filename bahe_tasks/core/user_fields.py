@@ -17,9 +17,8 @@ scoring pairs; training and the scoring of impressions keep to the other way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
@@ -27,8 +26,6 @@ from torch.nn.functional import linear
 
 from bahe_tasks.core.kept_weights import made_once
 from bahe_tasks.core.text_topics import met
-
-_USERS_AT_ONCE = 32  # of which the matrices are held
 
 
 @dataclass(frozen=True)
@@ -123,49 +120,67 @@ def mapped_each(
     owner: nn.Module, weights: Mapping[str, torch.Tensor], fields: Mapping[str, Field]
 ) -> dict[str, torch.Tensor]:
     """Return the linear map (width_out, width) of each field named in the owner's `weights` for each pair, (B, width_out)."""
+    products = {name: field for name in weights if isinstance(field := fields[name], UserTimesItem)}
+    found = _mapped_products(owner, weights, products)
     stacked: dict[Stack, list[str]] = {}
     for name in weights:
         if isinstance(field := fields[name], InStack):
             stacked.setdefault(field.stack, []).append(name)
-    found: dict[str, torch.Tensor] = {}
     for stack, names in stacked.items():
         at = [field.at for name in names if isinstance(field := fields[name], InStack)]
         rows = stack.rows if at == list(range(stack.rows.shape[1])) else stack.rows[:, at]
-        maps = made_once((owner, *names), partial(_stacked_maps, [weights[name] for name in names]))
-        found |= zip(names, torch.bmm(rows.transpose(0, 1), maps), strict=True)
+        found |= zip(names, torch.bmm(rows.transpose(0, 1), _maps_of(owner, weights, names)), strict=True)
     return {name: found[name] if name in found else mapped(weight, fields[name]) for name, weight in weights.items()}
 
 
-def _stacked_maps(weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Maps (width_out, width) each → (N, width, width_out)."""
-    return torch.stack([weight.T for weight in weights]).contiguous()
+def _mapped_products(
+    owner: nn.Module, weights: Mapping[str, torch.Tensor], products: Mapping[str, UserTimesItem]
+) -> dict[str, torch.Tensor]:
+    """Return the maps of the products of users with the item, (B, width_out) each: one matrix of all of them a user."""
+    if not products:
+        return {}
+    maps = _maps_of(owner, weights, list(products))
+    of_pairs = torch.cat(
+        [
+            item @ (users.T.unsqueeze(2) * maps.transpose(0, 1)).flatten(1)  # (E, F, width_out)
+            for users, item in _users_and_items(products)
+        ]
+    )
+    return dict(zip(products, of_pairs.split(maps.shape[2], 1), strict=True))
 
 
-def summed_maps(weights: Mapping[str, torch.Tensor], fields: Mapping[str, Field]) -> torch.Tensor:
-    """Sum the linear maps (width_out, width) of the fields named in `weights`: (B, width_out)."""
+def _maps_of(owner: nn.Module, weights: Mapping[str, torch.Tensor], names: Sequence[str]) -> torch.Tensor:
+    """Return the owner's maps (width_out, width) of N fields as (N, width, width_out)."""
+    return made_once((owner, *names), lambda: torch.stack([weights[name].T for name in names]).contiguous())
+
+
+def _users_and_items(products: Mapping[str, UserTimesItem]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield for each user the fields (F, E) and the items of its pairs (pairs, E) of F products with the same item."""
+    first = next(iter(products.values()))
+    users = torch.stack([product.user.rows for product in products.values()], 1)  # (U, F, E)
+    yield from zip(users, first.item.split(first.user.counts.tolist()), strict=True)
+
+
+def summed_maps(owner: nn.Module, weights: Mapping[str, torch.Tensor], fields: Mapping[str, Field]) -> torch.Tensor:
+    """Sum the linear maps (width_out, width) of the fields named in the owner's `weights`: (B, width_out)."""
     products = {name: field for name in weights if isinstance(field := fields[name], UserTimesItem)}
     if not products:
         return torch.stack([linear(spread(fields[name]), weight) for name, weight in weights.items()]).sum(0)
     first = next(iter(products.values()))
-    item, counts = first.item, first.user.counts.tolist()
-    of_pairs = item.new_zeros(len(item), len(next(iter(weights.values()))))
-    of_users = item.new_zeros(len(counts), of_pairs.shape[1])
-    of_item = item.new_zeros(of_pairs.shape[1], item.shape[1])
+    of_pairs = first.item.new_zeros(len(first.item), len(next(iter(weights.values()))))
+    of_users = first.user.rows.new_zeros(len(first.user.rows), of_pairs.shape[1])
+    of_item = first.item.new_zeros(of_pairs.shape[1], first.item.shape[1])
     for name, weight in weights.items():
         field = fields[name]
-        if field is item:
+        if field is first.item:
             of_item += weight
         elif isinstance(field, OfUser):
             of_users += linear(field.rows, weight)
         elif not isinstance(field, UserTimesItem):
             of_pairs += linear(spread(field), weight)
-    maps = torch.stack([weights[name].T for name in products])  # (F, E, width_out)
-    users = torch.stack([field.user.rows for field in products.values()], 1)  # (U, F, E)
-    start = 0
-    for first_user in range(0, len(counts), _USERS_AT_ONCE):
-        chunk = slice(first_user, first_user + _USERS_AT_ONCE)
-        matrices = torch.einsum("ufh,fho->uho", users[chunk], maps) + of_item.T
-        for matrix, share, count in zip(matrices, of_users[chunk], counts[chunk], strict=True):
-            of_pairs[start : start + count] += item[start : start + count] @ matrix + share
-            start += count
-    return of_pairs
+    maps = _maps_of(owner, weights, list(products))
+    of_matrices = [
+        item @ (torch.einsum("fh,fho->ho", users, maps) + of_item.T) + share
+        for share, (users, item) in zip(of_users, _users_and_items(products), strict=True)
+    ]
+    return of_pairs + torch.cat(of_matrices)
