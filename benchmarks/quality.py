@@ -4,7 +4,9 @@
 
 Without LANDING a synthetic log is made, whose best reachable AUC is known. Days from `--first` on are trained on, those
 from `--report-from` on are judged. `--cache` keeps progressive scores, so that a run can be done in pieces (`--only`) and
-a model need not run twice; empty it when a model changes. `--numbers-as-of day_start` keeps a day's own labels from all numbers.
+a model need not run twice; empty it when a model or a setting changes. `--set` changes a setting of BAHE, as
+`--set encoder.num_shallow_layers=6`, which leaves no layer of MiniLM deep; `--set numbers.as_of=day_start` keeps a day's own labels from
+the numbers of all models.
 
 Row: `auc` and the other metrics are means over seeds of one model's; `auc_of_mean` is that of the seeds' mean probability.
 Figures, with `bahe` among the models: its `auc`; with a peer beside it `auc_minus_best_peer` with the lower end of its
@@ -19,7 +21,6 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from bahe_tasks.checkpoint import checkpoint_dir
-from bahe_tasks.config import Config, EncoderConfig, NumbersConfig
+from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
 from bahe_tasks.sources.synthetic import oracle_auc
@@ -38,6 +39,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
 from benchmarks.kit.judged_days import JudgedDays, Size, judged_days
 from benchmarks.kit.replay import replay
+from benchmarks.kit.settings import Settings, config_with
 from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
 from benchmarks.peers.catalogue import PEERS, TREES, Material
 from benchmarks.peers.means import sums_before
@@ -48,13 +50,6 @@ OURS = "bahe"
 COLD_BELOW = 10
 """Earlier impressions of a user or item."""
 SMALL = Size(days=4, users=80)
-
-
-class NumbersAsOf(StrEnum):
-    """`numbers.as_of` of a configuration."""
-
-    impression = "impression"
-    day_start = "day_start"
 
 
 @dataclass(frozen=True)
@@ -201,9 +196,7 @@ def main(
     last: Annotated[datetime, typer.Option(help="Last day judged.")] = datetime(2013, 11, 6),
     seeds: Annotated[int, typer.Option(min=1, help="Models of each kind that a seed changes.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help="Names of models; all without.")] = None,
-    numbers_as_of: Annotated[
-        NumbersAsOf, typer.Option(help="Where the numbers of all models stop; histories end at their impression.")
-    ] = NumbersAsOf.impression,
+    settings: Settings = None,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps progressive scores.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     small: Annotated[
@@ -217,9 +210,11 @@ def main(
     unknown = set(names) - {OURS, *PEERS}
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not among {', '.join([OURS, *PEERS])}")
+    if small and settings:
+        raise typer.BadParameter("--small has settings of its own: leave --set out")
     with tempfile.TemporaryDirectory(prefix="bahe-quality-") as temporary:
         scratch = Path(temporary)
-        config = Config(home=scratch, numbers=NumbersConfig(as_of=numbers_as_of.value))
+        config = config_with(settings or (), home=scratch)
         size = SMALL if small else None
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:

@@ -38,6 +38,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
 from benchmarks.kit.judged_days import Size, judged_days
 from benchmarks.kit.replay import replay
+from benchmarks.kit.settings import Settings, config_with
 from benchmarks.peers.means import sums_before
 from benchmarks.peers.progressive import days_of
 from benchmarks.quality import COLD_BELOW, tiny
@@ -142,24 +143,22 @@ def main(
     report_from: Annotated[datetime, typer.Option(help="First day judged.")] = datetime(2013, 7, 15),
     last: Annotated[datetime, typer.Option(help="Last day judged.")] = datetime(2013, 8, 31),
     seeds: Annotated[int, typer.Option(min=1, help="Models of each variant.")] = 1,
-    shallow_layers: Annotated[
-        int | None, typer.Option(min=0, help="encoder.num_shallow_layers; of all layers, none is deep.")
-    ] = None,
+    settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     small: Annotated[bool, typer.Option(help="A tiny random LLM, few days and users of the synthetic log.")] = False,
 ) -> None:
     """Take text away, kind by kind, and say what is lost."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if small and settings:
+        raise typer.BadParameter("--small has settings of its own: leave --set out")
     with tempfile.TemporaryDirectory(prefix="bahe-text-value-") as temporary:
         scratch = Path(temporary)
-        config = Config(home=scratch)
+        config = config_with(settings or (), home=scratch)
         size = SMALL if small else None
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:
             config = tiny(scratch, days.landing)
-        if shallow_layers is not None:
-            config = replace(config, encoder=replace(config.encoder, num_shallow_layers=shallow_layers))
         whole_log = read_log(days.landing)
         log, judged = judged_part(whole_log, first=days.first, report_from=days.report_from, last=days.last)
         embeddings = log.encode(checkpoint_dir(config.encoder.checkpoint), config.encoder)

@@ -3,10 +3,12 @@ from datetime import date
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from benchmarks import quality
 from benchmarks.kit.judged_days import JudgedDays, synthetic
+from benchmarks.kit.settings import config_with
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.progressive import Scores
 
@@ -75,7 +77,19 @@ def test_a_model_unknown_is_wrong_use():
     assert CliRunner().invoke(quality.app, ["--small", "--only", "nothing"]).exit_code == 2
 
 
-@pytest.mark.parametrize("wrong", [["--small"], ["--first", "2013-10-01"]])
+def test_a_setting_is_taken_over(tmp_path):
+    config = config_with(["encoder.num_shallow_layers=6", "model.features=[liked]"], home=tmp_path)
+    assert config.encoder.num_shallow_layers == 6
+    assert config.model.features == ("liked",)
+
+
+@pytest.mark.parametrize("given", ["model.text_topics", "text_topics=3", "model.nothing=3", "model.text_topics=many"])
+def test_a_setting_that_cannot_be_meant_is_wrong_use(tmp_path, given):
+    with pytest.raises(typer.BadParameter):
+        config_with([given], home=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [["--small"], ["--first", "2013-10-01"], ["--small", "--set", "model.text_topics=8"]])
 def test_days_that_cannot_be_meant_are_wrong_use(tmp_path, wrong):
     assert CliRunner().invoke(quality.app, [str(tmp_path), "--only", "bahe", *wrong]).exit_code == 2
 

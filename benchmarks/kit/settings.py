@@ -1,0 +1,35 @@
+"""Settings of a benchmark's configuration, given on its command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from bahe_tasks.config import Config, ConfigError, config_from
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting in place of its default, as encoder.num_shallow_layers=6; may be repeated."),
+]
+
+
+def config_with(settings: Sequence[str], *, home: Path) -> Config:
+    """Return the default configuration with settings given as SECTION.NAME=VALUE, the value as in bahe.yaml.
+
+    Raises `typer.BadParameter` for what is no setting or no value of it.
+    """
+    document: dict[str, dict[str, Any]] = {}
+    for given in settings:
+        name, equals, value = given.partition("=")
+        section, dot, key = name.partition(".")
+        if not (equals and dot):
+            raise typer.BadParameter(f"{given}: expected SECTION.NAME=VALUE")
+        document.setdefault(section, {})[key] = yaml.safe_load(value)
+    try:
+        return config_from(document, home=home, where="--set")
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
