@@ -98,6 +98,10 @@ class ModelConfig:
         "Z: soft topics that texts are told by beside their embedding, so that the head reads how much of a history is about "
         "what the item is about; 0: none",
     )
+    text_id_width: int = setting(
+        8,
+        "W: width of what is learned of each text itself, as of an id, beside what it says; it has hash_buckets rows; 0: nothing",
+    )
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
     hash_buckets: int = setting(
         65536,
@@ -106,7 +110,7 @@ class ModelConfig:
     cat_width: int = setting(16, "width of the embedding of one categorical column")
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "recency_buckets", "position_buckets", "text_topics")
+        at_least(self, 0, "recency_buckets", "position_buckets", "text_topics", "text_id_width")
         at_least(self, 1, "hash_buckets", "cat_width", "lora_rank", "field_width", "cross_layers", "cross_rank")
         at_least(self, 1, "attention_width")
         above_zero(self, "lora_alpha")

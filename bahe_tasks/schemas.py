@@ -151,7 +151,7 @@ _TABLES = (
         (("model_version", "int"), ("user_id", "string"), ("embedding", "binary")),
         ("model_version",),
     ),
-    # embedding: E = H + model.text_topics little-endian float32.
+    # embedding: E = H + model.text_topics + model.text_id_width little-endian float32.
     TableSchema(
         "item_embeddings",
         (

@@ -21,16 +21,17 @@ from torch.nn.functional import pad
 
 from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
 from bahe_tasks.core.expected_click import ExpectedClick, label_logits
-from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, field_sizes
-from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
+from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, embedding_parts, field_sizes
+from bahe_tasks.core.heads import HEADS, label_key, reads_field
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import AttentionPool, pool, pooled_position
 from bahe_tasks.core.sequence_inputs import AgeAndPosition, with_item_last, with_summary_last
 from bahe_tasks.core.target_attention import TargetAttention
+from bahe_tasks.core.text_ids import TextIdEmbeddings
 from bahe_tasks.core.text_topics import TextTopics
-from bahe_tasks.core.user_fields import Field, fields_apart, fields_by_user
+from bahe_tasks.core.user_fields import EmbeddingParts, Field, fields_apart, fields_by_user
 
 
 class ItemDependentUserError(TypeError):
@@ -57,6 +58,8 @@ class BaheCtrModel(nn.Module):
         self.features = spec.features
         self.deep = deep
         self.topics = TextTopics(width, settings.text_topics) if settings.text_topics else None
+        id_width = settings.text_id_width
+        self.text_ids = TextIdEmbeddings(settings.hash_buckets, id_width) if id_width else None
         self.age_and_position = AgeAndPosition(
             recency_buckets=settings.recency_buckets, position_buckets=settings.position_buckets, width=width
         )
@@ -78,14 +81,14 @@ class BaheCtrModel(nn.Module):
             add_lora(deep, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
 
     @property
-    def num_topics(self) -> int:
-        """Z."""
-        return self.spec.model.text_topics
+    def parts(self) -> EmbeddingParts:
+        """What stands in a text feature's part of a user embedding, and in an item embedding."""
+        return embedding_parts(self.spec, width=self.deep.width)
 
     @property
     def embedding_width(self) -> int:
-        """E = H + Z: what a text feature's part of a user embedding holds, and an item embedding."""
-        return self.deep.width + self.num_topics
+        """E = H + Z + W."""
+        return sum(self.parts)
 
     def user_embedding(self, users: UserBatch) -> torch.Tensor:
         """Histories of U users → (U, N·E), text features in sorted order. Raises `ItemDependentUserError`."""
@@ -97,7 +100,8 @@ class BaheCtrModel(nn.Module):
         titles = items.titles.unsqueeze(1)
         outputs = self.deep(titles, torch.ones_like(titles[:, :, 0], dtype=torch.long))[:, 0]
         shares = self.topics(items.titles) if self.topics is not None else None
-        return torch.where(items.known.unsqueeze(1), _beside(outputs, shares), self._unread(self.unknown_item))
+        ids = self.text_ids(items.titles) if self.text_ids is not None else None
+        return torch.where(items.known.unsqueeze(1), _beside(outputs, shares, ids), self._unread(self.unknown_item))
 
     def click_logit(
         self,
@@ -115,9 +119,9 @@ class BaheCtrModel(nn.Module):
         """
         self._refuse_if_item_dependent()
         embeddings: Mapping[str, Field] = (
-            fields_apart(self.features, user_embedding, item_embedding, num_topics=self.num_topics)
+            fields_apart(self.features, user_embedding, item_embedding, parts=self.parts)
             if counts is None
-            else fields_by_user(self.features, user_embedding, counts, item_embedding, num_topics=self.num_topics)
+            else fields_by_user(self.features, user_embedding, counts, item_embedding, parts=self.parts)
         )
         fields = {**embeddings, **self.columns(cat, num)}
         return label_logits(self.head, self.expected_click, fields, click_only=True)[:, 0]
@@ -131,7 +135,7 @@ class BaheCtrModel(nn.Module):
             items_of_users = ItemBatch(batch.items.titles[item_of_user], batch.items.known[item_of_user])
         sequences = self._deep_pass(batch.users, items_of_users)
         user = self._pooled(batch.users.num_rows, sequences)[batch.user_of]
-        fields = embedding_fields(self.features, user, item, num_topics=self.num_topics)
+        fields = embedding_fields(self.features, user, item, parts=self.parts)
         fields |= self.columns(batch.cat, batch.num)
         if self.spec.model.head == "din":
             titles = batch.items.titles[batch.item_of]
@@ -151,7 +155,8 @@ class BaheCtrModel(nn.Module):
             behaviors = pad(behaviors, (0, mask.shape[1] - behaviors.shape[1]))
             outputs, pooled = self._outputs_and_pooled(hidden, mask)
             shares = self.topics.of_histories(group.behaviors, group.mask) if self.topics is not None else None
-            pooled = _beside(pooled, shares)
+            ids = self.text_ids.of_histories(group.behaviors, group.mask) if self.text_ids is not None else None
+            pooled = _beside(pooled, shares, ids)
             found.append(DeepSequences(hidden, outputs, pooled, behaviors, group.slots))
         return found
 
@@ -176,9 +181,11 @@ class BaheCtrModel(nn.Module):
         return pooled.view(num_users, -1)
 
     def _unread(self, learned: torch.Tensor) -> torch.Tensor:
-        """Put equal shares of topics beside the learned vector (H) of what cannot be read: (E)."""
-        num_topics = self.num_topics
-        return pad(learned, (0, num_topics), value=1 / num_topics) if num_topics else learned
+        """Put equal shares of topics and no id beside the learned vector (H) of what cannot be read: (E)."""
+        parts = self.parts
+        return torch.cat(
+            [learned, learned.new_full((parts.topics,), 1 / max(parts.topics, 1)), learned.new_zeros(parts.text_id)]
+        )
 
     def _attended(
         self, sequences: list[DeepSequences], user_of: torch.Tensor, titles: torch.Tensor, item: torch.Tensor
@@ -215,9 +222,9 @@ class BaheCtrModel(nn.Module):
             )
 
 
-def _beside(vectors: torch.Tensor, shares: torch.Tensor | None) -> torch.Tensor:
-    """Put shares of topics (…, Z) beside vectors (…, H): (…, E)."""
-    return vectors if shares is None else torch.cat([vectors, shares.to(vectors.dtype)], -1)
+def _beside(vectors: torch.Tensor, *others: torch.Tensor | None) -> torch.Tensor:
+    """Put shares of topics (…, Z) and ids of texts (…, W), if there are any, beside vectors (…, H): (…, E)."""
+    return torch.cat([vectors, *(other.to(vectors.dtype) for other in others if other is not None)], -1)
 
 
 def new_model(
@@ -253,7 +260,7 @@ def grow_model(
     new = model.state_dict()
     hashed = {block_key(name) for name in spec.hashed_columns}
     for name in new.keys() - old.keys():
-        if name.startswith(READS_FIELDS) and hashed.isdisjoint(name.split(".")):
+        if reads_field(name) and hashed.isdisjoint(name.split(".")):
             new[name].zero_()
     for name in old:
         new[name].copy_(old[name])

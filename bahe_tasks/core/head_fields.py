@@ -1,8 +1,8 @@
 """What every CTR head reads: named fields, each a (B, width) tensor.
 
 "item" and "user:FEATURE" are the embeddings of the paper, "product:FEATURE" their elementwise product (a linear map
-over a concatenation learns a similarity slowly), "met:FEATURE" how the topics of both meet (`core.text_topics`); hashed
-columns give their embedding, numeric ones value and presence.
+over a concatenation learns a similarity slowly), "met:FEATURE" how the topics of both meet (`core.text_topics`), "text_id:item" and
+"text_id:FEATURE" what is learned of each text (`core.text_ids`); hashed columns give their embedding, numeric ones value and presence.
 "numbers" are the point-in-time numbers that heads read, absent ones 0, the middle of their scale: all but how the whole log went.
 "shifts", how categorical values and the log went, are for `core.expected_click`.
 With `din`, "target:FEATURE" and "target_deep:FEATURE" are what the item attends to.
@@ -24,21 +24,27 @@ from bahe_tasks.core.kept_weights import made_once
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import NUM_SHIFTS, NUM_SHIFTS_OF_LOG
 from bahe_tasks.core.text_topics import met
-from bahe_tasks.core.user_fields import Field, mapped_each, summed_maps
+from bahe_tasks.core.user_fields import EmbeddingParts, Field, mapped_each, summed_maps
 
 
 def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
     """Return the width of every field of a model; `width` is H."""
-    embedding = width + spec.model.text_topics
-    sizes = {"item": embedding}
-    sizes |= {f"{kind}:{feature}": embedding for kind in ("user", "product") for feature in spec.features}
-    sizes |= {f"met:{feature}": 1 for feature in spec.features if spec.model.text_topics}
+    parts = embedding_parts(spec, width=width)
+    sizes = {"item": parts.read}
+    sizes |= {f"{kind}:{feature}": parts.read for kind in ("user", "product") for feature in spec.features}
+    sizes |= {f"met:{feature}": 1 for feature in spec.features if parts.topics}
+    sizes |= {f"text_id:{of}": parts.text_id for of in ("item", *spec.features) if parts.text_id}
     if spec.model.head == "din":
         sizes |= {f"{kind}:{feature}": width for kind in ("target", "target_deep") for feature in spec.features}
     sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
     sizes |= {f"num:{column}": 2 for column in spec.num_columns}
     sizes |= {"numbers": len(spec.numbers) - NUM_SHIFTS_OF_LOG} if spec.numbers else {}
     return sizes
+
+
+def embedding_parts(spec: ModelSpec, *, width: int) -> EmbeddingParts:
+    """Return what the embeddings of a model hold; `width` is H."""
+    return EmbeddingParts(width, spec.model.text_topics, spec.model.text_id_width)
 
 
 class ColumnFields(nn.Module):
@@ -70,18 +76,18 @@ class ColumnFields(nn.Module):
 
 
 def embedding_fields(
-    features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, num_topics: int
+    features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, torch.Tensor]:
-    """User embedding (B, N·E) and item embedding (B, E) → a field each of item, features and products, (B, E).
-
-    The last `num_topics` numbers of the E are shares of topics; then there is a field of how they meet, (B, 1), a feature too.
-    """
-    fields = {"item": item}
-    for n, feature in enumerate(features):
-        fields[f"user:{feature}"] = user[:, n * item.shape[1] : (n + 1) * item.shape[1]]
-        fields[f"product:{feature}"] = fields[f"user:{feature}"] * item
-        if num_topics:
-            fields[f"met:{feature}"] = met(fields[f"user:{feature}"], item, num_topics)
+    """User embedding (B, N·E) and item embedding (B, E) → the fields of both."""
+    fields = {"item": item[:, : parts.read]}
+    users = dict(zip(features, user.split(sum(parts), 1), strict=True)) if features else {}
+    for feature, of_user in users.items():
+        fields[f"user:{feature}"] = of_user[:, : parts.read]
+        fields[f"product:{feature}"] = fields[f"user:{feature}"] * fields["item"]
+        if parts.topics:
+            fields[f"met:{feature}"] = met(fields[f"user:{feature}"], fields["item"], parts.topics)
+    if parts.text_id:
+        fields |= {f"text_id:{of}": vectors[:, parts.read :] for of, vectors in {"item": item, **users}.items()}
     return fields
 
 

@@ -23,6 +23,7 @@ from torch.nn.functional import linear
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.head_fields import FieldLinear, FieldMaps, block_key
 from bahe_tasks.core.kept_weights import made_once
+from bahe_tasks.core.user_fields import spread
 
 _FACTOR_STD = 0.01
 
@@ -72,14 +73,18 @@ class DeepFmHead(nn.Module):
 class DcnV2Head(nn.Module):
     """Cross layers x ← x0 ⊙ (U Vᵀ x + b) + x of low rank beside an MLP, both over x0 ("parallel").
 
-    x0 holds hashed columns and point-in-time numbers as they are, how topics meet times a factor, and a vector of `field_width`
+    x0 holds hashed columns, ids of texts and point-in-time numbers as they are, how topics meet times a factor, and a vector of `field_width`
     of every other field: wide embeddings would drown the rest. U, V, b and the output's weights are kept by field, so that a
     field can be added. The last weights start at zero.
     """
 
     def __init__(self, sizes: dict[str, int], labels: tuple[str, ...], model: ModelConfig) -> None:
         super().__init__()
-        mapped = {name: size for name, size in sizes.items() if not name.startswith(("id:", "cat:", "numbers", "met:"))}
+        mapped = {
+            name: size
+            for name, size in sizes.items()
+            if not name.startswith(("id:", "cat:", "numbers", "met:", "text_id:"))
+        }
         self.vectors = FieldMaps(mapped, model.field_width)
         self.factors = FieldMaps({name: size for name, size in sizes.items() if name.startswith("met:")}, 1)
         for factor in self.factors.values():
@@ -97,7 +102,7 @@ class DcnV2Head(nn.Module):
     def forward(self, fields: dict[str, torch.Tensor], *, click_only: bool = False) -> torch.Tensor:
         """Fields (B, width of the field) each → logits (B, L)."""
         fields = fields | self.vectors(fields) | self.factors(fields)
-        crossed = first = torch.cat([fields[name] for name in self.names], 1)  # x0
+        crossed = first = torch.cat([spread(fields[name]) for name in self.names], 1)  # x0
         for layer in self.cross_layers:
             crossed = layer(first, crossed)
         of_crossed = [output.of_concatenation(crossed) for output in _asked(self.crossed, click_only)]  # type: ignore[operator]
@@ -167,8 +172,13 @@ def label_key(label: str) -> str:
     return block_key(f"label:{label}")
 
 
-READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.", "head.factors.")
-"""Names of the maps that read fields; a field added later is one more block in each of them, zero at first."""
+_READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.", "head.factors.")
+
+
+def reads_field(name: str) -> bool:
+    """Tell whether a weight of a model, by its name, is what reads a field: that of a field added later is zero at first."""
+    return name.startswith(_READS_FIELDS) or (".text_id:" in name and ".widen." not in name)
+
 
 HEADS: dict[str, type[MlpHead] | type[DeepFmHead] | type[DcnV2Head]] = {
     "mlp": MlpHead,

@@ -37,7 +37,7 @@ class Optimizers:
         for name, parameter in model.deep.named_parameters():
             parameter.requires_grad_(tuning == "full" or (tuning == "lora" and is_adapter(name)))
         deep = [p for p in model.deep.parameters() if p.requires_grad]
-        tables = list(model.columns.tables.parameters())
+        tables = [p for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse for p in m.parameters()]
         apart = {id(p) for p in (*tables, *model.deep.parameters())}
         rest = [p for p in model.parameters() if id(p) not in apart]
         self._optimizers: list[torch.optim.Optimizer] = [

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,8 @@ class Ranks:
         loss: torch.Tensor,
         dense: Sequence[torch.Tensor],
         tables: Sequence[torch.Tensor],
-        touched: Sequence[np.ndarray],
     ) -> None:
-        """Replace the loss and every gradient by their sums over the processes.
-
-        `touched` are for each table the sorted rows that the whole batch looks up.
-        """
+        """Replace the loss and every gradient by their sums over the processes; those of tables are of rows looked up anywhere."""
         dist.all_reduce(loss)
         used = torch.tensor([parameter.grad is not None for parameter in dense], dtype=torch.int32, device=loss.device)
         dist.all_reduce(used)  # what no process used has no gradient, and its optimiser leaves it alone
@@ -55,16 +52,25 @@ class Ranks:
         dist.all_reduce(flat)
         for parameter, summed in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
             parameter.grad = summed.view_as(parameter).clone()
-        for table, rows in zip(tables, touched, strict=True):
-            at = torch.from_numpy(rows).to(table.device)
-            block = table.new_zeros(len(rows), table.shape[1])
-            if table.grad is not None:
-                own = table.grad.coalesce()
+        for table in tables:
+            own = None if table.grad is None else table.grad.coalesce()
+            at = self._union(torch.zeros(0, dtype=torch.long, device=table.device) if own is None else own.indices()[0])
+            block = table.new_zeros(len(at), table.shape[1])
+            if own is not None:
                 block[torch.searchsorted(at, own.indices()[0])] = own.values()
             dist.all_reduce(block)
             table.grad = torch.sparse_coo_tensor(
                 at.unsqueeze(0), block, table.shape, is_coalesced=True, check_invariants=False
             )
+
+    def _union(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows (int64) that any process has, sorted."""
+        counts = [rows.new_zeros(1) for _ in range(self.size)]
+        dist.all_gather(counts, rows.new_tensor([len(rows)]))
+        most = max(int(count) for count in counts)
+        found = [rows.new_zeros(most) for _ in range(self.size)]
+        dist.all_gather(found, pad(rows, (0, most - len(rows))))
+        return torch.cat([part[: int(count)] for part, count in zip(found, counts, strict=True)]).unique()
 
 
 ALONE = Ranks()

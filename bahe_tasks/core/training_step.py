@@ -111,8 +111,7 @@ class TrainingStep:
         """Take step `number`; return loss (nats) and gradient norm before clipping. Raises `TrainingDivergedError`."""
         loss = self._gradients(prepared, number)
         if self._ranks.size > 1:
-            touched = [np.unique(column) for column in self._columns.cat[prepared.index].T]
-            self._ranks.sum_gradients(loss, self._optimizers.dense, self._optimizers.tables, touched)
+            self._ranks.sum_gradients(loss, self._optimizers.dense, self._optimizers.tables)
         norm = self._optimizers.clip(self._training.max_gradient_norm)
         loss_and_norm = torch.stack([loss, norm]).tolist()
         if not np.isfinite(loss_and_norm).all():

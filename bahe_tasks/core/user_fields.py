@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -74,34 +75,60 @@ class InStack:
 Field = torch.Tensor | OfUser | UserTimesItem | InStack
 
 
+class EmbeddingParts(NamedTuple):
+    """How many numbers of an item embedding, and of each text feature's part of a user embedding, say what: E = H + Z + W."""
+
+    deep: int  # H, what the deep layers made
+    topics: int  # Z, shares of topics
+    text_id: int  # W, what is learned of the texts themselves
+
+    @property
+    def read(self) -> int:
+        """H + Z, what is read as the embedding of the paper."""
+        return self.deep + self.topics
+
+
 def fields_apart(
-    features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, num_topics: int
+    features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, Field]:
     """User embeddings (B, N·E) and items (B, E) → the fields of `embedding_fields`, stacked."""
-    fields: dict[str, Field] = {"item": item}
-    rows = user.view(len(item), len(features), item.shape[1])
-    stacks = {"user": Stack(rows), "product": Stack(rows * item.unsqueeze(1))}
-    if num_topics:
-        stacks["met"] = Stack(met(rows, item.unsqueeze(1), num_topics))
-    for kind, stack in stacks.items():
-        fields |= {f"{kind}:{feature}": InStack(stack, n) for n, feature in enumerate(features)}
-    return fields
+    users = user.view(len(item), len(features), sum(parts))
+    rows, read = users[:, :, : parts.read], item[:, : parts.read]
+    stacks = {"user": Stack(rows), "product": Stack(rows * read.unsqueeze(1))}
+    return {"item": read, **_in_stacks(features, stacks | _of_pairs(users, item, parts)), **_id_of_item(item, parts)}
 
 
 def fields_by_user(
-    features: tuple[str, ...], user: torch.Tensor, counts: torch.Tensor, item: torch.Tensor, *, num_topics: int
+    features: tuple[str, ...], user: torch.Tensor, counts: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, Field]:
     """User embeddings (U, N·E), pairs of each (U,) and items (B, E) → the fields of `embedding_fields`."""
-    fields: dict[str, Field] = {"item": item}
+    users, read = user.view(len(counts), len(features), sum(parts)), item[:, : parts.read]
+    fields: dict[str, Field] = {"item": read, **_id_of_item(item, parts)}
     for n, feature in enumerate(features):
-        of_user = OfUser(user[:, n * item.shape[1] : (n + 1) * item.shape[1]], counts)
+        of_user = OfUser(users[:, n, : parts.read], counts)
         fields[f"user:{feature}"] = of_user
-        fields[f"product:{feature}"] = UserTimesItem(of_user, item)
-    if num_topics:
-        shares = user.view(len(counts), len(features), item.shape[1])[:, :, -num_topics:]
-        stack = Stack(met(shares.repeat_interleave(counts, 0), item.unsqueeze(1), num_topics))
-        fields |= {f"met:{feature}": InStack(stack, n) for n, feature in enumerate(features)}
-    return fields
+        fields[f"product:{feature}"] = UserTimesItem(of_user, read)
+    tails = users[:, :, parts.deep :].repeat_interleave(counts, 0)
+    return fields | _in_stacks(features, _of_pairs(tails, item, parts))
+
+
+def _of_pairs(users: torch.Tensor, item: torch.Tensor, parts: EmbeddingParts) -> dict[str, Stack]:
+    """Return how topics meet and what is learned of the users' texts; of users (B, N, …) the last Z + W numbers are read."""
+    stacks = {}
+    if parts.topics:
+        of_topics = slice(users.shape[2] - parts.topics - parts.text_id, users.shape[2] - parts.text_id)
+        stacks["met"] = Stack(met(users[:, :, of_topics], item[:, : parts.read].unsqueeze(1), parts.topics))
+    if parts.text_id:
+        stacks["text_id"] = Stack(users[:, :, users.shape[2] - parts.text_id :])
+    return stacks
+
+
+def _in_stacks(features: tuple[str, ...], stacks: Mapping[str, Stack]) -> dict[str, Field]:
+    return {f"{kind}:{name}": InStack(stack, n) for kind, stack in stacks.items() for n, name in enumerate(features)}
+
+
+def _id_of_item(item: torch.Tensor, parts: EmbeddingParts) -> dict[str, Field]:
+    return {"text_id:item": item[:, parts.read :]} if parts.text_id else {}
 
 
 def spread(field: Field) -> torch.Tensor:

@@ -31,6 +31,7 @@ from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.sequence_inputs import age_buckets, with_summary_last
 from bahe_tasks.core.training_rows import ImpressionRows, RowColumns
+from bahe_tasks.core.user_fields import EmbeddingParts
 
 HISTORY = ("history",)
 """The one text feature that the head sees."""
@@ -170,11 +171,12 @@ class FullTextCtrModel(nn.Module):
             or settings.behavior_pooling == "attention"
             or settings.position_buckets
             or settings.text_topics
+            or settings.text_id_width
             or settings.deep_attention != "as_trained"
             or settings.deep_tuning == "lora"
         ):
             raise NotFullTextError(
-                "LLM-CTR has no model.head din, item_reading beside, behavior_pooling attention, position_buckets, text_topics, "
+                "LLM-CTR has no model.head din, item_reading beside, behavior_pooling attention, position_buckets, text_topics, text_id_width, "
                 "deep_attention or LoRA: compare with a BAHE model that has none of them either"
             )
         self.spec = dataclasses.replace(spec, features=HISTORY)
@@ -202,7 +204,9 @@ class FullTextCtrModel(nn.Module):
         """Logits of a batch, (B, L), the click's first."""
         user = self.user_embedding(batch.histories)[batch.user_of]
         item = self.item_embedding(batch.titles)[batch.item_of]
-        fields = embedding_fields(HISTORY, user, item, num_topics=0) | self.columns(batch.cat, batch.num)
+        fields = embedding_fields(HISTORY, user, item, parts=EmbeddingParts(user.shape[1], 0, 0)) | self.columns(
+            batch.cat, batch.num
+        )
         return label_logits(self.head, self.expected_click, fields)
 
     def _read(self, sequences: TokenSequences, if_empty: torch.Tensor) -> torch.Tensor:

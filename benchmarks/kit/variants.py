@@ -123,8 +123,8 @@ def build(
     labels = torch.from_numpy(rows.labels).to(device).unsqueeze(1)
     columns, index = row_columns(rows, spec), np.arange(num_samples)
     if variant == "full_text":
-        without_topics = replace(settings, text_topics=0)  # LLM-CTR has no behaviors to tell topics of
-        full = FullTextCtrModel(replace(spec, model=without_topics), whole).to(device).train()
+        without = replace(settings, text_topics=0, text_id_width=0)  # LLM-CTR has no behaviors that could have any
+        full = FullTextCtrModel(replace(spec, model=without), whole).to(device).train()
         tokens = _random_tokens(num_texts, shape, num_tokens)
 
         def collate_tokens(part: np.ndarray) -> FullTextBatch:

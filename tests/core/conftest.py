@@ -67,7 +67,9 @@ def tiny_spec(tiny_split) -> ModelSpec:
         encoder_version="enc-a",
         num_shallow_layers=1,
         llm_config=tiny_split().llm_config,
-        model=ModelConfig(hidden_widths=(16, 8), hash_buckets=512, cat_width=4, recency_buckets=8, text_topics=4),
+        model=ModelConfig(
+            hidden_widths=(16, 8), hash_buckets=512, cat_width=4, recency_buckets=8, text_topics=4, text_id_width=3
+        ),
     )
 
 

@@ -8,8 +8,9 @@ from bahe_tasks.core.ctr_model import ItemDependentUserError, new_model
 from bahe_tasks.core.model_files import load_model, save_model
 from bahe_tasks.core.sequence_inputs import age_buckets
 
-WIDTH = 32 + 4  # of the tiny LLM, and topics
+WIDTH = 32 + 4 + 3  # of the tiny LLM, topics, ids of texts
 EQUAL_SHARES = torch.full((4,), 0.25)
+UNREAD = torch.cat([EQUAL_SHARES, torch.zeros(3)])
 
 
 def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
@@ -19,16 +20,17 @@ def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
         history = rows.histories[feature]
         positions = range(history.starts[r], history.ends[r])
         if len(positions) == 0:
-            parts += [model.empty_history[f"user:{feature}"], EQUAL_SHARES]
+            parts += [model.empty_history[f"user:{feature}"], UNREAD]
             continue
         behaviors = torch.stack([torch.tensor(embeddings[history.behavior_rows[p]]).float() for p in positions])
         ages_s = torch.tensor([(int(rows.shown_at[r]) - int(history.occurred_at[p])) / 1e6 for p in positions])
         shares = (model.topics(behaviors).sum(0) + 0.5 * EQUAL_SHARES) / (len(behaviors) + 0.5)
+        ids = model.text_ids(behaviors).sum(0) / (len(behaviors) + 1)
         behaviors = behaviors + model.age_and_position.recency.weight[age_buckets(ages_s, num_buckets=8)]
         if pooling == "summary":
             behaviors = torch.cat([behaviors, behaviors.mean(0, keepdim=True)])
         outputs = model.deep(behaviors[None], torch.ones(1, len(behaviors), dtype=torch.long))[0]
-        parts += [outputs.mean(0) if pooling == "mean" else outputs[-1], shares]
+        parts += [outputs.mean(0) if pooling == "mean" else outputs[-1], shares, ids]
     return torch.cat(parts)
 
 
@@ -55,11 +57,12 @@ def test_gradients_of_feature_parallel_equal_one_at_a_time(
     target = torch.randn(len(tiny_rows), 2 * WIDTH, generator=torch.Generator().manual_seed(0))
     batch = batch_of(tiny_rows, embeddings, spec)
     loss = (model.user_embedding(batch.users)[batch.user_of] * target).sum()
-    weights = [model.age_and_position.recency.weight, *model.topics.parameters(), *model.deep.parameters()]
+    shared = (*model.topics.parameters(), *model.text_ids.parameters(), *model.deep.parameters())
+    weights = [model.age_and_position.recency.weight, *shared]
     together = torch.autograd.grad(loss, weights)
     plain = torch.stack([plain_user_embedding(model, tiny_rows, embeddings, r, pooling) for r in range(len(tiny_rows))])
     for got, expected in zip(together, torch.autograd.grad((plain * target).sum(), weights), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(got.to_dense(), expected.to_dense(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_user_embedding_does_not_depend_on_the_candidate_item(
@@ -82,8 +85,8 @@ def test_an_empty_history_and_an_unknown_item_are_learned_vectors(
     user = tiny_model.user_embedding(batch.users)[batch.user_of]
     item = tiny_model.item_embedding(batch.items)[batch.item_of]
     bills, visits = (tiny_model.empty_history[f"user:{feature}"] for feature in ("bills", "visits"))
-    assert torch.equal(user[3], torch.cat([bills, EQUAL_SHARES, visits, EQUAL_SHARES]))
-    assert torch.equal(item[4], torch.cat([tiny_model.unknown_item, EQUAL_SHARES]))
+    assert torch.equal(user[3], torch.cat([bills, UNREAD, visits, UNREAD]))
+    assert torch.equal(item[4], torch.cat([tiny_model.unknown_item, UNREAD]))
     (user[3].sum() + item[4].sum()).backward()
     assert tiny_model.empty_history["user:bills"].grad.eq(1).all()
     assert tiny_model.unknown_item.grad.eq(1).all()
@@ -97,7 +100,8 @@ def test_item_embedding_is_the_title_alone_through_the_deep_layers(
         items = tiny_model.item_embedding(batch.items)[batch.item_of]
         title = torch.tensor(embeddings[tiny_rows.title_rows[0]]).float()[None, None]
         outputs = tiny_model.deep(title, torch.ones(1, 1, dtype=torch.long))
-        torch.testing.assert_close(items[0], torch.cat([outputs[0, 0], tiny_model.topics(title)[0, 0]]))
+        beside = [part(title)[0, 0] for part in (tiny_model.topics, tiny_model.text_ids)]
+        torch.testing.assert_close(items[0], torch.cat([outputs[0, 0], *beside]))
 
 
 def test_the_age_of_a_behavior_matters(tiny_model, tiny_rows, tiny_spec, embeddings, batch_of):
@@ -113,7 +117,7 @@ def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, ti
     without = dataclasses.replace(tiny_rows, histories={"bills": tiny_rows.histories["bills"]})
     batch = batch_of(without, embeddings, tiny_spec)
     user = tiny_model.user_embedding(batch.users)[batch.user_of]
-    empty = torch.cat([tiny_model.empty_history["user:visits"], EQUAL_SHARES])
+    empty = torch.cat([tiny_model.empty_history["user:visits"], UNREAD])
     assert torch.equal(user[:, WIDTH:], empty.expand(9, WIDTH))
 
 

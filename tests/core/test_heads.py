@@ -10,9 +10,11 @@ from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.head_fields import ColumnFields, FieldLinear, FieldMaps, embedding_fields, field_sizes
 from bahe_tasks.core.heads import HEADS, label_key
 from bahe_tasks.core.kept_weights import weights_kept
+from bahe_tasks.core.user_fields import EmbeddingParts
 
 LABELS = ("label", "paid")
-WIDTH = 32 + 4  # of the tiny LLM, and topics
+PARTS = EmbeddingParts(deep=32, topics=4, text_id=3)
+WIDTH = sum(PARTS)
 
 
 def inputs(num_rows=6):
@@ -26,7 +28,7 @@ def inputs(num_rows=6):
 @pytest.fixture
 def fields(tiny_model):
     user, item, cat, num = inputs()
-    return embedding_fields(("bills", "visits"), user, item, num_topics=4) | tiny_model.columns(cat, num)
+    return embedding_fields(("bills", "visits"), user, item, parts=PARTS) | tiny_model.columns(cat, num)
 
 
 @pytest.fixture
@@ -68,9 +70,11 @@ def outputs(head, shared):
 def test_fields_are_item_user_products_and_columns(fields, tiny_model, tiny_spec):
     user, item, cat, num = inputs()
     assert {name: field.shape[1] for name, field in fields.items()} == field_sizes(tiny_spec, width=32)
-    assert torch.equal(fields["product:visits"], user[:, WIDTH:] * item)
-    common = (user[:, WIDTH + 32 :] * item[:, 32:]).sum(1)
+    assert torch.equal(fields["product:visits"], user[:, WIDTH : WIDTH + 36] * item[:, :36])
+    common = (user[:, WIDTH + 32 : WIDTH + 36] * item[:, 32:36]).sum(1)
     torch.testing.assert_close(fields["met:visits"][:, 0], (4 * common).log() / 2)
+    assert torch.equal(fields["text_id:visits"], user[:, WIDTH + 36 :])
+    assert torch.equal(fields["text_id:item"], item[:, 36:])
     assert torch.equal(fields["cat:genre"], tiny_model.columns.tables["cat:genre"].weight[cat[:, 2]])
     presence = torch.stack([num.nan_to_num(0.0)[:, 0], (~num.isnan())[:, 0].float()], 1)
     assert torch.equal(fields["num:price"], presence)
@@ -107,7 +111,7 @@ def test_dcn_v2_equals_cross_layers_and_an_mlp_over_one_concatenation(head_of, f
     fields["numbers"] = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
     head = head_of("dcn_v2", {"numbers": 5})
     names = head.mlp.entry.blocks.names
-    kept = {name: fields[name] for name in ("id:user", "id:item", "cat:genre", "numbers")}
+    kept = {name: fields[name] for name in fields if name.startswith(("id:", "text_id:", "cat:", "numbers"))}
     kept |= {name: fields[name] * head.factors[name].weight.item() for name in ("met:bills", "met:visits")}
     assert set(names) == set(fields) == {*head.vectors.names, *kept}
     vectors = {name: fields[name] @ head.vectors[name].weight.T for name in head.vectors.names} | kept
@@ -145,7 +149,7 @@ def test_names_that_are_no_module_names_are_accepted(tiny_spec):
     for name in ("mlp", "deepfm", "dcn_v2"):
         head = HEADS[name](field_sizes(spec, width=32), ("label", "x.y"), spec.model)
         entry = head.mlp.entry if name == "dcn_v2" else head.tower.entry
-        assert len(entry.blocks) == 1 + 2 + 2 + 2 + 2 + 3 + 1
+        assert len(entry.blocks) == 1 + 2 + 2 + 2 + 3 + 2 + 3 + 1
 
 
 def test_gradients_of_hashed_embeddings_hold_only_the_rows_looked_up(tiny_model):

@@ -32,7 +32,9 @@ def test_the_first_losses_are_those_of_a_plain_loop(
 ):
     """Dropout off, one group of weights moved by hand-written AdamW: torch's own, over every parameter but the tables."""
     spec = dataclasses.replace(
-        tiny_spec, model=dataclasses.replace(tiny_spec.model, dropout=0.0, id_embeddings=False), cat_columns=()
+        tiny_spec,
+        model=dataclasses.replace(tiny_spec.model, dropout=0.0, id_embeddings=False, text_id_width=0),
+        cat_columns=(),
     )
     models = [without_dropout(new_model(spec, fresh().deep, seed=3)) for _ in range(2)]
     training = TrainingConfig(batch_size=4, deep_learning_rate=1e-3, head_learning_rate=1e-3, max_gradient_norm=1e9)
@@ -72,6 +74,7 @@ def test_training_moves_every_part(fresh, tiny_rows, embeddings):
         "unknown_item",
         "head.mlp.",
         "columns.tables.",
+        "text_ids.",
         "head.outputs.",
     ):
         assert any(not torch.equal(before[n], t) for n, t in model.state_dict().items() if n.startswith(part)), part

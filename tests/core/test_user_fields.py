@@ -16,8 +16,9 @@ COUNTS = (1, 9, 4, 40, 2, *[3] * 40)  # of 45 users, more than are done at once
 
 
 def with_shares(vectors, rng):
-    """Vectors (…, 32) of the tiny LLM → with shares of four topics beside them."""
-    return np.concatenate([vectors, rng.dirichlet(np.ones(4), vectors.shape[:-1])], -1).astype(np.float32)
+    """Vectors (…, 32) of the tiny LLM → with shares of four topics and a text id of three numbers beside them."""
+    beside = [rng.dirichlet(np.ones(4), vectors.shape[:-1]), rng.standard_normal((*vectors.shape[:-1], 3))]
+    return np.concatenate([vectors, *beside], -1).astype(np.float32)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def model():
         encoder_version="enc-1",
         num_shallow_layers=1,
         llm_config=split.llm_config,
-        model=ModelConfig(hidden_widths=(8,), hash_buckets=64, cat_width=4, text_topics=NUM_TOPICS),
+        model=ModelConfig(hidden_widths=(8,), hash_buckets=64, cat_width=4, text_topics=NUM_TOPICS, text_id_width=2),
     )
     built = new_model(spec, split.deep, seed=3)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def champion(model, tmp_path_factory):
 def pairs():
     rng = np.random.default_rng(5)
     vectors, shares = rng.normal(size=(2, 3, WIDTH)), rng.dirichlet(np.ones(NUM_TOPICS), (2, 3))
-    user, item = np.concatenate([vectors, shares], -1).astype(np.float32)
+    user, item = np.concatenate([vectors, shares, rng.normal(size=(2, 3, 2))], -1).astype(np.float32)
     return {"user": user, "item": item}
 
 

@@ -63,7 +63,9 @@ def test_topics_start_from_the_texts_of_the_first_rows_and_are_the_parent_s_from
     grown, _ = model_to_train(rows, EMBEDDINGS, config, first, encoder_version="enc-1", seed=2)
     assert grown.spec.features == ("bills",)
     assert torch.equal(grown.topics.map.weight, expected.map.weight)
-    without, _ = model_to_train(rows, EMBEDDINGS, config_of(text_topics=0), None, encoder_version="enc-1", seed=1)
+    without, _ = model_to_train(
+        rows, EMBEDDINGS, config_of(text_topics=0, text_id_width=0), None, encoder_version="enc-1", seed=1
+    )
     assert without.topics is None
     assert without.embedding_width == 32
 
