@@ -1,6 +1,7 @@
 """What fresh models are worth: warm start every day, re-fit on a window, weekly update, no update.
 
     python -m benchmarks.update_study [--json] [--small] [--landing FOLDER --first-day YYYY-MM-DD] [--days 24] [--seeds 1]
+        [--set SECTION.NAME=VALUE]
 
 The first `--base-days` days make a model, trained on day by day; every policy is then judged on the same days after it:
 
@@ -31,14 +32,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from transformers.utils import logging
 
 from bahe_tasks.checkpoint import checkpoint_dir
-from bahe_tasks.config import Config, TrainingConfig
+from bahe_tasks.config import Config
 from benchmarks.kit.document import Document
 from benchmarks.kit.paired_seeds import mean_auc, mean_auc_difference
 from benchmarks.kit.program import benchmark_arguments
 from benchmarks.kit.replay import Predictions, Trained, replay
+from benchmarks.kit.settings import SET_HELP, config_with
 from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
 from benchmarks.kit.update_policies import NO_UPDATE, WARM_START, WEEKLY, UpdatePolicy, refit
 
@@ -180,12 +183,18 @@ def main() -> None:
     parser.add_argument("--base-days", type=int, default=14, help="days with impressions before the first judged one")
     parser.add_argument("--windows", type=int, nargs="+", default=[3, 7, 14], help="days of each re-fit")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each policy")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="SECTION.NAME=VALUE", help=SET_HELP
+    )
     given = parser.parse_args()
     if given.small:
         given = argparse.Namespace(**{**vars(given), **SMALL, "landing": None, "first_day": None})
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    config = Config(home=Path(), training=TrainingConfig(num_threads=1))
+    try:
+        config = config_with(["training.num_threads=1", *given.settings], home=Path())
+    except typer.BadParameter as error:
+        parser.error(str(error))
     study = read_study_log(given)
     document = run(study, config, windows=given.windows, num_base_days=given.base_days, seeds=given.seeds)
     document.show(as_json=given.json)

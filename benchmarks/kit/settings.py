@@ -11,10 +11,8 @@ import yaml
 
 from bahe_tasks.config import Config, ConfigError, config_from
 
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A setting in place of its default, as encoder.num_shallow_layers=6; may be repeated."),
-]
+SET_HELP = "A setting in place of its default, as encoder.num_shallow_layers=6; may be repeated."
+Settings = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
 
 
 def config_with(settings: Sequence[str], *, home: Path) -> Config:
