@@ -4,7 +4,7 @@
 
 Without LANDING a synthetic log is made, whose best reachable AUC is known. Days from `--first` on are trained on, those
 from `--report-from` on are judged. `--cache` keeps progressive scores, so that a run can be done in pieces (`--only`) and
-a model need not run twice; empty it when a model or a setting changes. `--set` changes a setting of BAHE, as
+a model need not run twice; empty it when the code of a model changes. `--set` changes a setting of BAHE, as
 `--set encoder.num_shallow_layers=6`, which leaves no layer of MiniLM deep; `--set numbers.as_of=day_start` keeps a day's own labels from
 the numbers of all models.
 
@@ -34,6 +34,7 @@ from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
+from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.sources.synthetic import oracle_auc
 from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
@@ -72,7 +73,8 @@ class Comparison:
             first_day = np.full(len(self.log.rows) - len(found.scores), np.nan)
             return Scores(np.concatenate([first_day, found.scores]), found.train_cpu_s + found.score_cpu_s)
 
-        return cached(self._file(OURS, seed), compute)
+        settings = fingerprint(model=self.config.model, training=self.config.training, encoder=self.config.encoder)
+        return cached(self._file(f"{OURS}-{settings[:8]}", seed), compute)
 
     def peer(self, name: str, seed: int) -> Scores:
         """Return the progressive scores of a peer; its CPU seconds include those of the peers it reads."""
@@ -218,7 +220,7 @@ def main(
         size = SMALL if small else None
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:
-            config, seeds = replace(tiny(scratch, days.landing), numbers=config.numbers), 1
+            config, seeds = tiny(scratch, days.landing), 1
         comparison = prepare(days, config, cache=cache or scratch / "cache")
         document = compare(comparison, names, seeds=seeds)
         if landing is None and "auc" in document.figures:

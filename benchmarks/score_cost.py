@@ -29,7 +29,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.program import benchmark_arguments
 
 WIDTH, CANDIDATES, NUM_ITEMS = 384, 100, 20_000
-NUM_TOPICS = ModelConfig().text_topics
+NUM_TOPICS, TEXT_ID_WIDTH = ModelConfig().text_topics, ModelConfig().text_id_width
 WAYS = ((1, False), (CANDIDATES, True), (CANDIDATES, False))  # pairs a user, and whether those are given as one user's
 CPU = torch.device("cpu")
 LLM = {
@@ -61,9 +61,9 @@ def item_table() -> np.ndarray:
 
 
 def random_vectors(rng: np.random.Generator, num_rows: int, num_features: int) -> np.ndarray:
-    """Return embeddings of users or items, (rows, features · E) float32: H random numbers and equal shares of topics each."""
-    vectors = np.full((num_rows, num_features, WIDTH + NUM_TOPICS), 1 / NUM_TOPICS, np.float32)
-    vectors[:, :, :WIDTH] = rng.standard_normal((num_rows, num_features, WIDTH), np.float32)
+    """Return embeddings of users or items, (rows, features · E) float32: random numbers around equal shares of topics."""
+    vectors = rng.standard_normal((num_rows, num_features, WIDTH + NUM_TOPICS + TEXT_ID_WIDTH), np.float32)
+    vectors[:, :, WIDTH : WIDTH + NUM_TOPICS] = 1 / NUM_TOPICS
     return vectors.reshape(num_rows, -1)
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.text_value [LANDING --first 2013-02-28 --report-from 2013-07-15 --last 2013-08-31] [--json] [--small]
 
 Each variant is replayed on its own, every day scored before it is trained on. Without a text feature its histories are
-empty; without titles every item is an unknown one; without words the point-in-time numbers of title words, alone and with
+empty; without titles every item is an unknown one (what was learned of the texts goes with them); without words the point-in-time numbers of title words, alone and with
 the user, are absent; without any text all of these. Ids, columns and other numbers stay.
 
 Rows: variant, segment, rows, `auc` of the variant, `worth` = AUC of everything - AUC of the variant on mean
@@ -159,7 +159,7 @@ def main(
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:
             config = tiny(scratch, days.landing)
-        whole_log = read_log(days.landing)
+        whole_log = read_log(days.landing, numbers_as_of=config.numbers.as_of)
         log, judged = judged_part(whole_log, first=days.first, report_from=days.report_from, last=days.last)
         embeddings = log.encode(checkpoint_dir(config.encoder.checkpoint), config.encoder)
         document = study(log, judged, embeddings, config, seeds=seeds)

@@ -41,7 +41,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.paired_seeds import mean_auc, mean_auc_difference
 from benchmarks.kit.program import benchmark_arguments
 from benchmarks.kit.replay import Predictions, Trained, replay
-from benchmarks.kit.settings import SET_HELP, config_with
+from benchmarks.kit.settings import MODEL_SECTIONS, SET_HELP, config_with
 from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
 from benchmarks.kit.update_policies import NO_UPDATE, WARM_START, WEEKLY, UpdatePolicy, refit
 
@@ -191,8 +191,10 @@ def main() -> None:
         given = argparse.Namespace(**{**vars(given), **SMALL, "landing": None, "first_day": None})
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if given.small and given.settings:
+        parser.error("--small has settings of its own: leave --set out")
     try:
-        config = config_with(["training.num_threads=1", *given.settings], home=Path())
+        config = config_with(["training.num_threads=1", *given.settings], home=Path(), sections=MODEL_SECTIONS)
     except typer.BadParameter as error:
         parser.error(str(error))
     study = read_study_log(given)

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
 from bahe_tasks.core.expected_click import ExpectedClick, label_logits
 from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, embedding_parts, field_sizes
-from bahe_tasks.core.heads import HEADS, label_key, reads_field
+from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
@@ -247,8 +247,9 @@ def grow_model(
 ) -> BaheCtrModel:
     """Return a model of the grown `spec` with the parent's weights and the parent's outputs on inputs the parent knew.
 
-    What reads a new text feature or number is zero at first; a new hashed column is read, but its embeddings are zero. A
-    new label's logit starts at its base rate.
+    What reads a new text feature or number is zero at first. A new hashed column is read, and so are the ids of a new feature's
+    texts, but those are zero until they are learned: of two factors that are zero neither would ever move. A new label's
+    logit starts at its base rate.
     The deep layers are taken over, not copied: do not train the parent afterwards.
     """
     with torch.random.fork_rng(devices=[]):
@@ -258,9 +259,9 @@ def grow_model(
     set_lora_dropout(model.deep, spec.model.lora_dropout)
     old = parent.state_dict()
     new = model.state_dict()
-    hashed = {block_key(name) for name in spec.hashed_columns}
+    zero_themselves = {block_key(name) for name in (*spec.hashed_columns, *(f"text_id:{f}" for f in spec.features))}
     for name in new.keys() - old.keys():
-        if reads_field(name) and hashed.isdisjoint(name.split(".")):
+        if name.startswith(READS_FIELDS) and zero_themselves.isdisjoint(name.split(".")):
             new[name].zero_()
     for name in old:
         new[name].copy_(old[name])

@@ -30,8 +30,8 @@ from bahe_tasks.core.user_fields import EmbeddingParts, Field, mapped_each, summ
 def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
     """Return the width of every field of a model; `width` is H."""
     parts = embedding_parts(spec, width=width)
-    sizes = {"item": parts.read}
-    sizes |= {f"{kind}:{feature}": parts.read for kind in ("user", "product") for feature in spec.features}
+    sizes = {"item": parts.told}
+    sizes |= {f"{kind}:{feature}": parts.told for kind in ("user", "product") for feature in spec.features}
     sizes |= {f"met:{feature}": 1 for feature in spec.features if parts.topics}
     sizes |= {f"text_id:{of}": parts.text_id for of in ("item", *spec.features) if parts.text_id}
     if spec.model.head == "din":
@@ -79,15 +79,15 @@ def embedding_fields(
     features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, torch.Tensor]:
     """User embedding (B, N·E) and item embedding (B, E) → the fields of both."""
-    fields = {"item": item[:, : parts.read]}
+    fields = {"item": item[:, : parts.told]}
     users = dict(zip(features, user.split(sum(parts), 1), strict=True)) if features else {}
     for feature, of_user in users.items():
-        fields[f"user:{feature}"] = of_user[:, : parts.read]
+        fields[f"user:{feature}"] = of_user[:, : parts.told]
         fields[f"product:{feature}"] = fields[f"user:{feature}"] * fields["item"]
         if parts.topics:
             fields[f"met:{feature}"] = met(fields[f"user:{feature}"], fields["item"], parts.topics)
     if parts.text_id:
-        fields |= {f"text_id:{of}": vectors[:, parts.read :] for of, vectors in {"item": item, **users}.items()}
+        fields |= {f"text_id:{of}": vectors[:, parts.told :] for of, vectors in {"item": item, **users}.items()}
     return fields
 
 

@@ -172,13 +172,8 @@ def label_key(label: str) -> str:
     return block_key(f"label:{label}")
 
 
-_READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.", "head.factors.")
-
-
-def reads_field(name: str) -> bool:
-    """Tell whether a weight of a model, by its name, is what reads a field: that of a field added later is zero at first."""
-    return name.startswith(_READS_FIELDS) or (".text_id:" in name and ".widen." not in name)
-
+READS_FIELDS = ("head.tower.entry.", "head.first_order.", "head.vectors.", "head.factors.")
+"""Names of the maps that read fields; a field added later is one more block in each of them, zero at first."""
 
 HEADS: dict[str, type[MlpHead] | type[DeepFmHead] | type[DcnV2Head]] = {
     "mlp": MlpHead,

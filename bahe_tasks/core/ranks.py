@@ -3,8 +3,8 @@
 All processes hold all rows and the same weights, so each knows the whole batch: the parts' losses are divided by the
 batch's counts and the sum of the gradients is that of one process, within rounding.
 
-Unusual: no wrapper of `torch.distributed` around the model. Gradients of hashed embeddings are sparse, and every
-process can tell which rows a batch touches, so they are summed as one small dense block each.
+Unusual: no wrapper of `torch.distributed` around the model. Gradients of hashed embeddings are sparse: the processes tell
+each other which rows they looked up, and sum one small dense block of those a table.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class Ranks:
         counts = [rows.new_zeros(1) for _ in range(self.size)]
         dist.all_gather(counts, rows.new_tensor([len(rows)]))
         most = max(int(count) for count in counts)
+        if most == 0:
+            return rows
         found = [rows.new_zeros(most) for _ in range(self.size)]
         dist.all_gather(found, pad(rows, (0, most - len(rows))))
         return torch.cat([part[: int(count)] for part, count in zip(found, counts, strict=True)]).unique()

@@ -25,7 +25,7 @@ from bahe_tasks.core.training_rows import (
     row_columns,
 )
 
-_MIN_PAIRS_A_USER = 8
+_MIN_PAIRS_A_USER = 32
 """From how many on, on average, a user's share of the head is worth being done apart (benchmarks.score_cost)."""
 
 PAIRS_AT_ONCE = 2048

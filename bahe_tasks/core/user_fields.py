@@ -83,8 +83,8 @@ class EmbeddingParts(NamedTuple):
     text_id: int  # W, what is learned of the texts themselves
 
     @property
-    def read(self) -> int:
-        """H + Z, what is read as the embedding of the paper."""
+    def told(self) -> int:
+        """H + Z, what is made of what the texts say."""
         return self.deep + self.topics
 
 
@@ -92,43 +92,38 @@ def fields_apart(
     features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, Field]:
     """User embeddings (B, N·E) and items (B, E) → the fields of `embedding_fields`, stacked."""
-    users = user.view(len(item), len(features), sum(parts))
-    rows, read = users[:, :, : parts.read], item[:, : parts.read]
-    stacks = {"user": Stack(rows), "product": Stack(rows * read.unsqueeze(1))}
-    return {"item": read, **_in_stacks(features, stacks | _of_pairs(users, item, parts)), **_id_of_item(item, parts)}
+    users, told = user.view(len(item), len(features), sum(parts)), item[:, : parts.told]
+    stacks = {"user": Stack(users[:, :, : parts.told])}
+    stacks["product"] = Stack(stacks["user"].rows * told.unsqueeze(1))
+    if parts.topics:
+        stacks["met"] = Stack(met(stacks["user"].rows, told.unsqueeze(1), parts.topics))
+    if parts.text_id:
+        stacks["text_id"] = Stack(users[:, :, parts.told :])
+    fields = {f"{kind}:{name}": InStack(stack, n) for kind, stack in stacks.items() for n, name in enumerate(features)}
+    return {"item": told, **_id_of_item(item, parts), **fields}
 
 
 def fields_by_user(
     features: tuple[str, ...], user: torch.Tensor, counts: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, Field]:
     """User embeddings (U, N·E), pairs of each (U,) and items (B, E) → the fields of `embedding_fields`."""
-    users, read = user.view(len(counts), len(features), sum(parts)), item[:, : parts.read]
-    fields: dict[str, Field] = {"item": read, **_id_of_item(item, parts)}
-    for n, feature in enumerate(features):
-        of_user = OfUser(users[:, n, : parts.read], counts)
-        fields[f"user:{feature}"] = of_user
-        fields[f"product:{feature}"] = UserTimesItem(of_user, read)
-    tails = users[:, :, parts.deep :].repeat_interleave(counts, 0)
-    return fields | _in_stacks(features, _of_pairs(tails, item, parts))
-
-
-def _of_pairs(users: torch.Tensor, item: torch.Tensor, parts: EmbeddingParts) -> dict[str, Stack]:
-    """Return how topics meet and what is learned of the users' texts; of users (B, N, …) the last Z + W numbers are read."""
-    stacks = {}
+    users, told = user.view(len(counts), len(features), sum(parts)), item[:, : parts.told]
+    fields: dict[str, Field] = {"item": told, **_id_of_item(item, parts)}
+    for n, name in enumerate(features):
+        of_user = OfUser(users[:, n, : parts.told], counts)
+        fields[f"user:{name}"] = of_user
+        fields[f"product:{name}"] = UserTimesItem(of_user, told)
+        if parts.text_id:
+            fields[f"text_id:{name}"] = OfUser(users[:, n, parts.told :], counts)
     if parts.topics:
-        of_topics = slice(users.shape[2] - parts.topics - parts.text_id, users.shape[2] - parts.text_id)
-        stacks["met"] = Stack(met(users[:, :, of_topics], item[:, : parts.read].unsqueeze(1), parts.topics))
-    if parts.text_id:
-        stacks["text_id"] = Stack(users[:, :, users.shape[2] - parts.text_id :])
-    return stacks
-
-
-def _in_stacks(features: tuple[str, ...], stacks: Mapping[str, Stack]) -> dict[str, Field]:
-    return {f"{kind}:{name}": InStack(stack, n) for kind, stack in stacks.items() for n, name in enumerate(features)}
+        shares = users[:, :, parts.deep : parts.told].repeat_interleave(counts, 0)
+        stack = Stack(met(shares, told.unsqueeze(1), parts.topics))
+        fields |= {f"met:{name}": InStack(stack, n) for n, name in enumerate(features)}
+    return fields
 
 
 def _id_of_item(item: torch.Tensor, parts: EmbeddingParts) -> dict[str, Field]:
-    return {"text_id:item": item[:, parts.read :]} if parts.text_id else {}
+    return {"text_id:item": item[:, parts.told :]} if parts.text_id else {}
 
 
 def spread(field: Field) -> torch.Tensor:

@@ -6,24 +6,19 @@ histories are those at the end of the champion's day, as a published embedding's
 
 from __future__ import annotations
 
-from datetime import date
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from bahe_tasks.behavior_key import behavior_key
-from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
-from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.data_interval import end_of
-from bahe_tasks.stages.behavior_digests import digest_set, digests_of, keys_of
-from bahe_tasks.stages.embedding_index import EmbeddingIndex, are_stored, read_embeddings
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_items import describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
+from bahe_tasks.stages.pair_texts import index_of_texts
 from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
@@ -38,7 +33,7 @@ def score_with_histories(
     titles, known = describe_items(frame, items, day, config)
     texts = dict(zip(*(history.texts[name].to_pylist() for name in ("behavior_key", "text")), strict=True))
     title_keys = {item: behavior_key(title) for item, title in titles.items()}
-    index = _index(texts | {title_keys[item]: title for item, title in titles.items()}, model, day, config)
+    index = index_of_texts(texts | {title_keys[item]: title for item, title in titles.items()}, model, day, config)
 
     row = pd.Index(users).get_indexer(frame["user_id"])
     cat, num = pair_columns(frame, known)
@@ -64,21 +59,3 @@ def score_with_histories(
     probabilities = score_rows(model, rows, index.vectors, config)
     with_history = set(history.events["user_id"])
     return probabilities, len(set(users) - with_history), len(set(items) - set(titles))
-
-
-def _index(texts: dict[str, str], model: BaheCtrModel, day: date, config: Config) -> EmbeddingIndex:
-    """Return the embeddings of the texts by key: the stored ones, and the missing ones encoded now and not kept."""
-    version = model.spec.encoder_version
-    keys = digest_set(digests_of(pa.array(texts, pa.string())))
-    (known,) = are_stored([keys], config, encoder_version=version)
-    stored = read_embeddings(day, config, [keys.digests[known]], encoder_version=version)
-    if known.all():
-        return stored
-    vectors = np.zeros((len(known), stored.vectors.shape[1]), "<f2")
-    vectors[known] = stored.vectors
-    vectors[~known] = encode_texts(
-        [texts[key] for key in keys_of(keys.digests[~known])],
-        checkpoint_dir=checkpoint_dir(config.encoder.checkpoint),
-        encoder=config.encoder,
-    )
-    return EmbeddingIndex(keys, vectors)

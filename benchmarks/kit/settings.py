@@ -11,22 +11,30 @@ import yaml
 
 from bahe_tasks.config import Config, ConfigError, config_from
 
+MODEL_SECTIONS = ("encoder", "model", "training")
+SECTIONS = (*MODEL_SECTIONS, "numbers")
+"""What a replay in memory can read: its histories are as of each impression, and it has neither Spark nor a gate."""
 SET_HELP = "A setting in place of its default, as encoder.num_shallow_layers=6; may be repeated."
 Settings = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
 
 
-def config_with(settings: Sequence[str], *, home: Path) -> Config:
+def config_with(settings: Sequence[str], *, home: Path, sections: Sequence[str] = SECTIONS) -> Config:
     """Return the default configuration with settings given as SECTION.NAME=VALUE, the value as in bahe.yaml.
 
-    Raises `typer.BadParameter` for what is no setting or no value of it.
+    Raises `typer.BadParameter` for what is no setting of the sections or no value of it.
     """
-    document: dict[str, dict[str, Any]] = {}
+    document: dict[str, Any] = {}
     for given in settings:
         name, equals, value = given.partition("=")
         section, dot, key = name.partition(".")
         if not (equals and dot):
             raise typer.BadParameter(f"{given}: expected SECTION.NAME=VALUE")
-        document.setdefault(section, {})[key] = yaml.safe_load(value)
+        if section not in sections:
+            raise typer.BadParameter(f"{given}: this program reads settings of {', '.join(sections)} alone")
+        try:
+            document.setdefault(section, {})[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"{given} is not valid YAML: {error}") from error
     try:
         return config_from(document, home=home, where="--set")
     except ConfigError as error:

@@ -1,7 +1,7 @@
 """Flights: 105,000 departures from New York from January to April 2013, `nycflights13::flights`.
 
 A "click" is an arrival more than 15 minutes late. The user is a plane, the item a flight number; events are the plane's flights
-with their delay. A flight is landed at the time it was to leave: the time it did leave would give its delay away. Its
+with their delay; a title is the first route that a number flew. A flight is landed at the time it was to leave: the time it did leave would give its delay away. Its
 outcome is landed as if known at once, which it is not; how late others were says how the weather is.
 """
 

@@ -1,7 +1,7 @@
 """MovieLens: 100,004 ratings by 671 users, `dslabs::movielens`.
 
-A click is a rating of four stars or more. Ratings come in order of time, a thousand a day from 2013-01-01 on; those given in
-the same second stay together, and a second that has ratings is a minute. Stars are doubled, as in MovieTweetings.
+A click is a rating of four stars or more. Ratings come in order of time, a thousand a day from 2013-01-01 on. Each second of a day
+that has ratings becomes a minute, so that those of one second stay equal in time. Stars are doubled, as in MovieTweetings.
 """
 
 from __future__ import annotations

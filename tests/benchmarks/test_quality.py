@@ -83,7 +83,17 @@ def test_a_setting_is_taken_over(tmp_path):
     assert config.model.features == ("liked",)
 
 
-@pytest.mark.parametrize("given", ["model.text_topics", "text_topics=3", "model.nothing=3", "model.text_topics=many"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "model.text_topics",
+        "text_topics=3",
+        "model.nothing=3",
+        "model.text_topics=many",
+        "model.features=[liked",
+        "gate.held_out_share=0.1",
+    ],
+)
 def test_a_setting_that_cannot_be_meant_is_wrong_use(tmp_path, given):
     with pytest.raises(typer.BadParameter):
         config_with([given], home=tmp_path)

@@ -17,7 +17,7 @@ def model():
 
 def test_both_ways_score_the_same_pairs(model):
     together, apart = (
-        score_pairs(model, **pairs_of(64, 2, pairs_a_user=16, together=t, seed=1), device=CPU) for t in (True, False)
+        score_pairs(model, **pairs_of(64, 2, pairs_a_user=32, together=t, seed=1), device=CPU) for t in (True, False)
     )
     np.testing.assert_allclose(together, apart, rtol=1e-4)
 
@@ -25,7 +25,9 @@ def test_both_ways_score_the_same_pairs(model):
 def test_operations_are_two_for_each_weight_a_pair_meets(model):
     vectors = 5 * (384 + 32) * 16 + 2 * 2 * 16  # item, users, products and two numeric columns, to a vector of 16 each
     factors = 2  # of how topics meet
-    crossed = 7 * 16 + 2 + 4 * 16 + len(NUMBERS) - NUM_SHIFTS_OF_LOG  # those, how topics meet, hashed columns, numbers
+    crossed = (
+        7 * 16 + 2 + 3 * 8 + 4 * 16 + len(NUMBERS) - NUM_SHIFTS_OF_LOG
+    )  # those, topics, ids, hashed columns, numbers
     mlp = crossed * 128 + 128 * 64 + 64
     assert head_operations(model) == 2 * (vectors + factors + mlp + 2 * 2 * 64 * crossed + crossed)
 

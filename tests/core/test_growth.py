@@ -33,6 +33,7 @@ def test_a_grown_model_gives_the_parents_outputs(
 ):
     spec = with_model(head=head)
     parent = fill(new_model(spec, tiny_split().deep, seed=3))
+    torch.nn.init.zeros_(parent.text_ids.table.weight)  # what other features taught of a text is read of a new one too
     grown = spec.grown(
         features=["clicks"],
         cat_columns=["brand"],
@@ -59,7 +60,7 @@ def test_every_new_input_of_every_head_gets_a_gradient(
     entry = "head.vectors" if head == "dcn_v2" else "head.tower.entry.blocks"
     entries = [f"{entry}.{field}.weight" for field in ("user:clicks", "product:clicks", "num:age")]
     entries.append(f"{entry.replace('vectors', 'factors')}.met:clicks.weight")
-    for name in [*entries, "columns.tables.cat:brand.weight"]:
+    for name in [*entries, "columns.tables.cat:brand.weight", "text_ids.table.weight"]:
         assert child.get_parameter(name).grad.to_dense().any(), name
 
 
@@ -74,6 +75,21 @@ def test_training_makes_the_new_inputs_matter(tiny_model, grown_spec, rows_with_
     with torch.inference_mode():
         with_more, without = (child(batch_of(r, embeddings, grown_spec)) for r in (rows_with_more, tiny_rows))
     assert not torch.allclose(with_more, without)
+
+
+@pytest.mark.parametrize("head", ["mlp", "deepfm", "dcn_v2"])
+def test_ids_of_a_new_feature_s_texts_are_learned(head, tiny_split, with_model, rows_with_more, embeddings):
+    """Texts that no other feature and no title has, in a table that nothing has been learned in."""
+    clicks = dataclasses.replace(rows_with_more.histories["clicks"])
+    others = {
+        name: dataclasses.replace(h, behavior_rows=h.behavior_rows % 20) for name, h in rows_with_more.histories.items()
+    }
+    histories = {**others, "clicks": dataclasses.replace(clicks, behavior_rows=20 + clicks.behavior_rows % 20)}
+    rows = dataclasses.replace(rows_with_more, histories=histories, title_rows=rows_with_more.title_rows % 20)
+    spec = with_model(head=head, hash_buckets=65536)
+    child = grow_model(new_model(spec, tiny_split().deep, seed=3), spec.grown(features=["clicks"]), seed=1)
+    train(child, rows, embeddings, training=TrainingConfig(epochs=3, batch_size=3), seed=1, device=torch.device("cpu"))
+    assert child.text_ids(torch.from_numpy(embeddings[histories["clicks"].behavior_rows])).any(1).all()
 
 
 def test_numeric_statistics_travel_with_the_version(tiny_model, tiny_spec, embeddings, batch_of, make_rows):
