@@ -105,7 +105,8 @@ class ModelConfig:
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
     hash_buckets: int = setting(
         65536,
-        "rows of the hashed embedding of one column; values that share one are not told apart: a few times their number",
+        "rows of the hashed embedding of one column, and of that of all texts; what shares a row is not told apart: a few times "
+        "the number of values or texts",
     )
     cat_width: int = setting(16, "width of the embedding of one categorical column")
 

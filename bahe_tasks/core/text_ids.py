@@ -4,8 +4,8 @@ Two titles may read alike and be loved by different users. A text's vector is le
 behaviors' vectors; both can be cached, and are published beside the embeddings.
 
 Unusual: the row of a text in the table is a hash of the bits of its behavior embedding. Each text is encoded once and kept,
-so equal texts have equal bits, and wherever an embedding goes its row can be told. Should a text be encoded anew with other bits, its vector starts
-anew too.
+so equal texts have equal bits, and wherever an embedding goes its row can be told. Should a text be encoded anew, beside other texts or on
+another machine, it may get other last bits, and its vector starts anew.
 """
 
 from __future__ import annotations

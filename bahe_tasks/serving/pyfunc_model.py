@@ -39,7 +39,7 @@ class ClickProbability(PythonModel):
         of bahe_tasks.running_sums.IMPRESSION_SUMS). A value left out is absent.
 
         A model whose user side depends on the item (head din, item beside) reads instead, all optional:
-        title_embedding (H numbers, the behavior embedding of the title) and for each text feature behaviors_FEATURE
+        title_embedding (H numbers, the behavior embedding of the title as it is stored) and for each text feature behaviors_FEATURE
         (S lists of H numbers, oldest first, at most the S it was trained with) and ages_s_FEATURE (S numbers, seconds).
         """
         score = self._score_cached if self._spec.model.user_is_cacheable else self._score_histories

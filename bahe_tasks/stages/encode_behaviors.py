@@ -30,7 +30,7 @@ def encode_behaviors(
 ) -> dict[str, Any]:
     """Write an embedding for each new behavior of the day that has none; return what was new and the reuse rate.
 
-    A second run computes nothing and reports the same. `force` changes nothing here: a vector is a pure function of
+    A second run computes nothing and reports the same. `force` changes nothing here: a vector is, within rounding, a function of
     text and encoder_version.
     """
     version = encoder_version(config.encoder)
