@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
@@ -27,7 +26,7 @@ from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
 from bahe_tasks.stages.histories_as_of import newest_items
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
-from bahe_tasks.stages.pair_texts import index_of_texts
+from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.score_with_histories import score_with_histories
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.model_registry import champion as current_champion
@@ -138,10 +137,9 @@ def _item_vectors(
     known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
     absent = sorted(set(wanted) - set(known))
     titles, described = describe_items(frame, absent, champion.day, config)
-    title_keys = {item: key for item, title in titles.items() if (key := behavior_key(title))}
-    index = index_of_texts({key: titles[item] for item, key in title_keys.items()}, model, champion.day, config)
-    title_rows = index.rows_of(pa.chunked_array([pa.array([title_keys.get(item) for item in absent], pa.string())]))
-    extra = item_embeddings(model, title_rows, index.vectors, batch_size=256, device=pick_device(config.encoder.device))
+    index = index_of_texts(titles.values(), model, champion.day, config)
+    device = pick_device(config.encoder.device)
+    extra = item_embeddings(model, title_rows(index, titles, absent), index.vectors, batch_size=256, device=device)
     vectors = np.concatenate([_vectors(table, model.embedding_width), extra])
     row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
     published = newest_items(sorted(known), champion.day, config)

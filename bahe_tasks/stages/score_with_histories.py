@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
@@ -18,7 +16,7 @@ from bahe_tasks.data_interval import end_of
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_items import describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
-from bahe_tasks.stages.pair_texts import index_of_texts
+from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
@@ -31,9 +29,7 @@ def score_with_histories(
     users, items = (sorted(frame[name].unique()) for name in ("user_id", "item_id"))
     history = histories_as_of(users, day, config)
     titles, known = describe_items(frame, items, day, config)
-    texts = dict(zip(*(history.texts[name].to_pylist() for name in ("behavior_key", "text")), strict=True))
-    title_keys = {item: behavior_key(title) for item, title in titles.items()}
-    index = index_of_texts(texts | {title_keys[item]: title for item, title in titles.items()}, model, day, config)
+    index = index_of_texts([*history.texts["text"].to_pylist(), *titles.values()], model, day, config)
 
     row = pd.Index(users).get_indexer(frame["user_id"])
     cat, num = pair_columns(frame, known)
@@ -45,9 +41,7 @@ def score_with_histories(
         shown_at=end,
         as_of=end,
         labels=np.zeros(len(frame), np.float32),
-        title_rows=index.rows_of(
-            pa.chunked_array([pa.array([title_keys.get(i) for i in frame["item_id"]], pa.string())])
-        ),
+        title_rows=title_rows(index, titles, frame["item_id"]),
         histories={
             feature: Histories(h.behavior_rows, h.occurred_at, h.values, h.starts[row], h.ends[row])
             for feature, h in history.histories(index).items()
