@@ -71,7 +71,7 @@ def ours(folder: Path, encoder: EncoderConfig) -> Encode:
 def plain_loop(folder: Path, encoder: EncoderConfig, texts: list[str]) -> np.ndarray:
     """Return the float32 mean of the tokens of each text, one text at a time, without any of our code: (M, H)."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    llm = AutoModel.from_pretrained(folder, num_hidden_layers=encoder.num_shallow_layers, dtype=torch.float32).eval()
+    llm = AutoModel.from_pretrained(folder, num_hidden_layers=encoder.num_shallow_layers, dtype=torch.float32)
     found = []
     for text in texts:
         inputs = tokenizer(text, truncation=True, max_length=encoder.max_tokens_per_behavior, return_tensors="pt")
