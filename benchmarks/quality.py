@@ -212,11 +212,9 @@ def main(
     unknown = set(names) - {OURS, *PEERS}
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not among {', '.join([OURS, *PEERS])}")
-    if small and settings:
-        raise typer.BadParameter("--small has settings of its own: leave --set out")
     with tempfile.TemporaryDirectory(prefix="bahe-quality-") as temporary:
         scratch = Path(temporary)
-        config = config_with(settings or (), home=scratch)
+        config = config_with(settings, home=scratch, small=small)
         size = SMALL if small else None
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:

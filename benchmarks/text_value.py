@@ -150,11 +150,9 @@ def main(
     """Take text away, kind by kind, and say what is lost."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    if small and settings:
-        raise typer.BadParameter("--small has settings of its own: leave --set out")
     with tempfile.TemporaryDirectory(prefix="bahe-text-value-") as temporary:
         scratch = Path(temporary)
-        config = config_with(settings or (), home=scratch)
+        config = config_with(settings, home=scratch, small=small)
         size = SMALL if small else None
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:

@@ -191,12 +191,11 @@ def main() -> None:
         given = argparse.Namespace(**{**vars(given), **SMALL, "landing": None, "first_day": None})
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    if given.small and given.settings:
-        parser.error("--small has settings of its own: leave --set out")
     try:
-        config = config_with(["training.num_threads=1", *given.settings], home=Path(), sections=MODEL_SECTIONS)
+        config = config_with(given.settings, home=Path(), small=given.small, sections=MODEL_SECTIONS)
     except typer.BadParameter as error:
         parser.error(str(error))
+    config = replace(config, training=replace(config.training, num_threads=1))
     study = read_study_log(given)
     document = run(study, config, windows=given.windows, num_base_days=given.base_days, seeds=given.seeds)
     document.show(as_json=given.json)

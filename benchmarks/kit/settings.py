@@ -18,13 +18,17 @@ SET_HELP = "A setting in place of its default, as encoder.num_shallow_layers=6; 
 Settings = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
 
 
-def config_with(settings: Sequence[str], *, home: Path, sections: Sequence[str] = SECTIONS) -> Config:
+def config_with(
+    settings: Sequence[str] | None, *, home: Path, small: bool = False, sections: Sequence[str] = SECTIONS
+) -> Config:
     """Return the default configuration with settings given as SECTION.NAME=VALUE, the value as in bahe.yaml.
 
-    Raises `typer.BadParameter` for what is no setting of the sections or no value of it.
+    Raises `typer.BadParameter` for what is no setting of the sections or no value of it, and for any beside `small`.
     """
+    if small and settings:
+        raise typer.BadParameter("--small has settings of its own: leave --set out")
     document: dict[str, Any] = {}
-    for given in settings:
+    for given in settings or ():
         name, equals, value = given.partition("=")
         section, dot, key = name.partition(".")
         if not (equals and dot):
