@@ -21,6 +21,7 @@ from bahe_tasks.stages.behavior_digests import DigestSet, digests_of, keys_of, m
 from bahe_tasks.stages.work_folders import scratch_folder
 from bahe_tasks.stores.delta_tables import read_batches
 from bahe_tasks.stores.mapped_arrays import map_array
+from bahe_tasks.stores.sorted_rows import write_in_order
 
 _TABLE = "behavior_embeddings"
 _NAMED = 3
@@ -61,15 +62,16 @@ def write_index(folder: Path, parts: Iterable[np.ndarray], config: Config, *, en
     count = write_distinct(parts, folder)
     keys = map_digests(folder, count)
     width = embedding_width(config.encoder.checkpoint)
-    vectors = map_array(folder / "vectors", "<f2", (count, width), mode="w+")
-    stored = np.zeros(count, bool)
-    for batch in _batches(config, ["behavior_key", "embedding"], encoder_version) if count else ():
-        rows = keys.rows_of(digests_of(batch["behavior_key"]))
-        wanted = rows >= 0
-        vectors[rows[wanted]] = _vectors(batch["embedding"], width)[wanted]
-        stored[rows[wanted]] = True
-    if not stored.all():
-        raise _missing(keys.digests[~stored])
+
+    def stored() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in _batches(config, ["behavior_key", "embedding"], encoder_version) if count else ():
+            rows = keys.rows_of(digests_of(batch["behavior_key"]))
+            wanted = rows >= 0
+            yield rows[wanted], _vectors(batch["embedding"], width)[wanted]
+
+    came = write_in_order(folder / "vectors", stored(), (count, width))
+    if not came.all():
+        raise _missing(keys.digests[~came])
     return count
 
 

@@ -7,6 +7,7 @@ none can see more of the past than another. Histories stay one array per user an
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,14 +15,11 @@ from bahe_tasks.config import SequencesConfig
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages.mapped_window import MappedWindow, micros
-from bahe_tasks.stages.window import Window, days_and_users
+from bahe_tasks.stages.window import Window, user_days
 from bahe_tasks.stored_sums import stored_sums
 
 _DAY_US = 86_400_000_000
-_COLUMNS = (
-    *("dt", "impression_id", "user_id", "item_id", "shown_at", "label", "title_key", "sequence_ends"),
-    *("cat", "num", "labels", "outcome_value"),
-)
+_COLUMNS = ("dt", "impression_id", "user_id", "item_id", "shown_at", "label", "title_key", "outcome_value")
 
 
 def impression_rows(
@@ -32,14 +30,15 @@ def impression_rows(
     `mapped` are the sequences and embeddings of these impressions at least.
     """
     impressions = window.columns(_COLUMNS, mask)
+    places = window.order[mask]
     of_users = mapped.sequences
-    ends = _map_columns(impressions["sequence_ends"], np.int64, 0)
+    ends = _map_columns(window.table["sequence_ends"], places, np.int64, 0)
     shown_at = micros(impressions["shown_at"])
-    of_rows = days_and_users(impressions)
+    of_rows = user_days(impressions, window.users)
     histories = {}
     for feature in sorted(pc.unique(of_users.starts["feature"]).to_pylist()):
         of_feature = of_users.starts.filter(pc.equal(of_users.starts["feature"], feature))
-        row = days_and_users(of_feature).get_indexer(of_rows)
+        row = pd.Index(user_days(of_feature, window.users)).get_indexer(of_rows)
         base = np.where(row >= 0, np.asarray(of_feature["start"])[row], 0)
         end = np.where(row >= 0, ends.get(feature, np.zeros(len(row), np.int64)), 0)
         histories[feature] = Histories(
@@ -58,16 +57,19 @@ def impression_rows(
         labels=np.asarray(impressions["label"], dtype=np.float32),
         title_rows=mapped.index.rows_of(impressions["title_key"]),
         histories=histories,
-        cat=_map_columns(impressions["cat"], object, None),
-        num=_map_columns(impressions["num"], np.float64, np.nan),
-        extra_labels=_map_columns(impressions["labels"], np.float32, np.nan),
-        sums=stored_sums(window.table["sums"], len(IMPRESSION_SUMS), rows=window.order[mask]),
+        cat=_map_columns(window.table["cat"], places, object, None),
+        num=_map_columns(window.table["num"], places, np.float64, np.nan),
+        extra_labels=_map_columns(window.table["labels"], places, np.float32, np.nan),
+        sums=stored_sums(window.table["sums"], len(IMPRESSION_SUMS), rows=places),
         outcome_values=impressions["outcome_value"].to_numpy(),
     )
 
 
-def _map_columns(maps: pa.ChunkedArray, dtype: type, absent: object) -> dict[str, np.ndarray]:
-    """Turn a column of maps (R rows) into one array (R,) per key; `absent` where a row has no such key."""
+def _map_columns(maps: pa.ChunkedArray, places: np.ndarray, dtype: type, absent: object) -> dict[str, np.ndarray]:
+    """Turn the rows at `places` (R,) of a column of maps into one array (R,) per key; `absent` where a row lacks the key.
+
+    Unusual: a key's column is made of all rows and put in order then; rows of maps cost several times as much to put in order.
+    """
     array = maps.combine_chunks()
     lengths = np.diff(np.asarray(array.offsets))
     parents = np.repeat(np.arange(len(array)), lengths)
@@ -79,11 +81,13 @@ def _map_columns(maps: pa.ChunkedArray, dtype: type, absent: object) -> dict[str
         values = array.items[first:last].filter(of_name)
         if values.null_count and np.issubdtype(dtype, np.integer):
             raise ValueError(f"a null under {name!r} in a map of whole numbers: run the day's dedup_behaviors again")
-        column: np.ndarray = np.full(len(array), absent, dtype=dtype)
-        column[parents[np.asarray(of_name)]] = (
-            _objects(values) if dtype is object else values.to_numpy(zero_copy_only=False)
-        )
-        columns[name] = column
+        rows = parents[np.asarray(of_name)]
+        has_key = np.zeros(len(array), bool)
+        has_key[rows] = True
+        if has_key[places].any():
+            column: np.ndarray = np.full(len(array), absent, dtype=dtype)
+            column[rows] = _objects(values) if dtype is object else values.to_numpy(zero_copy_only=False)
+            columns[name] = column[places]
     return columns
 
 

@@ -23,7 +23,7 @@ from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.behavior_digests import digests_of
 from bahe_tasks.stages.embedding_index import EmbeddingIndex, map_index, write_index
-from bahe_tasks.stages.window import Window, days_and_users
+from bahe_tasks.stages.window import Window, user_days
 from bahe_tasks.stages.work_folders import kept_folder
 from bahe_tasks.stores.delta_tables import read_batches, table_identity
 from bahe_tasks.stores.mapped_arrays import map_array
@@ -65,15 +65,15 @@ def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_vers
 
     def write(folder: Path) -> None:
         impressions = window.columns(["dt", "user_id", "title_key"], mask)
-        users = days_and_users(impressions).unique()
+        wanted = pd.Index(user_days(impressions, window.users)).unique()
 
         def digests() -> Iterator[np.ndarray]:
             yield digests_of(impressions["title_key"])
-            for batch in _sequences(window, users, config, ["behavior_keys"]):
+            for batch in _sequences(window, wanted, config, ["behavior_keys"]):
                 yield digests_of(pc.list_flatten(batch["behavior_keys"]))
 
         count = write_index(folder, digests(), config, encoder_version=encoder_version)
-        events = _write_sequences(folder, window, users, map_index(folder, count, config), config)
+        events = _write_sequences(folder, window, wanted, map_index(folder, count, config), config)
         (folder / "counts").write_text(json.dumps({"behaviors": count, "events": events}), encoding="utf-8")
 
     def read(folder: Path) -> MappedWindow:
@@ -90,20 +90,20 @@ def micros(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.asarray(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), dtype=np.int64)
 
 
-def _sequences(window: Window, users: pd.MultiIndex, config: Config, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the sequences of these users on their days, in the table's order."""
+def _sequences(window: Window, wanted: pd.Index, config: Config, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the sequences of these `user_days`, in the table's order."""
     columns = ["dt", "user_id", *columns]
     for batch in read_batches(config.tables_dir, "user_sequences", columns=columns, partitions=window.partitions):
-        yield batch.filter(pa.array(users.get_indexer(days_and_users(batch)) >= 0))
+        yield batch.filter(pa.array(wanted.get_indexer(pd.Index(user_days(batch, window.users))) >= 0))
 
 
-def _write_sequences(folder: Path, window: Window, users: pd.MultiIndex, index: EmbeddingIndex, config: Config) -> int:
+def _write_sequences(folder: Path, window: Window, wanted: pd.Index, index: EmbeddingIndex, config: Config) -> int:
     """Write the sequences with the rows of their behaviors; return how many behaviors there are."""
     events, starts = 0, [_STARTS.empty_table()]
     columns = ["feature", "behavior_keys", "occurred_at", "values"]
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in _EVENTS}
-        for batch in _sequences(window, users, config, columns):
+        for batch in _sequences(window, wanted, config, columns):
             lengths = np.asarray(pc.list_value_length(batch["behavior_keys"]), np.int64)
             start = pa.array(events + np.cumsum(lengths) - lengths)
             starts.append(pa.table([batch["dt"], batch["user_id"], batch["feature"], start], schema=_STARTS))

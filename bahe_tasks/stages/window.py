@@ -29,6 +29,7 @@ class Window:
     day: date
     partitions: str
     table: pa.Table
+    users: pd.Index  # the distinct user ids of `table`
     order: np.ndarray  # (R,) int64, where the rows are in `table`
     landed: np.ndarray  # (R,) dates, as all that follow
     is_late: np.ndarray
@@ -68,26 +69,31 @@ def is_held_out(user_id: str, day: date, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
 
-def days_and_users(table: pa.Table | pa.RecordBatch) -> pd.MultiIndex:
-    """Return the pair (dt, user_id) of each row."""
-    return pd.MultiIndex.from_arrays([table["dt"].to_pandas(), table["user_id"].to_pandas()])
+def user_days(table: pa.Table | pa.RecordBatch, users: pd.Index) -> np.ndarray:
+    """Return one number for the (dt, user_id) of each row, (K,) int64: days since 1970 · len(users) + place in `users`.
+
+    Rows of other users have -1.
+    """
+    ids = table["user_id"]
+    coded = (ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids).dictionary_encode()
+    places = users.get_indexer(coded.dictionary)[np.asarray(coded.indices)]
+    days = np.asarray(table["dt"], "datetime64[D]").astype(np.int64)
+    return np.where(places < 0, -1, days * len(users) + places)
 
 
 def read_window(day: date, config: Config) -> Window:
     """Read what a run of D may train on or judge by; refused days are left out."""
     tables_dir, first = config.tables_dir, first_impression_day(day, config)
     days = readable_partitions(first, day, config)
-    table = read_table(tables_dir, "impressions", partitions=days)
+    table = _with_coded_ids(read_table(tables_dir, "impressions", partitions=days))
+    users = pd.Index(pc.unique(table["user_id"]).cast(pa.string()).to_pandas())
     keys = ("shown_at", "impression_id", "dt")
     order = pc.sort_indices(table.select(keys), sort_keys=[(name, "ascending") for name in keys])
     rows = table.select(["dt", "label_date", "is_late", "user_id"]).take(order)
     landed = np.asarray(rows["dt"], dtype="datetime64[D]")
     label_date = np.asarray(rows["label_date"], dtype="datetime64[D]")
     late = np.asarray(rows["is_late"])
-    of_rows = days_and_users(rows)
-    pairs = of_rows.unique()
-    held = [is_held_out(user, landed_on, config.gate.held_out_share) for landed_on, user in pairs]
-    held_out = np.array(held, bool)[pairs.get_indexer(of_rows)] & ~late
+    held_out = _held_out(rows, users, config.gate.held_out_share) & ~late
     train_date = label_date + np.where(held_out, config.gate.gate_days, 0).astype("timedelta64[D]")
     unusable = (label_date - landed).astype(int) > config.landing.label_horizon_days
     train_date[unusable] = label_date[unusable] = np.datetime64(day + timedelta(days=1))
@@ -95,6 +101,7 @@ def read_window(day: date, config: Config) -> Window:
         day=day,
         partitions=days,
         table=table,
+        users=users,
         order=np.asarray(order, np.int64),
         landed=landed,
         is_late=late,
@@ -102,3 +109,18 @@ def read_window(day: date, config: Config) -> Window:
         label_date=label_date,
         train_date=train_date,
     )
+
+
+def _held_out(rows: pa.Table, users: pd.Index, share: float) -> np.ndarray:
+    """Return whether each row's user is held out on its day, bool."""
+    pair_of_row, pairs = pd.factorize(user_days(rows, users))
+    days, places = np.divmod(pairs, len(users))
+    of_pairs = zip(users[places], days.astype("datetime64[D]").tolist(), strict=True)
+    return np.array([is_held_out(user, day, share) for user, day in of_pairs], bool)[pair_of_row]
+
+
+def _with_coded_ids(table: pa.Table) -> pa.Table:
+    """Return the rows with user and item ids as numbers of a dictionary, which are quick to put in order and to compare."""
+    for name in ("user_id", "item_id"):
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].dictionary_encode())
+    return table
