@@ -25,6 +25,7 @@ from bahe_tasks.running_sums import (
 )
 
 _CLIPPED_AT = 4.0
+_ROWS_IN_CACHE = 8192
 NUM_SHIFTS_OF_LOG = len(HALF_LIVES["log"])
 """So many of the numbers, the last, no head reads."""
 NUM_SHIFTS = NUM_SHIFTS_OF_LOG + len(HALF_LIVES["cat"])
@@ -37,9 +38,12 @@ def point_in_time_numbers(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarr
 
     `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent; `first_rate` stands for a base rate that no label told.
     """
-    by_number = np.stack(list(_numbers_by_name(sums, first_rate).values()))  # (K, R), each written in one piece
-    np.clip(by_number, -_CLIPPED_AT, _CLIPPED_AT, out=by_number)
-    return np.ascontiguousarray(by_number.astype(np.float32).T)
+    found = np.empty((len(sums), len(NUMBERS)), np.float32)
+    for start in range(0, len(sums), _ROWS_IN_CACHE):  # each sum and each number of some rows in one piece
+        part = np.asfortranarray(sums[start : start + _ROWS_IN_CACHE])
+        by_number = np.stack(list(_numbers_by_name(part, first_rate).values()))
+        found[start : start + _ROWS_IN_CACHE] = np.clip(by_number, -_CLIPPED_AT, _CLIPPED_AT, out=by_number).T
+    return found
 
 
 def expected_log_odds(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarray:
