@@ -15,7 +15,7 @@ from bahe_tasks.stages.errors import GateRefused
 from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_outcomes, refusal
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
-from bahe_tasks.stores.gate_frames import DayCounts, input_frames
+from bahe_tasks.stores.gate_frames import INPUT_COLUMNS, DayCounts, input_frames
 from bahe_tasks.stores.gate_suites import input_suites
 from bahe_tasks.stores.partition_records import partition_records
 
@@ -68,7 +68,10 @@ def _earlier_rows(day: date, config: Config) -> dict[str, list[int]]:
 
 
 def _frames(day: date, config: Config, *, history: dict[str, list[int]]) -> dict[str, Any]:
-    tables = {name: read_table(config.tables_dir, name, partitions=f"dt = '{day}'") for name in SOURCES}
+    tables = {
+        name: read_table(config.tables_dir, name, columns=INPUT_COLUMNS[name], partitions=f"dt = '{day}'")
+        for name in SOURCES
+    }
     records = {name: partition_records(config.tables_dir, name).get(str(day)) for name in SOURCES}
     counts = [record.counts for record in records.values() if record is not None]
     impressions = records["impressions"]

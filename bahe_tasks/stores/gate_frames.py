@@ -15,6 +15,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+INPUT_COLUMNS = {
+    "behavior_events": ("user_id", "feature", "occurred_at", "behavior_key", "text"),
+    "items": ("item_id", "updated_at", "title_key"),
+    "impressions": ("impression_id", "user_id", "item_id", "shown_at", "label", "label_date", "sequence_ends"),
+}
+"""What the frames of a day's tables are made of: Great Expectations copies and hashes each column, asked for or not."""
+
 
 @dataclass(frozen=True)
 class DayCounts:
@@ -77,9 +84,6 @@ def input_frames(
 
     `history` holds, per source, the table rows of the earlier days of the gate window; days without rows do not count.
     """
-    ends = [
-        min((end for _, end in row), default=None) if row else None for row in _python(impressions, "sequence_ends")
-    ]
     today = {"behavior_events": behavior_events.num_rows, "impressions": impressions.num_rows}
     figures: dict[str, float] = {
         **dataclasses.asdict(counts),
@@ -90,11 +94,11 @@ def input_frames(
         figures[f"{source}_share_of_median"] = _share_of_median(rows, history.get(source, ()))
     return {
         "day_counts": pd.DataFrame([figures]),
-        "behavior_events": behavior_events.drop_columns(["item_id", "value"]).to_pandas(date_as_object=False),
-        "items": items.drop_columns(["cat", "num"]).to_pandas(date_as_object=False),
-        "impressions": impressions.drop_columns(["sequence_ends", "labels", "cat", "num"])
-        .to_pandas(date_as_object=False)
-        .assign(smallest_sequence_end=pd.Series(ends, dtype=np.float64)),
+        "behavior_events": _frame("behavior_events", behavior_events),
+        "items": _frame("items", items),
+        "impressions": _frame("impressions", impressions).assign(
+            smallest_sequence_end=_smallest_ends(impressions["sequence_ends"])
+        ),
     }
 
 
@@ -115,6 +119,22 @@ def embedding_frames(embeddings: pa.Table, *, missing_keys: int, needed_keys: in
     )
     coverage = pd.DataFrame([{"needed_keys": needed_keys, "missing_keys": missing_keys}])
     return {"behavior_embeddings": frame, "embedding_coverage": coverage}
+
+
+def _frame(name: str, table: pa.Table) -> pd.DataFrame:
+    columns = [column for column in INPUT_COLUMNS[name] if column != "sequence_ends"]
+    return table.select(columns).to_pandas(date_as_object=False)
+
+
+def _smallest_ends(ends: pa.ChunkedArray) -> np.ndarray:
+    """Return the smallest value of each of R maps of whole numbers, (R,) float64; NaN for an empty or missing one."""
+    maps = ends.combine_chunks()
+    found = np.full(len(maps), np.nan)
+    offsets = np.asarray(maps.offsets)
+    filled = np.flatnonzero(np.diff(offsets))
+    if len(filled):
+        found[filled] = np.minimum.reduceat(np.asarray(maps.items[: offsets[-1]], np.float64), offsets[filled])
+    return found
 
 
 def _share_of_median(rows: int, earlier: Sequence[int]) -> float:
