@@ -19,17 +19,12 @@ class OtherSumsError(ValueError):
         )
 
 
-def stored_sums(
-    column: pa.ChunkedArray | pa.Array, width: int, *, rows: np.ndarray | slice = slice(None)
-) -> np.ndarray:
+def stored_sums(column: pa.ChunkedArray | pa.Array, width: int) -> np.ndarray:
     """Return a column of lists of `width` numbers, null or with nulls, as (R, width) float64, NaN for null.
 
-    `rows` (R,) are the places of those wanted, all unless given, none twice. Raises `OtherSumsError`, for others too.
+    Raises `OtherSumsError`.
     """
-    places = np.arange(len(column))[rows]
-    sums = np.full((len(places), width), np.nan)
-    row_at = np.full(len(column), -1)
-    row_at[places] = np.arange(len(places))
+    sums = np.full((len(column), width), np.nan)
     for start in range(0, len(column), _ROWS_AT_ONCE):  # so that all is held once more, not twice
         chunk = column.slice(start, _ROWS_AT_ONCE)
         lengths = pc.list_value_length(chunk).drop_null()
@@ -37,6 +32,5 @@ def stored_sums(
         if len(others):
             raise OtherSumsError(f"{others[0].as_py()} numbers a row, not {width}")
         numbers = pc.list_flatten(chunk).to_pandas().to_numpy(np.float64)  # null is NaN
-        row = row_at[start : start + len(chunk)][np.asarray(chunk.is_valid(), bool)]
-        sums[row[row >= 0]] = numbers.reshape(-1, width)[row >= 0]
+        sums[start : start + len(chunk)][np.asarray(chunk.is_valid(), bool)] = numbers.reshape(-1, width)
     return sums

@@ -66,7 +66,7 @@ def without_words(rows: ImpressionRows) -> ImpressionRows:
     if rows.sums is None:
         return rows
     of_words = [name.startswith(("token_", "pair_")) for name in IMPRESSION_SUMS]
-    return replace(rows, sums=np.where(of_words, np.nan, rows.sums))
+    return replace(rows, sums=np.where(of_words, np.nan, rows.sums[:]))
 
 
 def variants(rows: ImpressionRows) -> dict[str, Change]:

@@ -16,7 +16,6 @@ def test_lists_of_one_length_are_rows():
         [pa.array([[9.0, 9.0], [1.0, None], None], LISTS).slice(1), pa.array([[3.0, 4.0]], LISTS)]
     )
     np.testing.assert_array_equal(stored_sums(column, 2), [[1.0, np.nan], [np.nan, np.nan], [3.0, 4.0]])
-    np.testing.assert_array_equal(stored_sums(column, 2, rows=np.array([2, 0])), [[3.0, 4.0], [1.0, np.nan]])
     assert stored_sums(pa.array([], LISTS), 2).shape == (0, 2)
 
 

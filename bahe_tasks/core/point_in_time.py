@@ -8,10 +8,12 @@ The one function of training and of scoring.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from bahe_tasks.core.rows_at import RowsAt
 from bahe_tasks.running_sums import (
     ALWAYS,
     HALF_LIVES,
@@ -33,31 +35,30 @@ NUM_SHIFTS = NUM_SHIFTS_OF_LOG + len(HALF_LIVES["cat"])
 _COLUMN_OF = {name: c for c, name in enumerate(IMPRESSION_SUMS)}
 
 
-def point_in_time_numbers(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarray:
+def point_in_time_numbers(sums: np.ndarray | RowsAt, first_rate: float = 0.5) -> np.ndarray:
     """Return the numbers NUMBERS of R impressions, (R, K) float32, NaN = absent.
 
     `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent; `first_rate` stands for a base rate that no label told.
     """
-    found = np.empty((len(sums), len(NUMBERS)), np.float32)
-    for start in range(0, len(sums), _ROWS_IN_CACHE):  # each sum and each number of some rows in one piece
-        part = np.asfortranarray(sums[start : start + _ROWS_IN_CACHE])
+    found, start = np.empty((len(sums), len(NUMBERS)), np.float32), 0
+    for part in _pieces(sums):
         by_number = np.stack(list(_numbers_by_name(part, first_rate).values()))
-        found[start : start + _ROWS_IN_CACHE] = np.clip(by_number, -_CLIPPED_AT, _CLIPPED_AT, out=by_number).T
+        found[start : start + len(part)] = np.clip(by_number, -_CLIPPED_AT, _CLIPPED_AT, out=by_number).T
+        start += len(part)
     return found
 
 
-def expected_log_odds(sums: np.ndarray, first_rate: float = 0.5) -> np.ndarray:
+def expected_log_odds(sums: np.ndarray | RowsAt, first_rate: float = 0.5) -> np.ndarray:
     """Return the log-odds of a click that smoothed means expect, (R,) float32; 0 where there are no sums.
 
     The item's rate, shifted by how much more the user clicks than the rates of the items it met say.
     """
-    return _expected(sums, _Base.of(sums, first_rate))
+    found = [_expected(part, _Base.of(part, first_rate)) for part in _pieces(sums)]
+    return np.concatenate([np.zeros(0, np.float32), *found])
 
 
-def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
+def numbers_lacking(sums: np.ndarray | RowsAt) -> tuple[str, ...]:
     """Return what none of R impressions (R, len(IMPRESSION_SUMS)) has, in words; empty for no impressions."""
-    if not len(sums):
-        return ()
     counts = {
         "labels of its user known before": "user_label_n_infd",
         "labels of its item known before": "item_label_n_infd",
@@ -70,7 +71,16 @@ def numbers_lacking(sums: np.ndarray) -> tuple[str, ...]:
         "behavior events with a value": "user_value_n_infd",
         "labels of a categorical value known before": f"cat_label_{HALF_LIVES['cat'][0].name}",
     }
-    return tuple(words for words, name in counts.items() if not np.nan_to_num(_column(sums, name)).any())
+    lacking = dict(counts) if len(sums) else {}
+    for part in _pieces(sums):
+        lacking = {words: name for words, name in lacking.items() if not np.nan_to_num(_column(part, name)).any()}
+    return tuple(lacking)
+
+
+def _pieces(sums: np.ndarray | RowsAt) -> Iterator[np.ndarray]:
+    """Yield some thousand rows at a time, so few that the processor's caches hold them, each column in one piece."""
+    for start in range(0, len(sums), _ROWS_IN_CACHE):
+        yield np.asfortranarray(sums[start : start + _ROWS_IN_CACHE])
 
 
 class _Base(NamedTuple):

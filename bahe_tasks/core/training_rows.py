@@ -14,6 +14,7 @@ import numpy as np
 from bahe_tasks.core.columns import hashed_rows, normalised_numbers
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import point_in_time_numbers
+from bahe_tasks.core.rows_at import RowsAt
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ImpressionRows:
     cat: dict[str, np.ndarray]  # (R,) object, None = absent
     num: dict[str, np.ndarray]  # (R,) float64, NaN = absent
     extra_labels: dict[str, np.ndarray] = field(default_factory=dict)  # (R,) float32, 0 or 1, NaN = absent
-    sums: np.ndarray | None = None  # (R, len(IMPRESSION_SUMS)) float64, NaN = absent
+    sums: np.ndarray | RowsAt | None = None  # (R, len(IMPRESSION_SUMS)) float64, NaN = absent
     outcome_values: np.ndarray | None = None  # (R,) float64, NaN = none (`bahe_tasks.outcome_values`)
 
     def __len__(self) -> int:
@@ -89,7 +90,9 @@ def hashed_columns(
     return hashed_rows(columns, spec.hashed_columns, num_rows=len(user_ids), buckets=spec.model.hash_buckets)
 
 
-def numbers_read(spec: ModelSpec, num: dict[str, np.ndarray], sums: np.ndarray | None, *, num_rows: int) -> np.ndarray:
+def numbers_read(
+    spec: ModelSpec, num: dict[str, np.ndarray], sums: np.ndarray | RowsAt | None, *, num_rows: int
+) -> np.ndarray:
     """Return the log's numeric columns and beside them the point-in-time numbers, (R, K) float32, NaN = absent.
 
     `sums` (R, len(IMPRESSION_SUMS)) is None where nothing was counted: then the numbers in force are all absent.

@@ -26,6 +26,7 @@ from bahe_tasks.core.model_files import load_model, load_optimizer_state, save_m
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.optimizers import OptimizerState
 from bahe_tasks.core.point_in_time import numbers_lacking
+from bahe_tasks.core.rows_at import RowsAt
 from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.core.training_rows import ImpressionRows
@@ -147,7 +148,7 @@ def fine_tune(
     return {"state": "trained", "run_id": run_id, **summary, **progressive}
 
 
-def _warn_of_lacking_numbers(sums: np.ndarray) -> None:
+def _warn_of_lacking_numbers(sums: np.ndarray | RowsAt) -> None:
     """Name the numbers that no training row of a day after the first has; the model reads them as nothing known."""
     lacking = numbers_lacking(sums)
     if lacking:

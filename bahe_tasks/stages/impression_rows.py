@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.config import SequencesConfig
+from bahe_tasks.core.rows_at import RowsAt
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
-from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages.mapped_window import MappedWindow, micros
 from bahe_tasks.stages.window import Window, user_days
-from bahe_tasks.stored_sums import stored_sums
 
 _DAY_US = 86_400_000_000
 _COLUMNS = ("dt", "impression_id", "user_id", "item_id", "shown_at", "label", "title_key", "outcome_value")
@@ -60,7 +59,7 @@ def impression_rows(
         cat=_map_columns(window.table["cat"], places, object, None),
         num=_map_columns(window.table["num"], places, np.float64, np.nan),
         extra_labels=_map_columns(window.table["labels"], places, np.float32, np.nan),
-        sums=stored_sums(window.table["sums"], len(IMPRESSION_SUMS), rows=places),
+        sums=RowsAt(mapped.sums, places),
         outcome_values=impressions["outcome_value"].to_numpy(),
     )
 

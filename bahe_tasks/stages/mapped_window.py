@@ -1,6 +1,6 @@
-"""What a window's impressions read beside themselves: their users' sequences and the embeddings, in mapped memory.
+"""What a window's impressions read beside themselves, in mapped memory: their users' sequences, the embeddings, their sums.
 
-Both tables are streamed, the sequences twice: once for the distinct behaviors, and again when each has its row. The files
+The tables are streamed, the sequences twice: once for the distinct behaviors, and again when each has its row. The files
 lie under HOME/work until the day is done, so that fine_tune and the gate read each table once between them.
 """
 
@@ -21,16 +21,22 @@ from pyarrow import feather
 
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages.behavior_digests import digests_of
 from bahe_tasks.stages.embedding_index import EmbeddingIndex, map_index, write_index
 from bahe_tasks.stages.window import Window, user_days
 from bahe_tasks.stages.work_folders import kept_folder
+from bahe_tasks.stored_sums import stored_sums
 from bahe_tasks.stores.delta_tables import read_batches, table_identity
 from bahe_tasks.stores.mapped_arrays import map_array
 
 _TABLES = ("impressions", "user_sequences", "behavior_embeddings")
 _EVENTS = {"behavior_rows": "<i8", "occurred_at": "<i8", "values": "<f4"}
 _STARTS = pa.schema([("dt", pa.date32()), ("user_id", pa.string()), ("feature", pa.string()), ("start", pa.int64())])
+
+
+class TableChangedError(RuntimeError):
+    """A table that is not the one read a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,11 @@ class MappedSequences:
 
 @dataclass(frozen=True)
 class MappedWindow:
-    """The embeddings and the sequences of some impressions of a window."""
+    """The embeddings and the sequences of some impressions of a window, and the running sums of all."""
 
     index: EmbeddingIndex
     sequences: MappedSequences
+    sums: np.ndarray  # (T, len(IMPRESSION_SUMS)) float64, NaN = absent, in order of `Window.table`
 
 
 def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_version: str) -> MappedWindow:
@@ -74,13 +81,15 @@ def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_vers
 
         count = write_index(folder, digests(), config, encoder_version=encoder_version)
         events = _write_sequences(folder, window, wanted, map_index(folder, count, config), config)
+        _write_sums(folder, window, config)
         (folder / "counts").write_text(json.dumps({"behaviors": count, "events": events}), encoding="utf-8")
 
     def read(folder: Path) -> MappedWindow:
         counts = json.loads((folder / "counts").read_text(encoding="utf-8"))
         events = {name: map_array(folder / name, dtype, (counts["events"],)) for name, dtype in _EVENTS.items()}
         starts = feather.read_table(folder / "starts", memory_map=False)
-        return MappedWindow(map_index(folder, counts["behaviors"], config), MappedSequences(starts, **events))
+        sums = map_array(folder / "sums", "<f8", (len(window.table), len(IMPRESSION_SUMS)))
+        return MappedWindow(map_index(folder, counts["behaviors"], config), MappedSequences(starts, **events), sums)
 
     return kept_folder(window.day, name[:16], config, write=write, read=read)
 
@@ -114,3 +123,17 @@ def _write_sequences(folder: Path, window: Window, wanted: pd.Index, index: Embe
             events += int(lengths.sum())
     feather.write_feather(pa.concat_tables(starts), str(folder / "starts"), compression="uncompressed")
     return events
+
+
+def _write_sums(folder: Path, window: Window, config: Config) -> None:
+    """Write the running sums of the window's rows. Raises `TableChangedError`."""
+    ids, place = window.table["impression_id"], 0
+    with (folder / "sums").open("wb") as file:
+        columns = ["impression_id", "sums"]
+        for batch in read_batches(config.tables_dir, "impressions", columns=columns, partitions=window.partitions):
+            if not ids.slice(place, len(batch)).equals(pa.chunked_array([batch["impression_id"]])):
+                raise TableChangedError(
+                    "the impressions of the window were written anew while they were read: run again"
+                )
+            stored_sums(batch["sums"], len(IMPRESSION_SUMS)).tofile(file)
+            place += len(batch)

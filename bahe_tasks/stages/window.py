@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.stages.days_in_force import first_impression_day, readable_partitions
+from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import read_table
 
 
@@ -22,8 +23,8 @@ class Window:
     """R impressions a run of D may look at; arrays and masks are in order of (shown_at, impression_id).
 
     `partitions` is the condition on dt (SQL) of the days it holds. `train_date` is the day whose run trains on a row: the
-    day its label is usable, gate.gate_days later if held out. A day's sums are most of its memory, so its rows stay as they
-    were read, in `table`, and nobody holds them a second time in order.
+    day its label is usable, gate.gate_days later if held out. Rows stay as they were read, in `table`, and nobody holds them a
+    second time in order. Their running sums, most of what is stored of them, are left to `mapped_window`.
     """
 
     day: date
@@ -85,7 +86,8 @@ def read_window(day: date, config: Config) -> Window:
     """Read what a run of D may train on or judge by; refused days are left out."""
     tables_dir, first = config.tables_dir, first_impression_day(day, config)
     days = readable_partitions(first, day, config)
-    table = _with_coded_ids(read_table(tables_dir, "impressions", partitions=days))
+    columns = [name for name in arrow_schema("impressions").names if name != "sums"]
+    table = _with_coded_ids(read_table(tables_dir, "impressions", columns=columns, partitions=days))
     users = pd.Index(pc.unique(table["user_id"]).cast(pa.string()).to_pandas())
     keys = ("shown_at", "impression_id", "dt")
     order = pc.sort_indices(table.select(keys), sort_keys=[(name, "ascending") for name in keys])

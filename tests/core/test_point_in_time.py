@@ -16,6 +16,7 @@ from bahe_tasks.core.point_in_time import (
     numbers_lacking,
     point_in_time_numbers,
 )
+from bahe_tasks.core.rows_at import RowsAt
 from bahe_tasks.core.training_rows import numbers_read
 from bahe_tasks.running_sums import IMPRESSION_SUMS, prior_facts, state_key, title_tokens
 
@@ -83,6 +84,16 @@ def test_before_any_label_is_known_the_rate_the_lineage_began_with_is_the_base_r
     np.testing.assert_array_equal(point_in_time_numbers(unknown, first_rate=0.02), point_in_time_numbers(known))
     assert expected_log_odds(unknown, first_rate=0.02) == expected_log_odds(known)
     np.testing.assert_array_equal(point_in_time_numbers(known, first_rate=0.3), point_in_time_numbers(known))
+
+
+def test_more_rows_than_a_piece_and_rows_of_another_array():
+    kinds = np.concatenate([sums_of(), sums_of(user_label_n_infd=3), sums_of(base_rate=0.1, item_label_n_infd=1)])
+    places = np.random.default_rng(0).integers(3, size=20_000)
+    rows = RowsAt(kinds, places)
+    np.testing.assert_array_equal(point_in_time_numbers(rows), point_in_time_numbers(kinds)[places])
+    np.testing.assert_array_equal(expected_log_odds(rows), expected_log_odds(kinds)[places])
+    assert numbers_lacking(rows) == numbers_lacking(kinds)
+    assert len(numbers_lacking(kinds)) == len(numbers_lacking(kinds[:1])) - 2
 
 
 def test_what_no_impression_has_is_named():

@@ -9,9 +9,10 @@ import pytest
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.config import Config, SequencesConfig
 from bahe_tasks.core.batches import MissingEmbeddingError
+from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages import embedding_index
 from bahe_tasks.stages.impression_rows import impression_rows
-from bahe_tasks.stages.mapped_window import map_window
+from bahe_tasks.stages.mapped_window import TableChangedError, map_window
 from bahe_tasks.stages.window import read_window
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_writes import replace_partitions
@@ -23,6 +24,12 @@ HISTORIES = {  # user → feature → behaviors of D1, oldest first
     "u0": {"bills": ["tea", "rice", "tea"], "visits": ["shop"]},
     "u1": {"bills": ["bus"]},
     "u2": {},
+}
+
+SUMS = {  # the sums of one impression are absent, and one of another's is
+    (D1, "u0"): [1.0] * len(IMPRESSION_SUMS),
+    (D1, "u1"): [None, *[2.0] * (len(IMPRESSION_SUMS) - 1)],
+    (D2, "u1"): [3.0] * len(IMPRESSION_SUMS),
 }
 
 
@@ -66,7 +73,7 @@ def impression(day, user, title):
     return {
         "dt": day, "impression_id": f"{day}-{user}", "user_id": user, "item_id": "i", "shown_at": at(day, 12),
         "label": 1, "label_date": day, "is_late": False, "title_key": behavior_key(title), "sequence_ends": list(ends.items()),
-        "cat": [], "num": [], "labels": [],
+        "cat": [], "num": [], "labels": [], "sums": SUMS.get((day, user)),
     }  # fmt: skip
 
 
@@ -113,6 +120,20 @@ def test_each_impression_has_the_embeddings_of_its_own_behaviors_and_title(windo
     assert mapped.index.vectors[rows.title_rows[0]].tolist() == vector("a lamp").tolist()
 
 
+def test_each_impression_has_its_own_sums(window, config):
+    mask = np.array([False, True, True, True])
+    rows = impression_rows(window, mask, mapped_of(window, config), sequences=SEQUENCES)
+    assert rows.sums[:].shape == (3, len(IMPRESSION_SUMS))
+    np.testing.assert_array_equal(rows.sums[:][:, 0], [np.nan, np.nan, 3.0])
+    np.testing.assert_array_equal(rows.sums[:][:, -1], [2.0, np.nan, 3.0])
+
+
+def test_impressions_written_anew_since_the_window_was_read_are_refused(window, config):
+    replace(config, "impressions", [impression(D1, "u0", "a lamp")], predicate=f"dt = '{D1}'")
+    with pytest.raises(TableChangedError, match="run again"):
+        mapped_of(window, config)
+
+
 def test_a_behavior_nobody_has_is_left_out_and_two_readers_share_one_file(window, config):
     first, second = mapped_of(window, config), mapped_of(window, config)
     assert len(first.index.vectors) == 5
@@ -139,7 +160,9 @@ def test_another_version_s_vectors_are_not_read(window, config):
         mapped_of(window, config)
 
 
-@pytest.mark.parametrize("name", ["vectors", "digests", "heads", "counts", "behavior_rows", "occurred_at", "starts"])
+@pytest.mark.parametrize(
+    "name", ["vectors", "digests", "heads", "counts", "behavior_rows", "occurred_at", "starts", "sums"]
+)
 def test_a_file_cut_short_is_made_anew(window, config, name):
     whole = mapped_of(window, config).index.vectors.copy()
     folder = next((config.home / "work" / "days").iterdir())
