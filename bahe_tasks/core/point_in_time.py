@@ -74,11 +74,13 @@ def numbers_lacking(sums: np.ndarray | RowsAt) -> tuple[str, ...]:
     lacking = dict(counts) if len(sums) else {}
     for part in _pieces(sums):
         lacking = {words: name for words, name in lacking.items() if not np.nan_to_num(_column(part, name)).any()}
+        if not lacking:
+            break
     return tuple(lacking)
 
 
 def _pieces(sums: np.ndarray | RowsAt) -> Iterator[np.ndarray]:
-    """Yield some thousand rows at a time, so few that the processor's caches hold them, each column in one piece."""
+    """Yield some thousand rows at a time, each column in one piece of memory: numbers are made of columns, in the caches."""
     for start in range(0, len(sums), _ROWS_IN_CACHE):
         yield np.asfortranarray(sums[start : start + _ROWS_IN_CACHE])
 

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RowsAt:
-    """R rows of an array (T, …), those at `places` (R,) int64. Of an array in a mapped file they are never all held."""
+    """R rows of an array (T, …), those at `places` (R,) int64: the rows of a mapped file that a reader asks for are held alone."""
 
     array: np.ndarray
     places: np.ndarray
@@ -19,5 +19,5 @@ class RowsAt:
         return len(self.places)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Return some of the R rows, a copy."""
+        """Return some of the R rows, a copy. A slice or an array says which; columns are not asked for."""
         return self.array[self.places[rows]]

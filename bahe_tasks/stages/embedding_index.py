@@ -69,9 +69,9 @@ def write_index(folder: Path, parts: Iterable[np.ndarray], config: Config, *, en
             wanted = rows >= 0
             yield rows[wanted], _vectors(batch["embedding"], width)[wanted]
 
-    came = write_in_order(folder / "vectors", stored(), (count, width))
-    if not came.all():
-        raise _missing(keys.digests[~came])
+    is_stored = write_in_order(folder / "vectors", stored(), (count, width))
+    if not is_stored.all():
+        raise _missing(keys.digests[~is_stored])
     return count
 
 

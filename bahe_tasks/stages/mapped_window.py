@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pyarrow import feather
 
 from bahe_tasks.config import Config
+from bahe_tasks.core.rows_at import RowsAt
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages.behavior_digests import digests_of
@@ -36,7 +37,10 @@ _STARTS = pa.schema([("dt", pa.date32()), ("user_id", pa.string()), ("feature", 
 
 
 class TableChangedError(RuntimeError):
-    """A table that is not the one read a moment ago."""
+    """The impressions are not those that were read a moment ago."""
+
+    def __init__(self) -> None:
+        super().__init__("the impressions of the window were written anew while they were read: run again")
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,16 @@ class MappedSequences:
 
 @dataclass(frozen=True)
 class MappedWindow:
-    """The embeddings and the sequences of some impressions of a window, and the running sums of all."""
+    """The embeddings, the sequences and the running sums of some impressions of a window."""
 
     index: EmbeddingIndex
     sequences: MappedSequences
-    sums: np.ndarray  # (T, len(IMPRESSION_SUMS)) float64, NaN = absent, in order of `Window.table`
+    sums: np.ndarray  # (I, len(IMPRESSION_SUMS)) float64, NaN = absent
+    in_table: np.ndarray  # (I,) int64, sorted: where in `Window.table` these impressions are
+
+    def sums_of(self, places: np.ndarray) -> RowsAt:
+        """Return the running sums of the impressions at these places in `Window.table`, (R,) int64, each one of `in_table`."""
+        return RowsAt(self.sums, np.searchsorted(self.in_table, places))
 
 
 def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_version: str) -> MappedWindow:
@@ -66,11 +75,15 @@ def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_vers
     name = fingerprint(
         tables={name: table_identity(config.tables_dir, name) for name in _TABLES},
         partitions=window.partitions,
-        rows=hashlib.sha256(np.packbits(mask).tobytes()).hexdigest(),
+        rows=hashlib.sha256(
+            window.order[mask].tobytes()
+        ).hexdigest(),  # sums are told by where their rows are in the table
         encoder_version=encoder_version,
     )
+    in_table = np.sort(window.order[mask])
 
     def write(folder: Path) -> None:
+        _write_sums(folder, window, in_table, config)
         impressions = window.columns(["dt", "user_id", "title_key"], mask)
         wanted = pd.Index(user_days(impressions, window.users)).unique()
 
@@ -81,15 +94,15 @@ def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_vers
 
         count = write_index(folder, digests(), config, encoder_version=encoder_version)
         events = _write_sequences(folder, window, wanted, map_index(folder, count, config), config)
-        _write_sums(folder, window, config)
         (folder / "counts").write_text(json.dumps({"behaviors": count, "events": events}), encoding="utf-8")
 
     def read(folder: Path) -> MappedWindow:
         counts = json.loads((folder / "counts").read_text(encoding="utf-8"))
         events = {name: map_array(folder / name, dtype, (counts["events"],)) for name, dtype in _EVENTS.items()}
         starts = feather.read_table(folder / "starts", memory_map=False)
-        sums = map_array(folder / "sums", "<f8", (len(window.table), len(IMPRESSION_SUMS)))
-        return MappedWindow(map_index(folder, counts["behaviors"], config), MappedSequences(starts, **events), sums)
+        sums = map_array(folder / "sums", "<f8", (len(in_table), len(IMPRESSION_SUMS)))
+        index = map_index(folder, counts["behaviors"], config)
+        return MappedWindow(index, MappedSequences(starts, **events), sums, in_table)
 
     return kept_folder(window.day, name[:16], config, write=write, read=read)
 
@@ -125,15 +138,17 @@ def _write_sequences(folder: Path, window: Window, wanted: pd.Index, index: Embe
     return events
 
 
-def _write_sums(folder: Path, window: Window, config: Config) -> None:
-    """Write the running sums of the window's rows. Raises `TableChangedError`."""
-    ids, place = window.table["impression_id"], 0
+def _write_sums(folder: Path, window: Window, in_table: np.ndarray, config: Config) -> None:
+    """Write the running sums of the impressions at these places in the window's table. Raises `TableChangedError`."""
+    ids, start = window.table["impression_id"], 0
+    columns = ["impression_id", "sums"]
     with (folder / "sums").open("wb") as file:
-        columns = ["impression_id", "sums"]
         for batch in read_batches(config.tables_dir, "impressions", columns=columns, partitions=window.partitions):
-            if not ids.slice(place, len(batch)).equals(pa.chunked_array([batch["impression_id"]])):
-                raise TableChangedError(
-                    "the impressions of the window were written anew while they were read: run again"
-                )
-            stored_sums(batch["sums"], len(IMPRESSION_SUMS)).tofile(file)
-            place += len(batch)
+            end = start + len(batch)
+            if not ids.slice(start, len(batch)).equals(pa.chunked_array([batch["impression_id"]])):
+                raise TableChangedError
+            wanted = in_table[np.searchsorted(in_table, start) : np.searchsorted(in_table, end)] - start
+            stored_sums(batch["sums"].take(pa.array(wanted)), len(IMPRESSION_SUMS)).tofile(file)
+            start = end
+    if start != len(ids):
+        raise TableChangedError

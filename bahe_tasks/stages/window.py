@@ -76,7 +76,8 @@ def user_days(table: pa.Table | pa.RecordBatch, users: pd.Index) -> np.ndarray:
     Rows of other users have -1.
     """
     ids = table["user_id"]
-    coded = (ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids).dictionary_encode()
+    coded = ids.dictionary_encode()
+    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
     places = users.get_indexer(coded.dictionary)[np.asarray(coded.indices)]
     days = np.asarray(table["dt"], "datetime64[D]").astype(np.int64)
     return np.where(places < 0, -1, days * len(users) + places)

@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 INPUT_COLUMNS = {
     "behavior_events": ("user_id", "feature", "occurred_at", "behavior_key", "text"),
@@ -127,13 +128,17 @@ def _frame(name: str, table: pa.Table) -> pd.DataFrame:
 
 
 def _smallest_ends(ends: pa.ChunkedArray) -> np.ndarray:
-    """Return the smallest value of each of R maps of whole numbers, (R,) float64; NaN for an empty or missing one."""
+    """Return the smallest value of each of R maps of whole numbers, (R,) float64; NaN for an empty or missing map.
+
+    A null among the values counts as -1: it is as wrong.
+    """
     maps = ends.combine_chunks()
     found = np.full(len(maps), np.nan)
     offsets = np.asarray(maps.offsets)
     filled = np.flatnonzero(np.diff(offsets))
     if len(filled):
-        found[filled] = np.minimum.reduceat(np.asarray(maps.items[: offsets[-1]], np.float64), offsets[filled])
+        values = np.asarray(pc.fill_null(maps.items[: offsets[-1]], -1))
+        found[filled] = np.minimum.reduceat(values, offsets[filled])
     return found
 
 

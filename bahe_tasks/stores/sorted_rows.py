@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bahe_tasks.stores.mapped_arrays import map_array
-
 _STRETCH_BYTES = 64 << 20
+_MOST_STRETCHES = 128
+"""Each keeps two files open."""
 
 
 def write_in_order(
@@ -26,31 +26,37 @@ def write_in_order(
     *,
     stretch_bytes: int = _STRETCH_BYTES,
 ) -> np.ndarray:
-    """Write a (M, H) float16 array from parts of its rows; return which of the M rows came, bool. The others are zeros.
+    """Write a (M, H) float16 array from parts of its rows; return which of the M rows were among them, bool.
 
-    A part has numbers of rows (K,) int64 and these rows (K, H) float16. Of a row that comes twice the last one stays. While
-    it is written the file takes twice its room. Raises `OSError` where there is none.
+    A part has numbers of rows (K,) int64 and these rows (K, H) float16. Of a row that comes twice the last one stays; rows
+    that do not come are zeros. Held in memory at a time: a part and a stretch. Raises `IndexError` for a row beyond M.
     """
     count, width = shape
-    rows_a_stretch = max(1, stretch_bytes // (2 * width))
-    bounds = np.arange(0, count + rows_a_stretch, rows_a_stretch)
+    rows_a_stretch = max(1, stretch_bytes // (2 * width), -(-count // _MOST_STRETCHES))
+    bounds = [*range(0, count, rows_a_stretch), count]
     stretches = [file.with_name(f"{file.name}-{n}") for n in range(len(bounds) - 1)]
-    numbers = [stretch.with_name(f"{stretch.name}-rows") for stretch in stretches]
+    row_numbers = [stretch.with_name(f"{stretch.name}-rows") for stretch in stretches]
     with ExitStack() as stack:
-        opened = [[stack.enter_context(name.open("wb")) for name in names] for names in (numbers, stretches)]
-        for rows, values in parts:
-            order = np.argsort(rows, kind="stable")
-            rows, values = rows[order], values[order]
-            ends = np.searchsorted(rows, bounds)
-            for n, (start, end) in enumerate(pairwise(ends)):
-                opened[0][n].write(rows[start:end].data)
-                opened[1][n].write(values[start:end].data)
-    array = map_array(file, "<f2", shape, mode="w+")
-    came = np.zeros(count, bool)
-    for number, stretch in zip(numbers, stretches, strict=True):
-        rows = np.fromfile(number, np.int64)
-        array[rows] = map_array(stretch, "<f2", (len(rows), width))
-        came[rows] = True
-        number.unlink()
-        stretch.unlink()
-    return came
+        of_numbers, of_rows = (
+            [stack.enter_context(name.open("wb")) for name in names] for names in (row_numbers, stretches)
+        )
+        for numbers, rows in parts:
+            order = np.argsort(numbers, kind="stable")
+            numbers, rows = numbers[order], rows[order]
+            if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < count:
+                raise IndexError(f"rows {numbers[0]} to {numbers[-1]} of an array of {count}")
+            places = pairwise(np.searchsorted(numbers, bounds))
+            for numbers_file, rows_file, (start, end) in zip(of_numbers, of_rows, places, strict=True):
+                numbers_file.write(numbers[start:end].data)
+                rows_file.write(rows[start:end].data)
+    is_written = np.zeros(count, bool)
+    with file.open("wb") as whole:
+        for numbers_name, stretch, (start, end) in zip(row_numbers, stretches, pairwise(bounds), strict=True):
+            numbers = np.fromfile(numbers_name, np.int64)
+            rows = np.zeros((end - start, width), "<f2")
+            rows[numbers - start] = np.fromfile(stretch, "<f2").reshape(-1, width)
+            is_written[numbers] = True
+            rows.tofile(whole)
+            numbers_name.unlink()
+            stretch.unlink()
+    return is_written

@@ -13,7 +13,7 @@ from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages import embedding_index
 from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.mapped_window import TableChangedError, map_window
-from bahe_tasks.stages.window import read_window
+from bahe_tasks.stages.window import is_held_out, read_window, user_days
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_writes import replace_partitions
 
@@ -26,6 +26,7 @@ HISTORIES = {  # user → feature → behaviors of D1, oldest first
     "u2": {},
 }
 
+CATS = {(D1, "u0"): [("city", "a")], (D1, "u1"): [("city", "b"), ("genre", "x")], (D2, "u1"): []}
 SUMS = {  # the sums of one impression are absent, and one of another's is
     (D1, "u0"): [1.0] * len(IMPRESSION_SUMS),
     (D1, "u1"): [None, *[2.0] * (len(IMPRESSION_SUMS) - 1)],
@@ -73,7 +74,7 @@ def impression(day, user, title):
     return {
         "dt": day, "impression_id": f"{day}-{user}", "user_id": user, "item_id": "i", "shown_at": at(day, 12),
         "label": 1, "label_date": day, "is_late": False, "title_key": behavior_key(title), "sequence_ends": list(ends.items()),
-        "cat": [], "num": [], "labels": [], "sums": SUMS.get((day, user)),
+        "cat": CATS.get((day, user)), "num": [], "labels": [], "sums": SUMS.get((day, user)),
     }  # fmt: skip
 
 
@@ -128,10 +129,46 @@ def test_each_impression_has_its_own_sums(window, config):
     np.testing.assert_array_equal(rows.sums[:][:, -1], [2.0, np.nan, 3.0])
 
 
-def test_impressions_written_anew_since_the_window_was_read_are_refused(window, config):
-    replace(config, "impressions", [impression(D1, "u0", "a lamp")], predicate=f"dt = '{D1}'")
+@pytest.mark.parametrize(
+    ("day", "users"),
+    [(D1, ["u0"]), (D1, ["u0", "u2", "u1"]), (D2, []), (D2, ["u1", "u1"])],
+    ids=["fewer", "others", "none at the end", "more at the end"],
+)
+def test_impressions_written_anew_since_the_window_was_read_are_refused(window, config, day, users):
+    replace(config, "impressions", [impression(day, user, "a lamp") for user in users], predicate=f"dt = '{day}'")
     with pytest.raises(TableChangedError, match="run again"):
         mapped_of(window, config)
+
+
+def test_columns_are_those_of_the_rows_asked_for(window, config):
+    mapped = mapped_of(window, config)
+    rows = impression_rows(window, np.ones(4, bool), mapped, sequences=SEQUENCES)
+    assert rows.cat["city"].tolist() == ["a", "b", None, None]
+    assert rows.cat["genre"].tolist() == [None, "x", None, None]
+    rows = impression_rows(window, np.array([True, False, True, True]), mapped, sequences=SEQUENCES)
+    assert {name: column.tolist() for name, column in rows.cat.items()} == {"city": ["a", None, None]}
+
+
+def test_days_of_users_are_told_apart_and_others_are_not_of_the_window(window):
+    table = pa.table({"dt": [D1, D2, D2, D1, D1], "user_id": ["u0", "u0", "u1", "stranger", "u0"]})
+    first, second, third, stranger, again = user_days(table, window.users)
+    assert len({first, second, third}) == 3
+    assert (again, stranger) == (first, -1)
+    (batch,) = table.slice(2).to_batches()
+    assert user_days(batch, window.users).tolist() == [third, stranger, first]
+    assert user_days(table.slice(5), window.users).tolist() == []
+
+
+def test_held_out_users_are_those_of_the_definition(config):
+    users = [f"user {n}" for n in range(60)]
+    for day in (D1, D2):
+        rows = [impression(D1, "u2", None) | {"dt": day, "impression_id": f"{day} {u}", "user_id": u} for u in users]
+        replace(config, "impressions", rows * 2, predicate=f"dt = '{day}'")
+    window = read_window(D2, config)
+    ids = window.columns(["user_id"], np.ones(len(window), bool))["user_id"].to_pylist()
+    expected = [is_held_out(u, d, config.gate.held_out_share) for u, d in zip(ids, window.landed.tolist(), strict=True)]
+    assert window.held_out.tolist() == expected
+    assert 0 < sum(expected) < len(expected)
 
 
 def test_a_behavior_nobody_has_is_left_out_and_two_readers_share_one_file(window, config):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.gate_frames import ChallengerMetrics, DayCounts, embedding_frames, input_frames
+from bahe_tasks.stores.gate_frames import ChallengerMetrics, DayCounts, _smallest_ends, embedding_frames, input_frames
 
 DAY = date(2013, 9, 24)
 
@@ -51,6 +51,12 @@ def test_the_smallest_sequence_end_of_an_impression_without_history_is_missing()
     frame = frames_of(impressions=[{"sequence_ends": [("a", 4), ("b", 2)]}, {"sequence_ends": []}, {}])["impressions"]
     assert frame.smallest_sequence_end.iloc[0] == 2
     assert frame.smallest_sequence_end.iloc[1:].isna().all()
+
+
+def test_a_null_among_the_sequence_ends_is_as_wrong_as_a_negative_one():
+    rows = [{"sequence_ends": [("a", 4), ("b", None)]}, {"sequence_ends": [("a", -2), ("b", None)]}]
+    table = pa.concat_tables([pa.Table.from_pylist([row], schema=arrow_schema("impressions")) for row in rows])
+    assert _smallest_ends(table["sequence_ends"]).tolist() == [-1, -2]
 
 
 def test_times_stay_utc():

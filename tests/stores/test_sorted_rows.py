@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,6 +44,20 @@ def test_an_array_without_rows(tmp_path):
     assert (came.shape, map_array(tmp_path / "array", "<f2", (0, WIDTH)).shape) == ((0,), (0, WIDTH))
 
 
-def test_a_row_beyond_the_array_is_refused(tmp_path):
-    with pytest.raises(IndexError):
-        write_in_order(tmp_path / "array", [(np.array([2]), np.zeros((1, 1), "<f2"))], (2, 1))
+@pytest.mark.parametrize("row", [-1, 4])
+@pytest.mark.parametrize("stretch_bytes", [2, 4, 1 << 20])
+def test_a_row_beyond_the_array_is_refused(tmp_path, row, stretch_bytes):
+    parts = [(np.array([3, row]), np.zeros((2, 1), "<f2"))]
+    with pytest.raises(IndexError, match=f"rows {min(row, 3)} to {max(row, 3)} of an array of 4"):
+        write_in_order(tmp_path / "array", parts, (4, 1), stretch_bytes=stretch_bytes)
+
+
+def test_many_stretches_do_not_need_many_open_files(tmp_path):
+    wanted = np.arange(2000, dtype="<f2").reshape(-1, 1)
+    used, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        write_in_order(tmp_path / "array", [(np.arange(2000), wanted)], (2000, 1), stretch_bytes=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+    assert np.array_equal(map_array(tmp_path / "array", "<f2", (2000, 1)), wanted)
