@@ -5,7 +5,7 @@
 Each size is a synthetic log of one day in parquet, in a home of its own; the path is run once at the smallest size
 beforehand, to warm up. Steps: `synthesize` the log; `dedup_behaviors` and `validate_inputs`, the stages themselves;
 `encode_behaviors` is not run, but its table is filled with random embeddings, unmeasured; `read_window` reads
-impressions, sequences and embeddings and lines them up; `collate` makes all batches of the day.
+impressions, sums, sequences and embeddings and lines them up; `collate` makes all batches of the day.
 
 Rows: step, events, impressions, seconds, us_per_event, peak_mb of this process and peak_children_mb (Spark's JVM and
 Python workers), from their start on: a JVM keeps the memory it once had.

@@ -3,7 +3,7 @@
 1. The LLM cut in two: `llm_split` (with `llm_parts`, `llm_cut`, `llm_check`, `deep_attention`, `last_layer`).
 2. Each text once through the shallow layers: `encoder` (with `tokens`, `text_encoder`, `encode_chunks`, `packed_linear`,
    `pooling`).
-3. Rows and what is shared among them: `columns`, `point_in_time`, `training_rows`, `batches` (with `length_groups`), `model_spec`.
+3. Rows and what is shared among them: `columns`, `point_in_time` (with `rows_at`), `training_rows`, `batches` (with `length_groups`), `model_spec`.
 4. Sequences of behavior embeddings through the deep layers, and the CTR head: `ctr_model` (with `sequence_inputs`, `text_topics`, `text_ids`,
    `head_fields`, `user_fields`, `kept_weights`, `heads`, `expected_click`, `target_attention`, `lora`).
 5. The daily fine-tune: `train` (with `training_step`, `one_ahead`, `label_loss`, `optimizers`, `row_wise_adagrad`,
