@@ -57,11 +57,11 @@ class AirflowServer:
         print(json.dumps(order), file=self.keeper.stdin, flush=True)
 
     def start_scheduler(self) -> None:
-        """Start the scheduler, without its log server: the API server reads the logs from the folder.
+        """Start the scheduler (`airflow_scheduler`), without its log server: the API server reads the logs from the folder.
 
         Meanwhile the part of the API that tasks talk to is woken: its first answer takes longer than a task waits.
         """
-        self.start("scheduler", [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"])
+        self.start("scheduler", [sys.executable, "-m", "bahe_tasks.engines.airflow_scheduler"])
         self.api.wake()
 
     def check(self) -> None:
