@@ -70,17 +70,16 @@ class MappedWindow:
 def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_version: str) -> MappedWindow:
     """Return what the masked impressions read, from the day's files; they are written where they are not there yet.
 
-    Raises `MissingEmbeddingError`.
+    Raises `MissingEmbeddingError` and `TableChangedError`.
     """
+    order = window.order[mask]  # sums are told by where their rows are in the table
     name = fingerprint(
         tables={name: table_identity(config.tables_dir, name) for name in _TABLES},
         partitions=window.partitions,
-        rows=hashlib.sha256(
-            window.order[mask].tobytes()
-        ).hexdigest(),  # sums are told by where their rows are in the table
+        rows=hashlib.sha256(order.tobytes()).hexdigest(),
         encoder_version=encoder_version,
     )
-    in_table = np.sort(window.order[mask])
+    in_table = np.sort(order)
 
     def write(folder: Path) -> None:
         _write_sums(folder, window, in_table, config)
