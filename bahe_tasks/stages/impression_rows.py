@@ -25,13 +25,12 @@ def impression_rows(
 ) -> ImpressionRows:
     """Return the masked impressions, in the window's order, each with the newest S behaviors before it.
 
-    `mapped` are the sequences and embeddings of these impressions at least.
+    `mapped` is what these impressions read, at least. Raises `ValueError` where it is not.
     """
     impressions = window.columns(_COLUMNS, mask)
     places = window.order[mask]
-    in_table = np.sort(places)
+    in_table, at = np.unique(places, return_inverse=True)
     of_maps = window.table.select(["sequence_ends", "cat", "num", "labels"]).take(pa.array(in_table))
-    at = np.searchsorted(in_table, places)  # a row's place among those of the table
     of_users = mapped.sequences
     ends = _map_columns(of_maps["sequence_ends"], at, np.int64, 0)
     shown_at = micros(impressions["shown_at"])

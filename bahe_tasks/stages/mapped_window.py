@@ -63,8 +63,14 @@ class MappedWindow:
     in_table: np.ndarray  # (I,) int64, sorted: where in `Window.table` these impressions are
 
     def sums_of(self, places: np.ndarray) -> RowsAt:
-        """Return the running sums of the impressions at these places in `Window.table`, (R,) int64, each one of `in_table`."""
-        return RowsAt(self.sums, np.searchsorted(self.in_table, places))
+        """Return the running sums of the impressions at these places in `Window.table`, (R,) int64.
+
+        Raises `ValueError` for an impression that is not among the mapped ones.
+        """
+        at = np.searchsorted(self.in_table, places)
+        if not np.isin(places, self.in_table).all():
+            raise ValueError("impressions of the window whose sums were not mapped")
+        return RowsAt(self.sums, at)
 
 
 def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_version: str) -> MappedWindow:

@@ -129,6 +129,13 @@ def test_each_impression_has_its_own_sums(window, config):
     np.testing.assert_array_equal(rows.sums[:][:, -1], [2.0, np.nan, 3.0])
 
 
+def test_impressions_that_were_not_mapped_have_no_sums_of_others(window, config):
+    mapped = mapped_of(window, config, np.array([True, False, True, True]))
+    for mask in (np.ones(4, bool), np.array([False, True, False, False])):
+        with pytest.raises(ValueError, match="not mapped"):
+            impression_rows(window, mask, mapped, sequences=SEQUENCES)
+
+
 @pytest.mark.parametrize(
     ("day", "users"),
     [(D1, ["u0"]), (D1, ["u0", "u2", "u1"]), (D2, []), (D2, ["u1", "u1"])],
