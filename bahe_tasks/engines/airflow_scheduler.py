@@ -16,7 +16,7 @@ from importlib import import_module
 from bahe_tasks.engines.day_outcome import TASK_ORDER
 from bahe_tasks.processor_sharing import sleep_while_waiting
 
-_IMPORTED_LATE = ("great_expectations.expectations", "mlflow.tracking", "pyspark.sql", "scipy.stats")
+_IMPORTED_LATE = ("great_expectations.expectations", "mlflow.pyfunc", "mlflow.tracking")
 """What stages import within functions."""
 
 
