@@ -9,7 +9,8 @@ is part of a backfill's first days alone: means are over the later half of the d
 Rows: a task of the day, seconds of each kind as a mean over those days, of the day after the first, and of the first.
 `model`: encoding, training and scoring, with the making of their batches. `spark`: the dedup job before its commits;
 `spark_commits`: those, whoever writes them; `commits`: those of the other tasks; `registry`: MLflow; `gate`: Great Expectations; `rest`.
-Figures: `seconds_per_day` is all but the model's `model_seconds_per_day`; `import_s` and `session_s` are one process's.
+Figures: `seconds_per_day` is all but the model's `model_seconds_per_day`, with `pages_s_per_day`: the pages of Great
+Expectations, which a backfill writes when no day is left, parted among its days. `import_s` and `session_s` are one process's.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from bahe_tasks.engines import inline
 from bahe_tasks.engines.day_outcome import TASK_ORDER
 from bahe_tasks.stages.dedup_behaviors import run_spark_job
 from bahe_tasks.stores.delta_writes import replace_partitions
-from bahe_tasks.stores.expectations import validate
+from bahe_tasks.stores.expectations import validate, write_data_docs
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
 from bahe_tasks.stores.model_promotion import promote, record_gate, register
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, version_of, versions
@@ -79,7 +80,7 @@ def replay_days(config: Config, days: list[date]) -> list[Stopwatch]:
     return watches
 
 
-def summarise(watches: list[Stopwatch]) -> Document:
+def summarise(watches: list[Stopwatch], *, pages_s_per_day: float = 0.0) -> Document:
     """Return rows by task and the figures; the first of two or more days is that of `first_day`."""
     document = Document("day_cost")
     kinds = [*SPANS, REST]
@@ -92,7 +93,8 @@ def summarise(watches: list[Stopwatch]) -> Document:
         document.rows.append(row)
     total, model = (sum(row[kind] for row in document.rows) for kind in ("total", "model"))
     document.figures = {
-        "seconds_per_day": total - model,
+        "seconds_per_day": total - model + pages_s_per_day,
+        "pages_s_per_day": pages_s_per_day,
         "model_seconds_per_day": model,
         "days": float(len(watches) - 1 - (len(watches) - 1) // 2),
     }
@@ -139,7 +141,9 @@ def main(
         config = inline.for_days(days, config)
         import_s = _seconds(_import_everything)
         session_s = _seconds(lambda: spark_session(config.spark, app_name="bahe"))
-        document = summarise(replay_days(config, [start + timedelta(n) for n in range(days)]))
+        watches = replay_days(config, [start + timedelta(n) for n in range(days)])
+        pages_s = _seconds(lambda: write_data_docs(config.home / "gx")) / days
+        document = summarise(watches, pages_s_per_day=pages_s)
         document.figures |= {"import_s": import_s, "session_s": session_s}
     document.show(as_json=as_json)
 

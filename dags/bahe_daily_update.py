@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import Asset, CronDataIntervalTimetable, Param, dag, task
 
-from bahe_tasks.engines.airflow_task import airflow_settings, run_stage, schedule_start, skip_with
+from bahe_tasks.engines.airflow_task import airflow_settings, run_stage, schedule_start, skip_with, write_pages
 
 Json = Any  # a small JSON document; annotated as a dict, Airflow would cut it into one XCom a key
 SETTINGS = airflow_settings()
@@ -79,9 +79,9 @@ def validate_challenger(made: Json) -> Json:
     from bahe_tasks.stages.validate_challenger import validate_challenger as stage
 
     version = made["version"]
-    return run_stage(lambda day, config, p: stage(day, config, version=version, force=p["force"])) | {
-        "version": version
-    }
+    passed = run_stage(lambda day, config, p: stage(day, config, version=version, force=p["force"]))
+    write_pages()
+    return passed | {"version": version}
 
 
 @task(pool="bahe_training")

@@ -46,7 +46,7 @@ def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -
     """Call `stage` with the day, the settings and the parameters of this run; return its small JSON document.
 
     A refused gate, an input that is not there and a wrong setting would be the same on a retry: such a task fails at
-    once (`AirflowFailException`). Every other error is raised as it is, and retried.
+    once (`AirflowFailException`). Every other error is raised as it is, and retried. Pages of a refusing gate are written.
     """
     from bahe_tasks.stages.errors import GateRefused, NothingLandedError
 
@@ -61,11 +61,20 @@ def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -
         message = str(error) if refused else f"{type(error).__name__}: {error}"
         problem = {"state": "refused" if refused else "failed", "message": message[:MAX_MESSAGE]}
         context["ti"].xcom_push("problem", problem)
+        if refused:
+            write_pages()
         if isinstance(error, GateRefused | NothingLandedError | FileNotFoundError | ValueError):
             raise AirflowFailException(message) from error
         raise
     logging.getLogger(__name__).info("%s: %s", day, " · ".join(f"{key} {value}" for key, value in result.items()))
     return result
+
+
+def write_pages() -> None:
+    """Write the pages of Great Expectations' results that have none."""
+    from bahe_tasks.stores.expectations import write_data_docs
+
+    write_data_docs(_home() / "gx")
 
 
 def skip_with(result: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.kept_files import read_files, scan_files
 from bahe_tasks.stores.opened_tables import open_table
 
 _ROWS_AT_ONCE = 8192
@@ -54,7 +55,10 @@ def read_table(
     dataset = _dataset(tables_dir, name, partitions=partitions, version=version)
     if dataset is None:
         return schema.empty_table().select(list(columns or schema.names))
-    return dataset.to_table(columns=list(columns or schema.names), filter=filters)
+    wanted = list(columns or schema.names)
+    if version is not None:  # its files may be deleted by now, which is to be seen
+        return dataset.to_table(columns=wanted, filter=filters)
+    return read_files(dataset, table_uri(tables_dir, name), columns=wanted, filters=filters)
 
 
 def scan_table(
@@ -63,7 +67,8 @@ def scan_table(
     """Yield what `read_table` would return, in no particular order: a few files at a time are held, never the table."""
     dataset = _dataset(tables_dir, name, partitions=partitions, version=None)
     if dataset is not None:
-        yield from dataset.to_batches(columns=list(columns), filter=filters, fragment_readahead=2)
+        uri = table_uri(tables_dir, name)
+        yield from scan_files(dataset, uri, columns=list(columns), filters=filters, fragment_readahead=2)
 
 
 def read_batches(
@@ -128,7 +133,7 @@ def count_stored(tables_dir: Path | str, name: str, *, partitions: str | None = 
 
 def _dataset(
     tables_dir: Path | str, name: str, *, partitions: str | None, version: int | None = None
-) -> ds.Dataset | None:
+) -> ds.FileSystemDataset | None:
     """Return the files of some partitions, `None` for a table that does not exist.
 
     Unusual: they are listed by a schema of the partition columns alone. By the whole one Delta would make a condition of

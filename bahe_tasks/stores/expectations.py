@@ -51,8 +51,17 @@ def stops(results: Iterable[ExpectationResult]) -> bool:
 
 
 def data_docs_page(gx_dir: Path, day: date) -> Path:
-    """Return the index page of the Data Docs of the day's month; a gate of a model, or one that refuses, writes it."""
+    """Return the index page of the Data Docs of the day's month."""
     return _month_dir(gx_dir, day) / "data_docs" / "index.html"
+
+
+def write_data_docs(gx_dir: Path) -> None:
+    """Write the pages of all results that have none."""
+    for folder in sorted(gx_dir.resolve().glob("*-*")):
+        context, shown = _context(folder), _pages(folder)
+        lacking = [key for key in _kept(context) if key.run_id.run_name not in shown]
+        if lacking:
+            context.build_data_docs(resource_identifiers=lacking)
 
 
 def validate(
@@ -65,8 +74,8 @@ def validate(
 ) -> list[ExpectationResult]:
     """Run each suite over the frame of its name; return a result per expectation, in their order, and keep the results.
 
-    Data Docs are written when the gate of the model ends, or when something stops. A suite without a frame, or one Great
-    Expectations gives no answer to, comes back as errored.
+    The pages of an earlier run are deleted; `write_data_docs` writes those of this one. A suite without a frame, or one
+    Great Expectations gives no answer to, comes back as errored.
     """
     import great_expectations as gx
     from great_expectations.core.run_identifier import RunIdentifier
@@ -101,9 +110,6 @@ def validate(
             _result(name, expectation, answers.get(expectation.id), frame=frames[name])
             for expectation in suite.expectations
         ]
-    if stage == "validate_challenger" or stops(found):
-        shown = _pages(folder)
-        context.build_data_docs(resource_identifiers=[k for k in _kept(context) if k.run_id.run_name not in shown])
     return found
 
 

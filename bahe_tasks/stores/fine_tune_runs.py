@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +140,7 @@ def _log_model(registry: Registry, run_id: str, model_dir: Path, *, signature: M
                 if (model_dir / name).is_file()
             },
             signature=signature,
-            pip_requirements=[f"{name}=={installed_version(name)}" for name in _PIP_REQUIREMENTS],
+            pip_requirements=_pip_requirements(),
         )
         model = client.create_logged_model(
             registry.experiment_id, name=registry.model_name, source_run_id=run_id, model_type="pyfunc"
@@ -148,6 +149,11 @@ def _log_model(registry: Registry, run_id: str, model_dir: Path, *, signature: M
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
     return str(model.model_id)
+
+
+@cache
+def _pip_requirements() -> list[str]:
+    return [f"{name}=={installed_version(name)}" for name in _PIP_REQUIREMENTS]
 
 
 def _signature(

@@ -75,8 +75,13 @@ def test_means_are_over_the_later_half_of_the_days_after_the_first_and_leave_the
             ("fine_tune", "registry", "commits"): 5.0,
         }
         watches.append(watch)
-    document = day_cost.summarise(watches)
-    assert document.figures == {"seconds_per_day": 7.0, "model_seconds_per_day": 20.0, "days": 2.0}
+    document = day_cost.summarise(watches, pages_s_per_day=0.5)
+    assert document.figures == {
+        "seconds_per_day": 7.5,
+        "pages_s_per_day": 0.5,
+        "model_seconds_per_day": 20.0,
+        "days": 2.0,
+    }
     row = next(row for row in document.rows if row["task"] == "fine_tune")
     assert (row["rest"], row["model"], row["commits"]) == (2.0, 20.0, 5.0)
     assert math.isclose(row["first_day"], 1105.0)

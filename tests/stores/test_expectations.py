@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.expectations import ExpectationResult, data_docs_page, stops, validate
+from bahe_tasks.stores.expectations import ExpectationResult, data_docs_page, stops, validate, write_data_docs
 from bahe_tasks.stores.gate_results import gate_results_rows, not_enough_evidence
 
 DAY, NEXT = date(2013, 9, 24), date(2013, 9, 25)
@@ -74,6 +74,7 @@ def test_data_docs_list_the_days_of_the_month_and_show_what_failed(gxe, tmp_path
     asked = {"impressions": [gxe.ExpectColumnValuesToBeInSet(column="label", value_set=[0, 1])]}
     run(asked, tmp_path)
     run(asked, tmp_path, day=NEXT)
+    write_data_docs(tmp_path)
     index = data_docs_page(tmp_path, DAY)
     assert index == data_docs_page(tmp_path, NEXT)
     text = index.read_text(encoding="utf-8")
@@ -83,21 +84,28 @@ def test_data_docs_list_the_days_of_the_month_and_show_what_failed(gxe, tmp_path
     assert "label" in page.read_text(encoding="utf-8")
 
 
-def test_pages_of_inputs_that_passed_come_with_those_of_the_model(gxe, tmp_path):
+def test_pages_are_written_of_results_that_have_none_in_whatever_month(gxe, tmp_path):
     def names():
-        return {page.parent.parent.name for page in (tmp_path / "2013-09" / "data_docs").rglob("day-*.html")}
+        return {page.parent.parent.name for page in tmp_path.rglob("day-*.html")}
 
     asked = {"impressions": [gxe.ExpectColumnValuesToNotBeNull(column="user_id")]}
     run(asked, tmp_path)
     assert names() == set()
+    write_data_docs(tmp_path)
+    assert names() == {"2013-09-24-validate_inputs"}
+    (page,) = tmp_path.rglob("day-*.html")
+    written = page.stat().st_mtime_ns
     validate({"impressions": FRAME}, asked, gx_dir=tmp_path, day=NEXT, stage="validate_challenger")
-    assert names() == {"2013-09-24-validate_inputs", "2013-09-25-validate_challenger"}
-    run(asked, tmp_path)
-    assert names() == {"2013-09-25-validate_challenger"}
-    validate({"impressions": FRAME}, asked, gx_dir=tmp_path, day=DAY, stage="validate_challenger")
-    assert names() == {f"2013-09-24-{stage}" for stage in ("validate_inputs", "validate_challenger")} | {
-        "2013-09-25-validate_challenger"
+    run(asked, tmp_path, day=date(2013, 10, 1))
+    write_data_docs(tmp_path)
+    assert names() == {
+        "2013-09-24-validate_inputs",
+        "2013-09-25-validate_challenger",
+        "2013-10-01-validate_inputs",
     }
+    assert page.stat().st_mtime_ns == written
+    run(asked, tmp_path)  # what it said before is no longer shown
+    assert names() == {"2013-09-25-validate_challenger", "2013-10-01-validate_inputs"}
 
 
 def test_a_stage_run_again_replaces_what_it_left(gxe, tmp_path):
