@@ -18,9 +18,11 @@ from delta import configure_spark_with_delta_pip
 from pyspark.sql import SparkSession
 
 from bahe_tasks.config import SparkConfig
+from spark_jobs.class_archive import with_archive
 from spark_jobs.lost_jvm import forget_lost_jvm
 
-_FOR_ONE_DAY = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+FOR_ONE_DAY = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Options of a JVM that runs one day."""
 FOR_MANY_DAYS = "-XX:+UseSerialGC"
 """Options of a JVM that runs several days."""
 _SETTINGS = {
@@ -79,7 +81,7 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
         | (_ON_ONE_MACHINE if config.master.startswith("local") else {})
         | {
             "spark.driver.memory": config.driver_memory,
-            "spark.driver.extraJavaOptions": config.jvm_options or _FOR_ONE_DAY,
+            "spark.driver.extraJavaOptions": with_archive(config.jvm_options or FOR_ONE_DAY),
         }
     )
     for key, value in settings.items():

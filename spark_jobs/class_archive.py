@@ -1,0 +1,102 @@
+"""An archive of the classes that Spark's JVM loads: mapped into a new JVM, it starts and runs its first job in about half the time.
+
+    python -m spark_jobs.class_archive
+
+makes the one of this installation of Java and Spark where there is none yet, which takes about a minute (`make setup` does
+it). Every session of this user then starts with it, and without one as Spark always does.
+
+Unusual: the JVM believes an archive, and ends with an error of the machine on half of one. So it gets its name after
+a JVM has started with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import pyspark
+
+_MAKE, _USE = "-XX:ArchiveClassesAtExit=", "-XX:SharedArchiveFile="
+_RUN = "from spark_jobs.class_archive import run_and_end; run_and_end({options!r})"
+_LONGEST_S = 300
+
+
+class ArchiveError(RuntimeError):
+    """The classes could not be archived."""
+
+
+def archive_file() -> Path | None:
+    """Return where the archive is, or would be; `None` without Java."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which(str(Path(home) / "bin" / "java")) if home else None
+    java = java or shutil.which("java")
+    if java is None:
+        return None
+    binary = Path(java).resolve()
+    told_by = [binary, binary.stat().st_mtime_ns, pyspark.__file__, pyspark.__version__]
+    name = sha256("\x00".join(map(str, told_by)).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "bahe" / f"spark-{name}.jsa"
+
+
+def with_archive(jvm_options: str) -> str:
+    """Return the options of a JVM with the one that uses the archive.
+
+    As they are where there is no archive, where Spark would not understand its name, or where they name one themselves.
+    """
+    file = archive_file()
+    if file is None or not file.is_file() or set(str(file)) & set(" \"'\\") or "Archive" in jvm_options:
+        return jvm_options
+    return f"{_USE}{file} {jvm_options}"
+
+
+def make_archive() -> Path:
+    """Make the archive where there is none, and return its file. Raises `ArchiveError`."""
+    file = archive_file()
+    if file is None:
+        raise ArchiveError("no java was found")
+    if file.is_file():
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    try:
+        for option in (_MAKE, _USE):
+            _start_spark(f"{option}{unfinished}")
+        unfinished.replace(file)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ArchiveError(str(error)) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return file
+
+
+def run_and_end(jvm_options: str) -> None:
+    """Start Spark with these options beside those of one day, run a job, and wait for the JVM's end: it archives as it ends."""
+    from bahe_tasks.config import SparkConfig
+    from spark_jobs.session import FOR_ONE_DAY, spark_session, stop_spark_session
+    from spark_jobs.tasks import run_in_tasks
+
+    spark = spark_session(SparkConfig(jvm_options=f"{jvm_options} {FOR_ONE_DAY}"), app_name="bahe class archive")
+    for _ in range(2):
+        run_in_tasks(spark, lambda numbers: ((number,) for number in numbers), 1, "number int")
+    jvm = cast(Any, spark.sparkContext._gateway).proc
+    stop_spark_session()
+    jvm.stdin.close()
+    jvm.wait(_LONGEST_S)
+
+
+def _start_spark(jvm_options: str) -> None:
+    command = [sys.executable, "-c", _RUN.format(options=jvm_options)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_LONGEST_S)
+
+
+if __name__ == "__main__":
+    try:
+        print(f"Spark starts from {make_archive()}")
+    except ArchiveError as error:
+        sys.exit(f"the classes of Spark's JVM were not archived, so it will start more slowly: {error}")
