@@ -79,7 +79,7 @@ def histories_as_of(users: Sequence[str], day: date, config: Config) -> Historie
     ).to_pandas()
     events = events.sort_values(["feature", "user_id", "occurred_at", "behavior_key", "value", "item_id"])
     from_newest = events.groupby(["feature", "user_id"], sort=False).cumcount(ascending=False)
-    read = events["feature"].map(config.sequences.behaviors_read)
+    read = events["feature"].map({name: config.sequences.behaviors_read(name) for name in events["feature"].unique()})
     return HistoriesAsOf(pd.Index(users), events[from_newest < read])
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.kept_files import read_files, scan_files
+from bahe_tasks.stores.kept_files import with_kept
 from bahe_tasks.stores.opened_tables import open_table
 
 _ROWS_AT_ONCE = 8192
@@ -45,7 +45,7 @@ def read_table(
     filters: pc.Expression | None = None,
     version: int | None = None,
 ) -> pa.Table:
-    """Return the rows of some partitions that satisfy `filters`, in no particular order.
+    """Return the rows of some partitions that satisfy `filters`, in the order of `read_batches`.
 
     `partitions` is SQL over the partition columns, for example "dt >= '2013-09-01' AND dt <= '2013-09-24'": other
     partitions' files are not even listed, so a read costs the same however old the table is. `filters` may name any
@@ -55,20 +55,21 @@ def read_table(
     dataset = _dataset(tables_dir, name, partitions=partitions, version=version)
     if dataset is None:
         return schema.empty_table().select(list(columns or schema.names))
+    # of a version that was asked for files may be deleted by now, which is to be seen
+    parts = with_kept(dataset, table_uri(tables_dir, name)) if version is None else [dataset]
     wanted = list(columns or schema.names)
-    if version is not None:  # its files may be deleted by now, which is to be seen
-        return dataset.to_table(columns=wanted, filter=filters)
-    return read_files(dataset, table_uri(tables_dir, name), columns=wanted, filters=filters)
+    none = schema.empty_table().select(wanted)
+    return pa.concat_tables([none, *(part.to_table(columns=wanted, filter=filters) for part in parts)])
 
 
 def scan_table(
     tables_dir: Path | str, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what `read_table` would return, in no particular order: a few files at a time are held, never the table."""
+    """Yield what `read_table` would return: a few files at a time are held, never the table."""
     dataset = _dataset(tables_dir, name, partitions=partitions, version=None)
     if dataset is not None:
-        uri = table_uri(tables_dir, name)
-        yield from scan_files(dataset, uri, columns=list(columns), filters=filters, fragment_readahead=2)
+        for part in with_kept(dataset, table_uri(tables_dir, name)):
+            yield from part.to_batches(columns=list(columns), filter=filters, fragment_readahead=2)
 
 
 def read_batches(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Outcome = Literal["passed", "failed", "errored", "not_enough_evidence", "accepted"]
 
 _SHOWN_VALUES = 3
+_VALIDATIONS, _DATA_DOCS = "validations", "data_docs"
+"""Folders of a month. Great Expectations keeps a result as validations/STAGE/FRAME/RUN/TIME/BATCH.json, its page likewise."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,16 @@ def stops(results: Iterable[ExpectationResult]) -> bool:
 
 def data_docs_page(gx_dir: Path, day: date) -> Path:
     """Return the index page of the Data Docs of the day's month."""
-    return _month_dir(gx_dir, day) / "data_docs" / "index.html"
+    return _month_dir(gx_dir, day) / _DATA_DOCS / "index.html"
 
 
 def write_data_docs(gx_dir: Path) -> None:
     """Write the pages of all results that have none."""
     for folder in sorted(gx_dir.resolve().glob("*-*")):
-        context, shown = _context(folder), _pages(folder)
-        lacking = [key for key in _kept(context) if key.run_id.run_name not in shown]
+        context = _context(folder)
+        shown = {page.parent.parent.name for page in (folder / _DATA_DOCS / "validations").rglob("*.html")}
+        kept = cast("list[ValidationResultIdentifier]", context.validation_results_store.list_keys())
+        lacking = [key for key in kept if key.run_id.run_name not in shown]
         if lacking:
             context.build_data_docs(resource_identifiers=lacking)
 
@@ -84,11 +88,9 @@ def validate(
     run = RunIdentifier(run_name=f"{day}-{stage}", run_time=start_of(day))
     folder = _month_dir(gx_dir, day).resolve()
     context = _context(folder)
-    for stale in _kept(context):  # an earlier run of the day may have had other suites
-        if stale.run_id.run_name == run.run_name:
-            context.validation_results_store.remove_key(stale)
-    for pages in _pages(folder).get(str(run.run_name), ()):
-        shutil.rmtree(pages)
+    for kept in (_VALIDATIONS, f"{_DATA_DOCS}/validations"):  # an earlier run of the day may have had other suites
+        for stale in (folder / kept).glob(f"*/*/{run.run_name}"):
+            shutil.rmtree(stale)
     # One for all frames: Great Expectations writes its whole configuration out for each that is added.
     data = (
         context.data_sources.add_pandas("day").add_dataframe_asset(stage).add_batch_definition_whole_dataframe("whole")
@@ -168,19 +170,6 @@ def _observed(result: Any) -> str:
     return text + (": " + ", ".join(str(value) for value in examples[:_SHOWN_VALUES]) if examples else "")
 
 
-def _kept(context: EphemeralDataContext) -> list[ValidationResultIdentifier]:
-    """Return the keys of the stored results of the month."""
-    return cast("list[ValidationResultIdentifier]", context.validation_results_store.list_keys())
-
-
-def _pages(folder: Path) -> dict[str, set[Path]]:
-    """Return the folders of the pages of each run of the month, by its name: …/SUITE/RUN/TIME/BATCH.html."""
-    found: dict[str, set[Path]] = {}
-    for page in (folder / "data_docs" / "validations").rglob("*.html"):
-        found.setdefault(page.parent.parent.name, set()).add(page.parent.parent)
-    return found
-
-
 def _month_dir(gx_dir: Path, day: date) -> Path:
     return gx_dir / f"{day:%Y-%m}"
 
@@ -207,7 +196,7 @@ def _context(folder: Path) -> EphemeralDataContext:
                 "checkpoint_store": in_memory("CheckpointStore"),
                 "validation_results_store": {
                     "class_name": "ValidationResultsStore",
-                    "store_backend": in_folder("validations"),
+                    "store_backend": in_folder(_VALIDATIONS),
                 },
             },
             expectations_store_name="expectations_store",
@@ -217,7 +206,7 @@ def _context(folder: Path) -> EphemeralDataContext:
                 "site": {
                     "class_name": "SiteBuilder",
                     "show_how_to_buttons": False,
-                    "store_backend": in_folder("data_docs"),
+                    "store_backend": in_folder(_DATA_DOCS),
                     "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
                 }
             },

@@ -7,11 +7,11 @@ them again each day.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from cachetools import LRUCache
 
@@ -33,29 +33,11 @@ _kept: LRUCache[str, _Kept] = LRUCache(_MOST_BYTES, getsizeof=lambda kept: max(k
 _lock = Lock()
 
 
-def read_files(files: ds.FileSystemDataset, uri: str, *, columns: list[str], filters: pc.Expression | None) -> pa.Table:
-    """Return columns of the rows of a table's data files that satisfy `filters`; `uri` is the table's address."""
-    small, others = _parted(files, uri)
-    tables = [] if others is None else [others.to_table(columns=columns, filter=filters)]
-    if small is not None:
-        tables.append((small if filters is None else small.filter(filters)).select(columns))
-    return pa.concat_tables(tables) if tables else files.schema.empty_table().select(columns)
+def with_kept(files: ds.FileSystemDataset, uri: str) -> list[ds.Dataset]:
+    """Return the data files of a table as data sets, in their order: small ones that follow each other are rows in memory.
 
-
-def scan_files(
-    files: ds.FileSystemDataset, uri: str, *, columns: list[str], filters: pc.Expression | None, **readahead: Any
-) -> Iterator[pa.RecordBatch]:
-    """Yield what `read_files` would return, large files a few at a time."""
-    small, others = _parted(files, uri)
-    if small is not None:
-        rows = small if filters is None else small.filter(filters)
-        yield from rows.select(columns).to_batches()
-    if others is not None:
-        yield from others.to_batches(columns=columns, filter=filters, **readahead)
-
-
-def _parted(files: ds.FileSystemDataset, uri: str) -> tuple[pa.Table | None, ds.FileSystemDataset | None]:
-    """Return the rows of the small files, and the other files; `None` where there are none."""
+    `uri` is the table's address.
+    """
     fragments = {fragment.path: fragment for fragment in files.get_fragments()}
     with _lock:
         known = {path: kept for path in fragments if (kept := _kept.get(f"{uri}/{path}")) is not None}
@@ -67,10 +49,14 @@ def _parted(files: ds.FileSystemDataset, uri: str) -> tuple[pa.Table | None, ds.
     fresh = {path: _Kept(rows, sizes[path]) for path, rows in read.items()}
     with _lock:
         _kept.update({f"{uri}/{path}": kept for path, kept in fresh.items() if kept.rows.nbytes < _MOST_BYTES})
-    held = [(known | fresh)[path].rows for path in fragments if path in small]
-    others = [fragment for path, fragment in fragments.items() if path not in small]
-    rows = pa.concat_tables(held).combine_chunks() if held else None  # one chunk is quicker to filter than many
-    return rows, _of(files, others) if others else None
+    held = known | fresh
+    return [
+        # one chunk is quicker to filter than many
+        ds.dataset(pa.concat_tables([held[path].rows for path in paths]).combine_chunks())
+        if is_small
+        else _of(files, [fragments[path] for path in paths])
+        for is_small, paths in groupby(fragments, key=lambda path: path in small)
+    ]
 
 
 def _small(paths: Iterable[str], sizes: Mapping[str, int]) -> Iterator[str]:

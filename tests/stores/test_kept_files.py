@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -12,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bahe_tasks.stores import kept_files
-from bahe_tasks.stores.kept_files import read_files, scan_files
+from bahe_tasks.stores.kept_files import with_kept
 
 SCHEMA = pa.schema([("dt", pa.string()), ("item_id", pa.string()), ("value", pa.float64())])
 ROWS = {"2024-01-01": 3, "2024-01-02": 20_000, "2024-01-03": 0, "2024-01-04": 5}
@@ -50,54 +48,48 @@ def opened(folder):
     return ds.FileSystemDataset(fragments, SCHEMA, parquet, system)
 
 
-def rows_of(table):
-    return Counter(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+def read(folder, uri=None, *, columns=("item_id",), filters=None):
+    parts = with_kept(opened(folder), uri or str(folder))
+    return pa.concat_tables([part.to_table(columns=list(columns), filter=filters) for part in parts])
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
 @pytest.mark.parametrize("columns", [["dt", "item_id", "value"], ["value", "dt"], ["item_id"]], ids=str)
-def test_rows_are_those_of_the_data_set_read_anew_and_again(files, columns, filters):
+def test_rows_are_those_of_all_files_in_their_order_read_anew_and_again(files, columns, filters):
     expected = opened(files).to_table(columns=columns, filter=filters)
     for _ in range(2):
-        read = read_files(opened(files), str(files), columns=columns, filters=filters)
-        assert read.schema.equals(expected.schema)
-        assert rows_of(read) == rows_of(expected)
-        batches = list(scan_files(opened(files), str(files), columns=columns, filters=filters, fragment_readahead=2))
-        assert rows_of(pa.Table.from_batches(batches, expected.schema)) == rows_of(expected)
+        assert read(files, columns=columns, filters=filters).equals(expected)
 
 
 def test_small_files_are_held_and_large_ones_are_not(files):
-    read_files(opened(files), str(files), columns=["item_id"], filters=None)
+    read(files)
     assert set(kept_files._kept) == {f"{files}/dt={day}/part.parquet" for day, count in ROWS.items() if count < 10}
     for day in ROWS:
         if ROWS[day] < 10:
             (files / f"dt={day}" / "part.parquet").write_bytes(b"is not read again")
-    assert len(read_files(opened(files), str(files), columns=["item_id"], filters=None)) == sum(ROWS.values())
+    assert len(read(files)) == sum(ROWS.values())
 
 
 def test_another_table_has_its_own(files):
-    read_files(opened(files), str(files), columns=["item_id"], filters=None)
+    read(files)
     pq.write_table(pa.table({"item_id": ["other"], "value": [1.0]}), files / "dt=2024-01-01" / "part.parquet")
-    read = read_files(opened(files), "elsewhere", columns=["item_id"], filters=pc.field("dt") == "2024-01-01")
-    assert read["item_id"].to_pylist() == ["other"]
+    found = read(files, "elsewhere", filters=pc.field("dt") == "2024-01-01")
+    assert found["item_id"].to_pylist() == ["other"]
 
 
 def test_a_read_holds_no_more_small_files_than_it_may(files, monkeypatch):
     sizes = sorted((files / f"dt={day}" / "part.parquet").stat().st_size for day, n in ROWS.items() if n < 10)
     monkeypatch.setattr(kept_files, "_MOST_AT_ONCE", sizes[-1] + sizes[0])
-    read = read_files(opened(files), str(files), columns=["item_id"], filters=None)
-    assert len(read) == sum(ROWS.values())
+    assert len(read(files)) == sum(ROWS.values())
     assert 0 < len(kept_files._kept) < 3
 
 
-def test_what_was_held_longest_unread_gives_way(files, monkeypatch):
-    monkeypatch.setattr(kept_files, "_kept", kept_files.LRUCache(1, getsizeof=lambda kept: max(kept.rows.nbytes, 1)))
+def test_rows_that_are_too_many_to_be_held_are_read_all_the_same(files, monkeypatch):
     monkeypatch.setattr(kept_files, "_MOST_BYTES", 1)
-    read = read_files(opened(files), str(files), columns=["item_id"], filters=None)
-    assert len(read) == sum(ROWS.values())
+    assert len(read(files)) == sum(ROWS.values())
+    assert not any(kept.rows.nbytes for kept in kept_files._kept.values())
 
 
 def test_a_table_without_files(files):
     empty = ds.FileSystemDataset([], SCHEMA, ds.ParquetFileFormat(), pafs.LocalFileSystem())
-    assert read_files(empty, str(files), columns=["value"], filters=None).schema.names == ["value"]
-    assert list(scan_files(empty, str(files), columns=["value"], filters=None)) == []
+    assert with_kept(empty, str(files)) == []
