@@ -42,7 +42,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	echo "Installing the pinned environment into $(VENV): about 4 minutes the first time; $(VENV)/install.log tells more."
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --log "$(VENV)/install.log" -c constraints.txt -e '.[dev]'
 	echo "Archiving the classes of Spark's JVM, so that it starts in half the time: about a minute the first time."
-	"$(BIN)/python" -m spark_jobs.class_archive || echo "Nothing else depends on it."
+	"$(BIN)/python" -m spark_jobs.class_archive || echo "All else works; to try again: $(BIN)/python -m spark_jobs.class_archive"
 	touch "$@"
 
 run: export BAHE_HOME := $(or $(BAHE_HOME),$(CURDIR)/bahe_home)

@@ -42,7 +42,10 @@ def validate_inputs() -> Json:
     """Reads the day's tables; writes `gate_results`. Red when refused, unless `accept_inputs` gives a reason."""
     from bahe_tasks.stages.validate_inputs import validate_inputs as stage
 
-    return run_stage(lambda day, config, p: stage(day, config, force=p["force"], accept_reason=p["accept_inputs"]))
+    told = run_stage(lambda day, config, p: stage(day, config, force=p["force"], accept_reason=p["accept_inputs"]))
+    if told["gate"] == "accepted":
+        write_pages()
+    return told
 
 
 @task(outlets=_tables("behavior_embeddings"))

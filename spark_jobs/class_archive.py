@@ -3,10 +3,10 @@
     python -m spark_jobs.class_archive
 
 makes the one of this installation of Java and Spark where there is none yet, which takes about a minute (`make setup` does
-it). Every session of this user then starts with it, and without one as Spark always does.
+it) and 150 MB of ~/.cache/bahe. Every session of this user then starts with it, and without one as Spark always does.
 
-Unusual: the JVM believes an archive, and ends with an error of the machine on half of one. So it gets its name after
-a JVM has started with it.
+Unusual: the JVM ends with an error of the machine on half of an archive, and starts without one that is of other jars. So an
+archive gets its name after a JVM that may not start without it has started.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,8 @@ from typing import Any, cast
 import pyspark
 
 _MAKE, _USE = "-XX:ArchiveClassesAtExit=", "-XX:SharedArchiveFile="
+_ONLY_WITH_IT = "-Xshare:on"
+_NOTHING_ON_STDOUT = "-Xlog:disable -Xlog:all=warning:stderr"
 _RUN = "from spark_jobs.class_archive import run_and_end; run_and_end({options!r})"
 _LONGEST_S = 300
 
@@ -37,8 +40,10 @@ def archive_file() -> Path | None:
     java = java or shutil.which("java")
     if java is None:
         return None
-    binary = Path(java).resolve()
-    told_by = [binary, binary.stat().st_mtime_ns, pyspark.__file__, pyspark.__version__]
+    binary, jars = Path(java).resolve(), Path(pyspark.__file__).parent / "jars"
+    # The JVM uses an archive with the very files it was made of.
+    made_of = sorted((jar.name, jar.stat().st_mtime_ns) for jar in jars.glob("*.jar"))
+    told_by = [binary, binary.stat().st_mtime_ns, jars, made_of]
     name = sha256("\x00".join(map(str, told_by)).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "bahe" / f"spark-{name}.jsa"
@@ -50,25 +55,27 @@ def with_archive(jvm_options: str) -> str:
     As they are where there is no archive, where Spark would not understand its name, or where they name one themselves.
     """
     file = archive_file()
-    if file is None or not file.is_file() or set(str(file)) & set(" \"'\\") or "Archive" in jvm_options:
+    if file is None or not os.access(file, os.R_OK) or set(str(file)) & set(" \"'\\") or "Archive" in jvm_options:
         return jvm_options
-    return f"{_USE}{file} {jvm_options}"
+    return f"{_USE}{file} {_NOTHING_ON_STDOUT} {jvm_options}"
 
 
 def make_archive() -> Path:
-    """Make the archive where there is none, and return its file. Raises `ArchiveError`."""
+    """Make the archive where there is none that a JVM starts with, and return its file. Raises `ArchiveError`."""
     file = archive_file()
     if file is None:
         raise ArchiveError("no java was found")
-    if file.is_file():
-        return file
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(ArchiveError):
+        if file.is_file():
+            _start_spark(f"{_USE}{file} {_ONLY_WITH_IT}")
+            return file
     unfinished = file.with_suffix(f".{os.getpid()}")
     try:
-        for option in (_MAKE, _USE):
-            _start_spark(f"{option}{unfinished}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _start_spark(f"{_MAKE}{unfinished}")
+        _start_spark(f"{_USE}{unfinished} {_ONLY_WITH_IT}")
         unfinished.replace(file)
-    except (OSError, subprocess.SubprocessError) as error:
+    except OSError as error:
         raise ArchiveError(str(error)) from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -91,8 +98,15 @@ def run_and_end(jvm_options: str) -> None:
 
 
 def _start_spark(jvm_options: str) -> None:
+    """Start Spark once. Raises `ArchiveError`."""
     command = [sys.executable, "-c", _RUN.format(options=jvm_options)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_LONGEST_S)
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_LONGEST_S)
+    except subprocess.TimeoutExpired as error:
+        raise ArchiveError(f"Spark did not end within {_LONGEST_S} s") from error
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.strip().splitlines() or [f"Spark ended with exit code {error.returncode}"]
+        raise ArchiveError(told[-1]) from error
 
 
 if __name__ == "__main__":

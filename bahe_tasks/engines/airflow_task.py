@@ -46,7 +46,7 @@ def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -
     """Call `stage` with the day, the settings and the parameters of this run; return its small JSON document.
 
     A refused gate, an input that is not there and a wrong setting would be the same on a retry: such a task fails at
-    once (`AirflowFailException`). Every other error is raised as it is, and retried. Pages of a refusing gate are written.
+    once (`AirflowFailException`). Every other error is raised as it is, and retried. The pages of a gate that refuses are written.
     """
     from bahe_tasks.stages.errors import GateRefused, NothingLandedError
 

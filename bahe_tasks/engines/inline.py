@@ -21,6 +21,7 @@ from bahe_tasks.stages.register_challenger import register_challenger
 from bahe_tasks.stages.validate_challenger import validate_challenger
 from bahe_tasks.stages.validate_inputs import validate_inputs
 from bahe_tasks.stores.expectations import write_data_docs
+from bahe_tasks.stores.held_files import small_files_held
 from spark_jobs.session import FOR_MANY_DAYS
 
 _MANY_DAYS = 5
@@ -95,11 +96,10 @@ def run_backfill(
     Data Docs are written when no day is left: Great Expectations goes through a whole month whenever it adds to one.
     """
     config = for_days((last - first).days + 1, config)
-    try:
+    with small_files_held():
         for day in days_between(first, last):
             try:
                 yield run_day(day, config, force=force, accept_reason=accept_reason, progress=progress)
             except Exception as error:
                 yield DayOutcome(day, "failed", 0.0, message=f"{type(error).__name__}: {error}")
-    finally:
-        write_data_docs(config.home / "gx")
+    write_data_docs(config.home / "gx")

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.kept_files import with_kept
+from bahe_tasks.stores.held_files import with_held
 from bahe_tasks.stores.opened_tables import open_table
 
 _ROWS_AT_ONCE = 8192
+_READ_WHOLE = ("behavior_events", "items")
+"""Tables of which each day reads many earlier days, with most of their columns."""
 _STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # else a whole row group is held
 
 
@@ -56,7 +58,7 @@ def read_table(
     if dataset is None:
         return schema.empty_table().select(list(columns or schema.names))
     # of a version that was asked for files may be deleted by now, which is to be seen
-    parts = with_kept(dataset, table_uri(tables_dir, name)) if version is None else [dataset]
+    parts = _parts(dataset, tables_dir, name) if version is None else [dataset]
     wanted = list(columns or schema.names)
     none = schema.empty_table().select(wanted)
     return pa.concat_tables([none, *(part.to_table(columns=wanted, filter=filters) for part in parts)])
@@ -65,10 +67,10 @@ def read_table(
 def scan_table(
     tables_dir: Path | str, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what `read_table` would return: a few files at a time are held, never the table."""
+    """Yield what `read_table` would return: a few files at a time are held, never the table, but for small files of a backfill."""
     dataset = _dataset(tables_dir, name, partitions=partitions, version=None)
     if dataset is not None:
-        for part in with_kept(dataset, table_uri(tables_dir, name)):
+        for part in _parts(dataset, tables_dir, name):
             yield from part.to_batches(columns=list(columns), filter=filters, fragment_readahead=2)
 
 
@@ -148,6 +150,11 @@ def _dataset(
     known = pa.schema([schema.field(column) for column in TABLES[name].partition_columns])
     files = table.to_pyarrow_dataset(filesystem=_file_system(uri), schema=known, file_pruning_predicate=partitions)
     return files.replace_schema(schema)
+
+
+def _parts(files: ds.FileSystemDataset, tables_dir: Path | str, name: str) -> list[ds.Dataset]:
+    """Return the files as data sets, in their order."""
+    return with_held(files, table_uri(tables_dir, name)) if name in _READ_WHOLE else [files]
 
 
 def _file_system(uri: str) -> pafs.FileSystem:

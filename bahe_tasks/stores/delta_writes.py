@@ -129,10 +129,9 @@ def _fitted(rows: pa.Table, uri: str, name: str) -> pa.Table:
 
 
 def _writer_properties(name: str) -> WriterProperties:
-    """Return how files are written: whole numbers are keys, of which a dictionary would cost a third of the time for nothing."""
-    keys = [field.name for field in arrow_schema(name) if pa.types.is_int64(field.type)]
-    plain = {column: ColumnProperties(dictionary_enabled=False) for column in keys}
-    return WriterProperties(max_row_group_size=_ROWS_A_GROUP, column_properties=plain or None)
+    """Return how files are written: without a dictionary of `key`, of which no two rows of a partition have the same."""
+    plain = {"key": ColumnProperties(dictionary_enabled=False)} if "key" in arrow_schema(name).names else None
+    return WriterProperties(max_row_group_size=_ROWS_A_GROUP, column_properties=plain)
 
 
 def _open_or_create(uri: str, name: str) -> DeltaTable:

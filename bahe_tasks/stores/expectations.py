@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["passed", "failed", "errored", "not_enough_evidence", "accepted"]
 
+_LOG = logging.getLogger(__name__)
 _SHOWN_VALUES = 3
 _VALIDATIONS, _DATA_DOCS = "validations", "data_docs"
 """Folders of a month. Great Expectations keeps a result as validations/STAGE/FRAME/RUN/TIME/BATCH.json, its page likewise."""
@@ -58,14 +59,27 @@ def data_docs_page(gx_dir: Path, day: date) -> Path:
 
 
 def write_data_docs(gx_dir: Path) -> None:
-    """Write the pages of all results that have none."""
-    for folder in sorted(gx_dir.resolve().glob("*-*")):
-        context = _context(folder)
-        shown = {page.parent.parent.name for page in (folder / _DATA_DOCS / "validations").rglob("*.html")}
-        kept = cast("list[ValidationResultIdentifier]", context.validation_results_store.list_keys())
-        lacking = [key for key in kept if key.run_id.run_name not in shown]
-        if lacking:
-            context.build_data_docs(resource_identifiers=lacking)
+    """Write the pages of all results that have none. What goes wrong is logged: pages decide nothing of a day."""
+    for folder in sorted(gx_dir.resolve().glob("????-??")):
+        runs = _runs_without_pages(folder)
+        if not runs:
+            continue
+        try:
+            context = _context(folder)
+            keys = cast("list[ValidationResultIdentifier]", context.validation_results_store.list_keys())
+            context.build_data_docs(resource_identifiers=[key for key in keys if key.run_id.run_name in runs])
+        except Exception:
+            _LOG.exception("the pages of Great Expectations in %s were not written", folder)
+
+
+def _runs_without_pages(folder: Path) -> set[str]:
+    """Return the names of a month's runs of which a result has no page, or one that the index was not written after."""
+    results, pages = folder / _VALIDATIONS, folder / _DATA_DOCS / _VALIDATIONS
+    index = folder / _DATA_DOCS / "index.html"
+    written = {page.relative_to(pages).with_suffix(""): page.stat().st_mtime_ns for page in pages.rglob("*.html")}
+    indexed = index.stat().st_mtime_ns if index.is_file() else -1
+    names = (result.relative_to(results).with_suffix("") for result in results.rglob("*.json"))
+    return {name.parts[-3] for name in names if not 0 <= written.get(name, -1) <= indexed}
 
 
 def validate(
@@ -84,11 +98,10 @@ def validate(
     import great_expectations as gx
     from great_expectations.core.run_identifier import RunIdentifier
 
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     run = RunIdentifier(run_name=f"{day}-{stage}", run_time=start_of(day))
     folder = _month_dir(gx_dir, day).resolve()
     context = _context(folder)
-    for kept in (_VALIDATIONS, f"{_DATA_DOCS}/validations"):  # an earlier run of the day may have had other suites
+    for kept in (_VALIDATIONS, f"{_DATA_DOCS}/{_VALIDATIONS}"):  # an earlier run of the day may have had other suites
         for stale in (folder / kept).glob(f"*/*/{run.run_name}"):
             shutil.rmtree(stale)
     # One for all frames: Great Expectations writes its whole configuration out for each that is added.
@@ -177,6 +190,8 @@ def _month_dir(gx_dir: Path, day: date) -> Path:
 def _context(folder: Path) -> EphemeralDataContext:
     import great_expectations as gx
     from great_expectations.data_context.types.base import DataContextConfig, ProgressBarsConfig
+
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
     def in_memory(kind: str) -> dict[str, Any]:
         return {"class_name": kind, "store_backend": {"class_name": "InMemoryStoreBackend"}}

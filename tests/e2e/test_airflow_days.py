@@ -12,6 +12,7 @@ from bahe_tasks.engines.inline import run_backfill
 from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stores.delta_tables import read_table, table_version
+from bahe_tasks.stores.expectations import data_docs_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.airflow, pytest.mark.timeout(1200)]
 NEXT = FIRST + timedelta(days=1)
@@ -30,6 +31,7 @@ def test_two_days_in_airflow_give_the_tables_and_metrics_of_two_days_in_process(
     assert outcomes[1].results["promote_champion"]["promoted"]
 
     list(run_backfill(FIRST, NEXT, inline))
+    assert _pages(scheduled) == _pages(inline) != set()
     for name in COMPARED:
         ours, theirs = (sorted(map(str, read_table(c.tables_dir, name).to_pylist())) for c in (scheduled, inline))
         assert ours == theirs
@@ -39,6 +41,11 @@ def test_two_days_in_airflow_give_the_tables_and_metrics_of_two_days_in_process(
     versions = {name: table_version(scheduled.tables_dir, name) for name in COMPARED}
     list(run_backfill(FIRST, NEXT, scheduled))  # the other engine finds everything done
     assert {name: table_version(scheduled.tables_dir, name) for name in COMPARED} == versions
+
+
+def _pages(config):
+    docs = data_docs_page(config.home / "gx", FIRST).parent
+    return {str(page.relative_to(docs)) for page in docs.rglob("*.html")}
 
 
 def _folder(path):

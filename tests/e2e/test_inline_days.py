@@ -23,6 +23,7 @@ from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.roll_back import roll_back
 from bahe_tasks.stages.score_pairs import score_file
 from bahe_tasks.stores.delta_tables import data_files, read_table, table_version
+from bahe_tasks.stores.expectations import data_docs_page
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
@@ -56,6 +57,15 @@ def test_every_day_is_done_and_the_last_one_is_champion(days):
     assert [(o.state, o.message) for o in outcomes] == [("done", "")] * 3
     assert read_status(config)["champion"] == {"version": 3, "day": str(LAST)}
     assert [day["gate"] for day in read_status(config)["days"]] == ["passed"] * 3
+
+
+def test_the_gates_of_every_day_have_pages(days):
+    config, _ = days
+    index = data_docs_page(config.home / "gx", FIRST)
+    assert {page.parent.parent.name for page in index.parent.rglob("*/*/*/*/*.html")} == {
+        f"{FIRST + timedelta(days=n)}-{stage}" for n in range(3) for stage in ("validate_inputs", "validate_challenger")
+    }
+    assert str(LAST) in index.read_text(encoding="utf-8")
 
 
 def test_every_landed_row_is_in_a_table_a_duplicate_or_in_quarantine(days):

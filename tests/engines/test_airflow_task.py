@@ -79,12 +79,15 @@ def test_a_run_with_neither_fails_without_a_retry_and_says_what_to_do(run_as):
     assert run_as.pushed["problem"]["state"] == "failed"
 
 
-def test_a_refused_gate_is_told_as_refused_and_not_retried(run_as):
+def test_a_refused_gate_is_told_as_refused_and_not_retried_and_has_pages(run_as, airflow_task, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
+    written = []
+    monkeypatch.setattr(airflow_task, "write_pages", lambda: written.append("pages"))
     with pytest.raises(AirflowFailException):
         run_as(raising(GateRefused("too few rows")))
     assert run_as.pushed["problem"] == {"state": "refused", "message": "too few rows"}
+    assert written == ["pages"]
 
 
 @pytest.mark.parametrize(

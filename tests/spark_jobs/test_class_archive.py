@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from bahe_tasks.config import SparkConfig
 from spark_jobs.session import spark_session
 spark = spark_session(SparkConfig(), app_name="tests")
-print(Path(f"/proc/{spark.sparkContext._gateway.proc.pid}/maps").read_text())
+print(".jsa" in Path(f"/proc/{spark.sparkContext._gateway.proc.pid}/maps").read_text().replace("classes.jsa", ""))
 """
 
 
@@ -39,7 +40,8 @@ def test_without_an_archive_the_options_are_as_they_are(cache):
 
 
 def test_options_with_an_archive(archive):
-    assert with_archive("-Xmx1g") == f"-XX:SharedArchiveFile={archive} -Xmx1g"
+    assert with_archive("-Xmx1g").startswith(f"-XX:SharedArchiveFile={archive} ")
+    assert with_archive("-Xmx1g").endswith(" -Xmx1g")
     assert with_archive("-XX:SharedArchiveFile=own.jsa") == "-XX:SharedArchiveFile=own.jsa"
 
 
@@ -69,19 +71,36 @@ def test_without_java_there_is_none(cache, monkeypatch):
         make_archive()
 
 
+def test_jars_installed_anew_have_another_archive(tmp_path, monkeypatch):
+    (tmp_path / "jars").mkdir()
+    jar = tmp_path / "jars" / "spark.jar"
+    jar.touch()
+    monkeypatch.setattr(class_archive.pyspark, "__file__", str(tmp_path / "__init__.py"))
+    found = archive_file()
+    os.utime(jar, ns=(0, 0))
+    assert archive_file() != found
+
+
 def test_of_an_archive_that_no_jvm_starts_with_nothing_is_left(cache, monkeypatch):
     def start(options: str) -> None:
         if "SharedArchiveFile" in options:
-            raise subprocess.CalledProcessError(134, "java")
+            raise ArchiveError("it does not fit")
         Path(options.partition("=")[2]).write_bytes(b"half")
 
     monkeypatch.setattr(class_archive, "_start_spark", start)
-    with pytest.raises(ArchiveError):
+    with pytest.raises(ArchiveError, match="does not fit"):
         make_archive()
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
-def test_a_session_maps_the_archive_that_was_made(cache):
-    archive = make_archive()
-    told = subprocess.run([sys.executable, "-c", _MAPPED], capture_output=True, text=True, check=True)
-    assert str(archive) in told.stdout
+def test_a_session_maps_the_archive_that_was_made_and_prints_nothing_where_it_does_not_fit(cache):
+    archive = archive_file()
+    archive.parent.mkdir()
+    archive.write_bytes(b"of another Java")
+
+    def told():
+        return subprocess.run([sys.executable, "-c", _MAPPED], capture_output=True, text=True, check=True).stdout
+
+    assert told() == "False\n"
+    assert make_archive() == archive
+    assert told() == "True\n"

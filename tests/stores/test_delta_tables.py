@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from written_events import D1, D2, D3, events, users_in, write_events
 
-from bahe_tasks.stores import kept_files
+from bahe_tasks.stores import held_files
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import (
     read_batches,
@@ -19,6 +19,7 @@ from bahe_tasks.stores.delta_tables import (
     table_uri,
     table_version,
 )
+from bahe_tasks.stores.held_files import small_files_held
 from bahe_tasks.stores.partition_records import partition_records
 
 
@@ -53,16 +54,22 @@ def test_batches_are_the_table_and_hold_a_part_of_it_each(tmp_path):
     assert list(read_batches(tmp_path, "impressions", columns=["label"])) == []
 
 
-def test_rows_come_in_one_order_whichever_files_are_small(tmp_path, monkeypatch):
+def test_rows_come_in_one_order_whichever_files_are_held(tmp_path, monkeypatch):
     for day, count in ((D2, 5), (D1, 5_000), (D3, 7)):
         write_events(tmp_path, day, [f"{day} {n}" for n in range(count)])
-    monkeypatch.setattr(kept_files, "_LARGEST_FILE", 10_000)
+    monkeypatch.setattr(held_files, "_LARGEST_FILE", 10_000)
     read = {"columns": ["user_id"], "partitions": None}
     expected = pa.Table.from_batches(read_batches(tmp_path, "behavior_events", **read))["user_id"]
-    for _ in range(2):
-        assert read_table(tmp_path, "behavior_events", **read)["user_id"].equals(expected)
+
+    def read_and_scanned():
         scanned = scan_table(tmp_path, "behavior_events", filters=None, **read)
-        assert pa.Table.from_batches(scanned)["user_id"].equals(expected)
+        return read_table(tmp_path, "behavior_events", **read)["user_id"], pa.Table.from_batches(scanned)["user_id"]
+
+    assert all(users.equals(expected) for users in read_and_scanned())
+    with small_files_held():
+        assert all(users.equals(expected) for users in read_and_scanned())
+        assert len(held_files._held.rows) == 2
+        assert all(users.equals(expected) for users in read_and_scanned())
 
 
 def test_a_commit_and_a_table_made_anew_have_another_identity(tmp_path):

@@ -108,6 +108,29 @@ def test_pages_are_written_of_results_that_have_none_in_whatever_month(gxe, tmp_
     assert names() == {"2013-09-25-validate_challenger", "2013-10-01-validate_inputs"}
 
 
+def test_pages_that_were_interrupted_are_written_later(gxe, tmp_path):
+    asked = {name: [gxe.ExpectColumnValuesToNotBeNull(column="user_id")] for name in ("a", "b")}
+    run(asked, tmp_path, frames=dict.fromkeys("ab", FRAME))
+    write_data_docs(tmp_path)
+    written = set(tmp_path.rglob("*.html"))
+    assert len(written) == 3
+    for lost in written:
+        lost.unlink()
+        write_data_docs(tmp_path)
+        assert set(tmp_path.rglob("*.html")) == written
+
+
+def test_a_result_that_cannot_be_read_costs_the_pages_of_its_month_alone(gxe, tmp_path, caplog):
+    asked = {"impressions": [gxe.ExpectColumnValuesToNotBeNull(column="user_id")]}
+    run(asked, tmp_path)
+    (broken,) = tmp_path.rglob("*.json")
+    broken.write_text("{", encoding="utf-8")
+    run(asked, tmp_path, day=date(2013, 10, 1))
+    write_data_docs(tmp_path)
+    assert data_docs_page(tmp_path, date(2013, 10, 1)).is_file()
+    assert "2013-09 were not written" in caplog.text
+
+
 def test_a_stage_run_again_replaces_what_it_left(gxe, tmp_path):
     run({"impressions": [gxe.ExpectColumnValuesToNotBeNull(column="user_id")]}, tmp_path)
     items = {"items": pd.DataFrame({"item_id": ["i"]})}
