@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from bahe_tasks.checkpoint import CheckpointNotFoundError, checkpoint_dir
 from bahe_tasks.config import Config, EncoderConfig, SparkConfig
+from bahe_tasks.java import java_command
 
 MIN_JAVA = 17
 MIN_MEMORY_GB = 4.0
@@ -70,8 +71,7 @@ def check_python() -> Check:
 
 def check_java(java_home: str | None) -> Check:
     """Check that the java of `java_home`, else of the PATH, is version 17 or newer."""
-    own = Path(java_home) / "bin" / "java" if java_home else None
-    java = str(own) if own and own.is_file() else shutil.which("java")
+    java = java_command(java_home)
     if java is None:
         where = f"JAVA_HOME is {java_home}, which has none; " if java_home else ""
         return Check(

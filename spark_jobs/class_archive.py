@@ -12,7 +12,6 @@ archive gets its name after a JVM that may not start without it has started.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyspark
+
+from bahe_tasks.java import java_command
 
 _MAKE, _USE = "-XX:ArchiveClassesAtExit=", "-XX:SharedArchiveFile="
 _ONLY_WITH_IT = "-Xshare:on"
@@ -35,9 +36,7 @@ class ArchiveError(RuntimeError):
 
 def archive_file() -> Path | None:
     """Return where the archive is, or would be; `None` without Java."""
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which(str(Path(home) / "bin" / "java")) if home else None
-    java = java or shutil.which("java")
+    java = java_command(os.environ.get("JAVA_HOME"))
     if java is None:
         return None
     binary, jars = Path(java).resolve(), Path(pyspark.__file__).parent / "jars"

@@ -8,7 +8,6 @@ tier: the job ends before the optimising compiler has paid for itself, which it 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from delta import configure_spark_with_delta_pip
 from pyspark.sql import SparkSession
 
 from bahe_tasks.config import SparkConfig
+from bahe_tasks.java import java_command
 from spark_jobs.class_archive import with_archive
 from spark_jobs.lost_jvm import forget_lost_jvm
 
@@ -137,8 +137,7 @@ def _configured_jars(jars: str) -> list[str]:
 
 
 def _require_java() -> None:
-    home = os.environ.get("JAVA_HOME")
-    if not (home and (Path(home) / "bin" / "java").is_file()) and shutil.which("java") is None:
+    if java_command(os.environ.get("JAVA_HOME")) is None:
         raise JavaMissingError(
             "Spark needs Java 17 and no java was found: install it (for example `apt-get install openjdk-17-jre-headless`) or set JAVA_HOME"
         )
