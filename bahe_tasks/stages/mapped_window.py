@@ -67,10 +67,9 @@ class MappedWindow:
 
         Raises `ValueError` for an impression that is not among the mapped ones.
         """
-        at = np.searchsorted(self.in_table, places)
         if not np.isin(places, self.in_table).all():
             raise ValueError("impressions of the window whose sums were not mapped")
-        return RowsAt(self.sums, at)
+        return RowsAt(self.sums, np.searchsorted(self.in_table, places))
 
 
 def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_version: str) -> MappedWindow:

@@ -54,13 +54,13 @@ def read_table(
     column. `columns` are all columns unless given. A table that does not exist is an empty one with the right schema.
     """
     schema = arrow_schema(name)
-    dataset = _dataset(tables_dir, name, partitions=partitions, version=version)
-    if dataset is None:
-        return schema.empty_table().select(list(columns or schema.names))
-    # of a version that was asked for files may be deleted by now, which is to be seen
-    parts = _parts(dataset, tables_dir, name) if version is None else [dataset]
     wanted = list(columns or schema.names)
     none = schema.empty_table().select(wanted)
+    dataset = _dataset(tables_dir, name, partitions=partitions, version=version)
+    if dataset is None:
+        return none
+    # of a version that was asked for files may be deleted by now, which is to be seen
+    parts = _parts(dataset, tables_dir, name) if version is None else [dataset]
     return pa.concat_tables([none, *(part.to_table(columns=wanted, filter=filters) for part in parts)])
 
 
