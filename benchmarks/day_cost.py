@@ -36,9 +36,8 @@ from bahe_tasks.engines import inline
 from bahe_tasks.engines.day_outcome import TASK_ORDER
 from bahe_tasks.stages.dedup_behaviors import run_spark_job
 from bahe_tasks.stores.delta_writes import replace_partitions
-from bahe_tasks.stores.expectations import validate, write_data_docs
+from bahe_tasks.stores.expectations import validate
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
-from bahe_tasks.stores.held_files import small_files_held
 from bahe_tasks.stores.model_promotion import promote, record_gate, register
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, version_of, versions
 from benchmarks.kit.document import Document
@@ -66,19 +65,20 @@ class DayFailedError(RuntimeError):
     """A replayed day that did not end as it should."""
 
 
-def replay_days(config: Config, days: list[date]) -> list[Stopwatch]:
-    """Run the days and return the seconds of each by (task, kind within it …)."""
+def replay_days(config: Config, first: date, days: int) -> tuple[list[Stopwatch], float]:
+    """Backfill the days; return the seconds of each by (task, kind within it …), and those after the last, a day."""
     watches = []
     spans = SPANS | {task: [getattr(inline, task)] for task in TASK_ORDER}
-    for day in days:
+    outcomes = inline.run_backfill(first, first + timedelta(days=days - 1), config)
+    for _ in range(days):
         watch = Stopwatch()
         with watch.watching(spans, packages=("bahe_tasks", "spark_jobs")):
-            outcome = inline.run_day(day, config)
+            outcome = next(outcomes)
         if outcome.state not in ("done", "refused"):
-            raise DayFailedError(f"{day} ended as {outcome.state}: {outcome.message}")
+            raise DayFailedError(f"{outcome.day} ended as {outcome.state}: {outcome.message}")
         watches.append(watch)
-        print(f"{day}: {outcome.state}, {outcome.seconds:.1f} s", file=sys.stderr)
-    return watches
+        print(f"{outcome.day}: {outcome.state}, {outcome.seconds:.1f} s", file=sys.stderr)
+    return watches, _seconds(lambda: next(outcomes, None)) / days
 
 
 def summarise(watches: list[Stopwatch], *, pages_s_per_day: float = 0.0) -> Document:
@@ -142,9 +142,7 @@ def main(
         config = inline.for_days(days, config)
         import_s = _seconds(_import_everything)
         session_s = _seconds(lambda: spark_session(config.spark, app_name="bahe"))
-        with small_files_held():  # as a backfill does
-            watches = replay_days(config, [start + timedelta(n) for n in range(days)])
-        pages_s = _seconds(lambda: write_data_docs(config.home / "gx")) / days
+        watches, pages_s = replay_days(config, start, days)
         document = summarise(watches, pages_s_per_day=pages_s)
         document.figures |= {"import_s": import_s, "session_s": session_s}
     document.show(as_json=as_json)
