@@ -5,17 +5,20 @@ A refused day stays in the tables, but no other day reads it until it passes (la
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any, Final
+
+import pyarrow as pa
 
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.errors import GateRefused
 from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_outcomes, refusal
-from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_tables import scan_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
-from bahe_tasks.stores.gate_frames import INPUT_COLUMNS, DayCounts, input_frames
+from bahe_tasks.stores.gate_frames import INPUT_COLUMNS, DayCounts, asked_of, input_frames
 from bahe_tasks.stores.gate_suites import input_suites
 from bahe_tasks.stores.partition_records import partition_records
 
@@ -67,11 +70,12 @@ def _earlier_rows(day: date, config: Config) -> dict[str, list[int]]:
     return history
 
 
+def _rows(name: str, day: date, config: Config) -> Iterator[pa.RecordBatch]:
+    return scan_table(config.tables_dir, name, columns=INPUT_COLUMNS[name], partitions=f"dt = '{day}'", filters=None)
+
+
 def _frames(day: date, config: Config, *, history: dict[str, list[int]]) -> dict[str, Any]:
-    tables = {
-        name: read_table(config.tables_dir, name, columns=INPUT_COLUMNS[name], partitions=f"dt = '{day}'")
-        for name in SOURCES
-    }
+    tables = {name: asked_of(name, _rows(name, day, config)) for name in SOURCES}
     records = {name: partition_records(config.tables_dir, name).get(str(day)) for name in SOURCES}
     counts = [record.counts for record in records.values() if record is not None]
     impressions = records["impressions"]

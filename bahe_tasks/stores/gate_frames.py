@@ -7,8 +7,9 @@ the expectations in gate_suites.py.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 
 import numpy as np
@@ -16,12 +17,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.stores.arrow_types import arrow_schema
+
 INPUT_COLUMNS = {
     "behavior_events": ("user_id", "feature", "occurred_at", "behavior_key", "text"),
     "items": ("item_id", "updated_at", "title_key"),
     "impressions": ("impression_id", "user_id", "item_id", "shown_at", "label", "label_date", "sequence_ends"),
 }
 """What the frames of a day's tables are made of: Great Expectations copies and hashes each column, asked for or not."""
+
+_KEYS = ("behavior_key", "title_key")
+_TEXTS_ASKED_OF = (*_KEYS, "impression_id")
+_SMALLEST = "smallest_sequence_end"
+_ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,21 @@ class ChallengerMetrics:
         return pd.DataFrame([figures])
 
 
+def asked_of(name: str, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Return of a day's rows no more than the gate asks of them: Great Expectations copies and hashes all it is given.
+
+    Times, whole numbers, keys and impression ids stay as they are. Of maps the smallest value is kept, and of all else
+    whether it is there: 1.0, or NaN for null.
+    """
+    names = [_SMALLEST if column == "sequence_ends" else column for column in INPUT_COLUMNS[name]]
+    empty = arrow_schema(name).empty_table().select(INPUT_COLUMNS[name])
+    lean = (
+        pa.table([_asked_of_column(batch[column], column) for column in INPUT_COLUMNS[name]], names)
+        for batch in chain(batches, [empty])
+    )
+    return pa.concat_tables(lean)
+
+
 def input_frames(
     *,
     behavior_events: pa.Table,
@@ -81,7 +104,7 @@ def input_frames(
     counts: DayCounts,
     history: Mapping[str, Sequence[int]],
 ) -> dict[str, pd.DataFrame]:
-    """Return the day's frames: the three tables' rows of the day and the one-row `day_counts`.
+    """Return the day's frames: what is `asked_of` the three tables' rows of the day, and the one-row `day_counts`.
 
     `history` holds, per source, the table rows of the earlier days of the gate window; days without rows do not count.
     """
@@ -95,11 +118,9 @@ def input_frames(
         figures[f"{source}_share_of_median"] = _share_of_median(rows, history.get(source, ()))
     return {
         "day_counts": pd.DataFrame([figures]),
-        "behavior_events": _frame("behavior_events", behavior_events),
-        "items": _frame("items", items),
-        "impressions": _frame("impressions", impressions).assign(
-            smallest_sequence_end=_smallest_ends(impressions["sequence_ends"])
-        ),
+        "behavior_events": _frame(behavior_events),
+        "items": _frame(items),
+        "impressions": _frame(impressions).assign(repeated_impression_id=_repeated(impressions["impression_id"])),
     }
 
 
@@ -108,31 +129,70 @@ def embedding_frames(embeddings: pa.Table, *, missing_keys: int, needed_keys: in
 
     `embeddings` are those the gate is about, `missing_keys` of the `needed_keys` of the day have no embedding.
     """
-    blobs = _python(embeddings, "embedding")
-    vectors = [np.frombuffer(blob, dtype="<f2").astype(np.float32) for blob in blobs]
-    frame = pd.DataFrame(
-        {
-            "behavior_key": pd.Series(_python(embeddings, "behavior_key"), dtype=object),
-            "dimension": pd.Series([len(vector) for vector in vectors], dtype=np.int64),
-            "finite": pd.Series([bool(np.isfinite(vector).all()) for vector in vectors], dtype=bool),
-            "norm": pd.Series([float(np.linalg.norm(vector)) for vector in vectors], dtype=np.float64),
-        }
-    )
+    vectors = embeddings.column("embedding")
+    checked = [_checked(vectors.slice(start, _ROWS_AT_ONCE)) for start in range(0, len(vectors), _ROWS_AT_ONCE)]
+    keys = pd.DataFrame({"behavior_key": embeddings.column("behavior_key").to_pandas().astype(object)})
     coverage = pd.DataFrame([{"needed_keys": needed_keys, "missing_keys": missing_keys}])
+    frame = pd.concat([keys, pd.concat(checked or [_checked(vectors)], ignore_index=True)], axis=1)
     return {"behavior_embeddings": frame, "embedding_coverage": coverage}
 
 
-def _frame(name: str, table: pa.Table) -> pd.DataFrame:
-    columns = [column for column in INPUT_COLUMNS[name] if column != "sequence_ends"]
-    return table.select(columns).to_pandas(date_as_object=False)
+def _checked(blobs: pa.ChunkedArray) -> pd.DataFrame:
+    """Return of each vector of little-endian float16 its dimension, whether all of it is finite, and its norm."""
+    sizes = pc.binary_length(blobs).to_numpy()
+    finite, norms = np.zeros(len(sizes), bool), np.zeros(len(sizes))
+    for size in np.unique(sizes):
+        of_size = sizes == size
+        stored = np.frombuffer(b"".join(blobs.filter(pa.array(of_size)).to_pylist()), "u1").reshape(of_size.sum(), size)
+        vectors = np.ascontiguousarray(stored[:, : size - size % 2]).view("<f2").astype(np.float32)
+        finite[of_size], norms[of_size] = np.isfinite(vectors).all(1), np.linalg.norm(vectors, axis=1)
+    return pd.DataFrame({"dimension": sizes / 2, "finite": finite, "norm": norms})
 
 
-def _smallest_ends(ends: pa.ChunkedArray) -> np.ndarray:
+def _asked_of_column(values: pa.Array | pa.ChunkedArray, column: str) -> pa.Array | pa.ChunkedArray:
+    if pa.types.is_map(values.type):
+        return pa.array(_smallest_ends(values))
+    if column in _TEXTS_ASKED_OF or pa.types.is_timestamp(values.type) or pa.types.is_integer(values.type):
+        return values
+    return _is_there(values)
+
+
+def _is_there(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.if_else(values.is_valid(), pa.scalar(1, pa.float32()), pa.scalar(np.nan, pa.float32()))
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    """Return rows as pandas. What keys look like is asked of each key once, in a column "distinct_" and their name."""
+    columns = {}
+    for name, values in zip(rows.column_names, rows.columns, strict=True):
+        columns[name] = (_is_there(values) if name in _TEXTS_ASKED_OF else values).to_pandas()
+        if name in _KEYS:
+            columns[f"distinct_{name}"] = _first_of_each(values)
+    return pd.DataFrame(columns)
+
+
+def _first_of_each(values: pa.ChunkedArray) -> pd.Categorical:
+    """Return R texts, each where it stands first and null where it stands again."""
+    coded = values.dictionary_encode().combine_chunks()  # in the order in which they come
+    codes = coded.indices.fill_null(-1).to_numpy()
+    is_first = np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
+    return pd.Categorical.from_codes(np.where(is_first, codes, -1), coded.dictionary.to_pandas())
+
+
+def _repeated(ids: pa.ChunkedArray) -> pd.Series:
+    """Return R ids, those that stand once made null."""
+    codes = ids.dictionary_encode().combine_chunks().indices.fill_null(-1).to_numpy() + 1
+    rows_of = np.bincount(codes, minlength=1)
+    rows_of[0] = 0  # null is another rule's
+    return pc.if_else(pa.array(rows_of[codes] > 1), ids, None).dictionary_encode().to_pandas()
+
+
+def _smallest_ends(ends: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return the smallest value of each of R maps of whole numbers, (R,) float64; NaN for an empty or missing map.
 
     A null among the values counts as -1: it is as wrong.
     """
-    maps = ends.combine_chunks()
+    maps = ends.combine_chunks() if isinstance(ends, pa.ChunkedArray) else ends
     found = np.full(len(maps), np.nan)
     offsets = np.asarray(maps.offsets)
     filled = np.flatnonzero(np.diff(offsets))
@@ -146,7 +206,3 @@ def _share_of_median(rows: int, earlier: Sequence[int]) -> float:
     """Return rows / median of the earlier days that have rows; NaN when there is nothing to compare."""
     known = [count for count in earlier if count > 0]
     return rows / median(known) if rows and known else float("nan")
-
-
-def _python(table: pa.Table, column: str) -> list:
-    return table.column(column).to_pylist()

@@ -55,16 +55,16 @@ def input_suites(day: date, *, gate: GateConfig, late_days: int) -> dict[str, li
         "behavior_events": [
             *not_null("user_id", "feature", "occurred_at", "behavior_key", "text"),
             within_the_day("occurred_at"),
-            gxe.ExpectColumnValuesToMatchRegex(column="behavior_key", regex=_KEY),
+            gxe.ExpectColumnValuesToMatchRegex(column="distinct_behavior_key", regex=_KEY),
         ],
         "items": [
             *not_null("item_id", "updated_at"),
             within_the_day("updated_at"),
-            gxe.ExpectColumnValuesToMatchRegex(column="title_key", regex=_KEY),
+            gxe.ExpectColumnValuesToMatchRegex(column="distinct_title_key", regex=_KEY),
         ],
         "impressions": [
             *not_null("impression_id", "user_id", "item_id", "shown_at", "label", "label_date"),
-            gxe.ExpectColumnValuesToBeUnique(column="impression_id"),
+            gxe.ExpectColumnValuesToBeNull(column="repeated_impression_id"),
             gxe.ExpectColumnValuesToBeInSet(column="label", value_set=[0, 1]),
             within_the_day("shown_at"),
             gxe.ExpectColumnValuesToBeBetween(column="smallest_sequence_end", min_value=0),

@@ -6,17 +6,28 @@ import pyarrow as pa
 import pytest
 
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.gate_frames import ChallengerMetrics, DayCounts, _smallest_ends, embedding_frames, input_frames
+from bahe_tasks.stores.gate_frames import (
+    ChallengerMetrics,
+    DayCounts,
+    _smallest_ends,
+    asked_of,
+    embedding_frames,
+    input_frames,
+)
 
 DAY = date(2013, 9, 24)
+
+
+def asked(name, rows, *, rows_a_batch=2):
+    return asked_of(name, pa.Table.from_pylist(rows, schema=arrow_schema(name)).to_batches(rows_a_batch))
 
 
 def frames_of(*, impressions=(), events=0, history=None, counts=None):
     shown = {"dt": DAY, "shown_at": datetime(2013, 9, 24, 5, tzinfo=UTC)}
     return input_frames(
-        behavior_events=pa.Table.from_pylist([{"dt": DAY}] * events, schema=arrow_schema("behavior_events")),
-        items=arrow_schema("items").empty_table(),
-        impressions=pa.Table.from_pylist([shown | row for row in impressions], schema=arrow_schema("impressions")),
+        behavior_events=asked("behavior_events", [{"dt": DAY}] * events),
+        items=asked("items", []),
+        impressions=asked("impressions", [shown | row for row in impressions]),
         counts=counts or DayCounts(landed_rows=10, table_rows=6, duplicate_rows=1, quarantined_rows=3),
         history=history or {},
     )
@@ -59,6 +70,31 @@ def test_a_null_among_the_sequence_ends_is_as_wrong_as_a_negative_one():
     assert _smallest_ends(table["sequence_ends"]).tolist() == [-1, -2]
 
 
+def test_of_texts_it_is_kept_whether_they_are_there():
+    frame = frames_of(impressions=[{"user_id": "u"}, {"user_id": ""}, {"user_id": None}])["impressions"]
+    assert frame.user_id.fillna(0).tolist() == [1, 1, 0]
+
+
+def test_what_keys_look_like_is_asked_of_each_once():
+    rows = [{"dt": DAY, "behavior_key": key} for key in ("b", "a", None, "b", "c", "a", None)]
+    frame = input_frames(
+        behavior_events=asked("behavior_events", rows),
+        items=asked("items", []),
+        impressions=asked("impressions", []),
+        counts=DayCounts(7, 7, 0, 0),
+        history={},
+    )["behavior_events"]
+    assert frame.distinct_behavior_key.astype(object).where(frame.distinct_behavior_key.notna(), None).tolist() == [
+        *("b", "a", None, None, "c", None, None)
+    ]
+    assert frame.behavior_key.notna().tolist() == [True, True, False, True, True, True, False]
+
+
+def test_ids_that_stand_more_than_once_are_named_wherever_they_stand():
+    frame = frames_of(impressions=[{"impression_id": name} for name in ("a", "b", None, "c", "b", None)])["impressions"]
+    assert frame.repeated_impression_id.dropna().to_dict() == {1: "b", 4: "b"}
+
+
 def test_times_stay_utc():
     frame = frames_of(impressions=[{}])["impressions"]
     assert frame.shown_at.iloc[0] == pd.Timestamp("2013-09-24T05:00Z")
@@ -73,6 +109,12 @@ def test_embeddings_are_read_as_little_endian_float16():
     assert found.finite.tolist() == [True, False, True]
     assert found.norm.iloc[0] == 5.0  # 3-4-5 triangle
     assert frames["embedding_coverage"].to_dict("records") == [{"needed_keys": 5, "missing_keys": 2}]
+
+
+def test_a_vector_of_half_a_number_has_no_dimension_of_any_model():
+    table = pa.table({"behavior_key": ["a", "b"], "embedding": [b"\0" * 5, b""]})
+    found = embedding_frames(table, missing_keys=0, needed_keys=2)["behavior_embeddings"]
+    assert found.dimension.tolist() == [2.5, 0]
 
 
 def test_a_figure_that_was_not_computed_is_not_a_number():

@@ -9,7 +9,7 @@ import pytest
 from bahe_tasks.config import GateConfig
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.expectations import expectation_name, stops, validate
-from bahe_tasks.stores.gate_frames import ChallengerMetrics, DayCounts, embedding_frames, input_frames
+from bahe_tasks.stores.gate_frames import ChallengerMetrics, DayCounts, asked_of, embedding_frames, input_frames
 from bahe_tasks.stores.gate_suites import challenger_suites, embedding_suites, input_suites
 
 DAY = date(2013, 9, 24)
@@ -35,7 +35,7 @@ def at(text):
 
 
 def table(name, *rows):
-    return pa.Table.from_pylist(list(rows), schema=arrow_schema(name))
+    return asked_of(name, pa.Table.from_pylist(list(rows), schema=arrow_schema(name)).to_batches())
 
 
 def day_frames(events, items, impressions, counts, history):
