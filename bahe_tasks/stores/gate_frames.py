@@ -180,7 +180,12 @@ def _first_of_each(values: pa.ChunkedArray) -> pd.Categorical:
 
 
 def _repeated(ids: pa.ChunkedArray) -> pd.Series:
-    """Return R ids, those that stand once made null."""
+    """Return R ids, those that stand once made null.
+
+    Unusual: most days have none, which is told in a third of the time that it takes to say where they are.
+    """
+    if len(pc.unique(ids)) - bool(ids.null_count) == len(ids) - ids.null_count:
+        return pd.Series(np.full(len(ids), np.nan, np.float32))
     codes = ids.dictionary_encode().combine_chunks().indices.fill_null(-1).to_numpy() + 1
     rows_of = np.bincount(codes, minlength=1)
     rows_of[0] = 0  # null is another rule's
