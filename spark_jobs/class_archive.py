@@ -3,7 +3,8 @@
     python -m spark_jobs.class_archive
 
 makes the one of this installation of Java and Spark where there is none yet, which takes about a minute (`make setup` does
-it) and 150 MB of ~/.cache/bahe. Every session of this user then starts with it, and without one as Spark always does.
+it) and 150 MB of ~/.cache/bahe. Every session of this user then starts with it, and without one as Spark always does. Those
+that no session started with for a month, of installations that are gone, are deleted when one is made.
 
 Unusual: the JVM ends with an error of the machine on half of an archive, and starts without one that is of other jars. So an
 archive gets its name after a JVM that may not start without it has started.
@@ -17,6 +18,7 @@ import sys
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from time import time
 from typing import Any, cast
 
 import pyspark
@@ -28,6 +30,7 @@ _ONLY_WITH_IT = "-Xshare:on"
 _NOTHING_ON_STDOUT = "-Xlog:disable -Xlog:all=warning:stderr"
 _RUN = "from spark_jobs.class_archive import run_and_end; run_and_end({options!r})"
 _LONGEST_S = 300
+_UNUSED_S = 30 * 86400
 
 
 class ArchiveError(RuntimeError):
@@ -56,6 +59,8 @@ def with_archive(jvm_options: str) -> str:
     file = archive_file()
     if file is None or not os.access(file, os.R_OK) or set(str(file)) & set(" \"'\\") or "Archive" in jvm_options:
         return jvm_options
+    with suppress(OSError):  # of another user's, say
+        os.utime(file)
     return f"{_USE}{file} {_NOTHING_ON_STDOUT} {jvm_options}"
 
 
@@ -74,11 +79,19 @@ def make_archive() -> Path:
         _start_spark(f"{_MAKE}{unfinished}")
         _start_spark(f"{_USE}{unfinished} {_ONLY_WITH_IT}")
         unfinished.replace(file)
+        _delete_unused(file.parent)
     except OSError as error:
         raise ArchiveError(str(error)) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return file
+
+
+def _delete_unused(folder: Path) -> None:
+    for archive in folder.glob("spark-*.jsa"):
+        with suppress(OSError):  # another process deletes too
+            if time() - archive.stat().st_mtime > _UNUSED_S:
+                archive.unlink()
 
 
 def run_and_end(jvm_options: str) -> None:

@@ -93,6 +93,26 @@ def test_of_an_archive_that_no_jvm_starts_with_nothing_is_left(cache, monkeypatc
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
+def test_archives_that_no_session_started_with_for_a_month_are_deleted(archive, monkeypatch):
+    monkeypatch.setattr(
+        class_archive, "_start_spark", lambda options: Path(options.split("=")[1].split()[0]).write_bytes(b"whole")
+    )
+    gone, used = (archive.with_name(f"spark-{name}.jsa") for name in ("gone", "used"))
+    for file in (gone, used, archive):
+        file.write_bytes(b"old")
+        os.utime(file, (0, 0))
+    os.utime(used)
+    archive.unlink()
+    assert make_archive() == archive
+    assert sorted(archive.parent.iterdir()) == sorted([archive, used])
+
+
+def test_starting_with_an_archive_is_use_of_it(archive):
+    os.utime(archive, (0, 0))
+    with_archive("-Xmx1g")
+    assert archive.stat().st_mtime > 0
+
+
 def test_a_session_maps_the_archive_that_was_made_and_prints_nothing_where_it_does_not_fit(cache):
     archive = archive_file()
     archive.parent.mkdir()
