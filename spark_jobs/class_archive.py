@@ -88,7 +88,7 @@ def make_archive() -> Path:
 
 
 def _delete_unused(folder: Path) -> None:
-    for archive in folder.glob("spark-*.jsa"):
+    for archive in folder.glob("spark-*"):  # unfinished ones of killed processes too
         with suppress(OSError):  # another process deletes too
             if time() - archive.stat().st_mtime > _UNUSED_S:
                 archive.unlink()

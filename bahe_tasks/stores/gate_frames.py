@@ -26,9 +26,7 @@ INPUT_COLUMNS = {
 }
 """What the frames of a day's tables are made of: Great Expectations copies and hashes each column, asked for or not."""
 
-_KEYS = ("behavior_key", "title_key")
-_TEXTS_ASKED_OF = (*_KEYS, "impression_id")
-_SMALLEST = "smallest_sequence_end"
+_TEXTS_ASKED_OF = ("behavior_key", "title_key", "impression_id")
 _ROWS_AT_ONCE = 50_000
 
 
@@ -84,16 +82,16 @@ class ChallengerMetrics:
 def asked_of(name: str, batches: Iterable[pa.RecordBatch]) -> pa.Table:
     """Return of a day's rows no more than the gate asks of them: Great Expectations copies and hashes all it is given.
 
-    Times, whole numbers, keys and impression ids stay as they are. Of maps the smallest value is kept, and of all else
-    whether it is there: 1.0, or NaN for null.
+    Times, whole numbers, keys and impression ids stay as they are. Of `sequence_ends` the smallest value is kept, as
+    `smallest_sequence_end`, and of all else whether it is there: 1.0, or NaN for null.
     """
-    names = [_SMALLEST if column == "sequence_ends" else column for column in INPUT_COLUMNS[name]]
-    empty = arrow_schema(name).empty_table().select(INPUT_COLUMNS[name])
-    lean = (
-        pa.table([_asked_of_column(batch[column], column) for column in INPUT_COLUMNS[name]], names)
-        for batch in chain(batches, [empty])
+    columns = INPUT_COLUMNS[name]
+    names = ["smallest_sequence_end" if column == "sequence_ends" else column for column in columns]
+    none = pa.RecordBatch.from_pylist([], schema=pa.schema([arrow_schema(name).field(column) for column in columns]))
+    return pa.concat_tables(
+        pa.table([_asked_of_column(batch[column], column) for column in columns], names)
+        for batch in chain(batches, [none])
     )
-    return pa.concat_tables(lean)
 
 
 def input_frames(
@@ -104,7 +102,7 @@ def input_frames(
     counts: DayCounts,
     history: Mapping[str, Sequence[int]],
 ) -> dict[str, pd.DataFrame]:
-    """Return the day's frames: what is `asked_of` the three tables' rows of the day, and the one-row `day_counts`.
+    """Return the day's frames: what is `asked_of` the three tables' rows of the day, their distinct keys, the one-row `day_counts`.
 
     `history` holds, per source, the table rows of the earlier days of the gate window; days without rows do not count.
     """
@@ -119,7 +117,9 @@ def input_frames(
     return {
         "day_counts": pd.DataFrame([figures]),
         "behavior_events": _frame(behavior_events),
-        "items": _frame(items),
+        "behavior_keys": _distinct(behavior_events, "behavior_key"),
+        "items": _frame(items.drop_columns("title_key")),
+        "title_keys": _distinct(items, "title_key"),
         "impressions": _frame(impressions).assign(repeated_impression_id=_repeated(impressions["impression_id"])),
     }
 
@@ -138,7 +138,11 @@ def embedding_frames(embeddings: pa.Table, *, missing_keys: int, needed_keys: in
 
 
 def _checked(blobs: pa.ChunkedArray) -> pd.DataFrame:
-    """Return of each vector of little-endian float16 its dimension, whether all of it is finite, and its norm."""
+    """Return of each vector of little-endian float16 its dimension, whether all of it is finite, and its norm.
+
+    Null is a vector without numbers. Half a number counts half in the dimension, which is none that a model has.
+    """
+    blobs = pc.fill_null(blobs, b"")
     sizes = pc.binary_length(blobs).to_numpy()
     finite, norms = np.zeros(len(sizes), bool), np.zeros(len(sizes))
     for size in np.unique(sizes):
@@ -149,12 +153,12 @@ def _checked(blobs: pa.ChunkedArray) -> pd.DataFrame:
     return pd.DataFrame({"dimension": sizes / 2, "finite": finite, "norm": norms})
 
 
-def _asked_of_column(values: pa.Array | pa.ChunkedArray, column: str) -> pa.Array | pa.ChunkedArray:
+def _asked_of_column(values: pa.Array, column: str) -> pa.Array:
+    if column in _TEXTS_ASKED_OF:
+        return values.cast(pa.large_string())  # a day's keys may be over 2 GB
     if pa.types.is_map(values.type):
         return pa.array(_smallest_ends(values))
-    if column in _TEXTS_ASKED_OF or pa.types.is_timestamp(values.type) or pa.types.is_integer(values.type):
-        return values
-    return _is_there(values)
+    return values if pa.types.is_timestamp(values.type) or pa.types.is_integer(values.type) else _is_there(values)
 
 
 def _is_there(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -162,25 +166,19 @@ def _is_there(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def _frame(rows: pa.Table) -> pd.DataFrame:
-    """Return rows as pandas. What keys look like is asked of each key once, in a column "distinct_" and their name."""
-    columns = {}
-    for name, values in zip(rows.column_names, rows.columns, strict=True):
-        columns[name] = (_is_there(values) if name in _TEXTS_ASKED_OF else values).to_pandas()
-        if name in _KEYS:
-            columns[f"distinct_{name}"] = _first_of_each(values)
-    return pd.DataFrame(columns)
+    """Return rows as pandas, of texts whether they are there."""
+    columns = zip(rows.column_names, rows.columns, strict=True)
+    return pd.DataFrame(
+        {name: (_is_there(values) if name in _TEXTS_ASKED_OF else values).to_pandas() for name, values in columns}
+    )
 
 
-def _first_of_each(values: pa.ChunkedArray) -> pd.Categorical:
-    """Return R texts, each where it stands first and null where it stands again."""
-    coded = values.dictionary_encode().combine_chunks()  # in the order in which they come
-    codes = coded.indices.fill_null(-1).to_numpy()
-    is_first = np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
-    return pd.Categorical.from_codes(np.where(is_first, codes, -1), coded.dictionary.to_pandas())
+def _distinct(rows: pa.Table, name: str) -> pd.DataFrame:
+    return pd.DataFrame({name: pc.unique(rows[name]).drop_null().to_pandas()}, dtype=object)
 
 
 def _repeated(ids: pa.ChunkedArray) -> pd.Series:
-    """Return R ids, those that stand once made null.
+    """Return the ids that more than one of R rows has, where they stand, and null elsewhere.
 
     Unusual: most days have none, which is told in a third of the time that it takes to say where they are.
     """
@@ -192,12 +190,11 @@ def _repeated(ids: pa.ChunkedArray) -> pd.Series:
     return pc.if_else(pa.array(rows_of[codes] > 1), ids, None).dictionary_encode().to_pandas()
 
 
-def _smallest_ends(ends: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def _smallest_ends(maps: pa.MapArray) -> np.ndarray:
     """Return the smallest value of each of R maps of whole numbers, (R,) float64; NaN for an empty or missing map.
 
     A null among the values counts as -1: it is as wrong.
     """
-    maps = ends.combine_chunks() if isinstance(ends, pa.ChunkedArray) else ends
     found = np.full(len(maps), np.nan)
     offsets = np.asarray(maps.offsets)
     filled = np.flatnonzero(np.diff(offsets))

@@ -55,13 +55,13 @@ def input_suites(day: date, *, gate: GateConfig, late_days: int) -> dict[str, li
         "behavior_events": [
             *not_null("user_id", "feature", "occurred_at", "behavior_key", "text"),
             within_the_day("occurred_at"),
-            gxe.ExpectColumnValuesToMatchRegex(column="distinct_behavior_key", regex=_KEY),
         ],
+        "behavior_keys": [gxe.ExpectColumnValuesToMatchRegex(column="behavior_key", regex=_KEY)],
         "items": [
             *not_null("item_id", "updated_at"),
             within_the_day("updated_at"),
-            gxe.ExpectColumnValuesToMatchRegex(column="distinct_title_key", regex=_KEY),
         ],
+        "title_keys": [gxe.ExpectColumnValuesToMatchRegex(column="title_key", regex=_KEY)],
         "impressions": [
             *not_null("impression_id", "user_id", "item_id", "shown_at", "label", "label_date"),
             gxe.ExpectColumnValuesToBeNull(column="repeated_impression_id"),

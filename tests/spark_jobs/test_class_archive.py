@@ -97,8 +97,8 @@ def test_archives_that_no_session_started_with_for_a_month_are_deleted(archive, 
     monkeypatch.setattr(
         class_archive, "_start_spark", lambda options: Path(options.split("=")[1].split()[0]).write_bytes(b"whole")
     )
-    gone, used = (archive.with_name(f"spark-{name}.jsa") for name in ("gone", "used"))
-    for file in (gone, used, archive):
+    gone, killed, used = (archive.with_name(f"spark-{name}") for name in ("gone.jsa", "killed.123", "used.jsa"))
+    for file in (gone, killed, used, archive):
         file.write_bytes(b"old")
         os.utime(file, (0, 0))
     os.utime(used)

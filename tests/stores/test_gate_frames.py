@@ -5,11 +5,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from bahe_tasks.stores import gate_frames
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.gate_frames import (
     ChallengerMetrics,
     DayCounts,
-    _smallest_ends,
     asked_of,
     embedding_frames,
     input_frames,
@@ -59,15 +59,14 @@ def test_a_source_without_rows_today_is_not_compared():
 
 
 def test_the_smallest_sequence_end_of_an_impression_without_history_is_missing():
-    frame = frames_of(impressions=[{"sequence_ends": [("a", 4), ("b", 2)]}, {"sequence_ends": []}, {}])["impressions"]
-    assert frame.smallest_sequence_end.iloc[0] == 2
-    assert frame.smallest_sequence_end.iloc[1:].isna().all()
+    ends = [[("a", 4), ("b", 2)], [], None, [("a", 5)], [("b", 7), ("a", 6)]]
+    frame = frames_of(impressions=[{"sequence_ends": of_row} for of_row in ends])["impressions"]
+    assert frame.smallest_sequence_end.fillna(-9).tolist() == [2, -9, -9, 5, 6]
 
 
 def test_a_null_among_the_sequence_ends_is_as_wrong_as_a_negative_one():
     rows = [{"sequence_ends": [("a", 4), ("b", None)]}, {"sequence_ends": [("a", -2), ("b", None)]}]
-    table = pa.concat_tables([pa.Table.from_pylist([row], schema=arrow_schema("impressions")) for row in rows])
-    assert _smallest_ends(table["sequence_ends"]).tolist() == [-1, -2]
+    assert frames_of(impressions=rows)["impressions"].smallest_sequence_end.tolist() == [-1, -2]
 
 
 def test_of_texts_it_is_kept_whether_they_are_there():
@@ -77,22 +76,24 @@ def test_of_texts_it_is_kept_whether_they_are_there():
 
 def test_what_keys_look_like_is_asked_of_each_once():
     rows = [{"dt": DAY, "behavior_key": key} for key in ("b", "a", None, "b", "c", "a", None)]
-    frame = input_frames(
+    frames = input_frames(
         behavior_events=asked("behavior_events", rows),
-        items=asked("items", []),
+        items=asked("items", [{"dt": DAY, "title_key": "t"}] * 2),
         impressions=asked("impressions", []),
-        counts=DayCounts(7, 7, 0, 0),
+        counts=DayCounts(9, 9, 0, 0),
         history={},
-    )["behavior_events"]
-    assert frame.distinct_behavior_key.astype(object).where(frame.distinct_behavior_key.notna(), None).tolist() == [
-        *("b", "a", None, None, "c", None, None)
-    ]
-    assert frame.behavior_key.notna().tolist() == [True, True, False, True, True, True, False]
+    )
+    assert frames["behavior_keys"].behavior_key.tolist() == ["b", "a", "c"]
+    assert frames["title_keys"].title_key.tolist() == ["t"]
+    assert frames["behavior_events"].behavior_key.notna().tolist() == [True, True, False, True, True, True, False]
 
 
-def test_ids_that_stand_more_than_once_are_named_wherever_they_stand():
-    frame = frames_of(impressions=[{"impression_id": name} for name in ("a", "b", None, "c", "b", None)])["impressions"]
-    assert frame.repeated_impression_id.dropna().to_dict() == {1: "b", 4: "b"}
+@pytest.mark.parametrize(
+    ("ids", "repeated"), [(["a", "b", None, "c", "b", None], {1: "b", 4: "b"}), (["a", None, None], {}), ([], {})]
+)
+def test_ids_that_stand_more_than_once_are_named_wherever_they_stand(ids, repeated):
+    frame = frames_of(impressions=[{"impression_id": name} for name in ids])["impressions"]
+    assert frame.repeated_impression_id.dropna().to_dict() == repeated
 
 
 def test_times_stay_utc():
@@ -111,10 +112,23 @@ def test_embeddings_are_read_as_little_endian_float16():
     assert frames["embedding_coverage"].to_dict("records") == [{"needed_keys": 5, "missing_keys": 2}]
 
 
-def test_a_vector_of_half_a_number_has_no_dimension_of_any_model():
-    table = pa.table({"behavior_key": ["a", "b"], "embedding": [b"\0" * 5, b""]})
+def test_a_vector_of_half_a_number_or_of_none_has_no_dimension_of_any_model():
+    table = pa.table({"behavior_key": ["a", "b", "c"], "embedding": pa.array([b"\0" * 5, b"", None], pa.binary())})
     found = embedding_frames(table, missing_keys=0, needed_keys=2)["behavior_embeddings"]
-    assert found.dimension.tolist() == [2.5, 0]
+    assert found.dimension.tolist() == [2.5, 0, 0]
+
+
+def test_vectors_stay_with_their_keys_over_blocks_and_chunks(monkeypatch):
+    monkeypatch.setattr(gate_frames, "_ROWS_AT_ONCE", 3)
+    vectors = [np.full(1 + n % 2, n, "<f2") for n in range(10)]
+    keys = pa.chunked_array([["0", "1"], [str(n) for n in range(2, 10)]])
+    blobs = pa.chunked_array([pa.array([vector.tobytes() for vector in vectors], pa.binary())])
+    found = embedding_frames(pa.table({"behavior_key": keys, "embedding": blobs}), missing_keys=0, needed_keys=0)[
+        "behavior_embeddings"
+    ]
+    assert found.behavior_key.tolist() == [str(n) for n in range(10)]
+    assert found.dimension.tolist() == [1 + n % 2 for n in range(10)]
+    np.testing.assert_allclose(found.norm, [n * np.sqrt(1 + n % 2) for n in range(10)], rtol=1e-6)
 
 
 def test_a_figure_that_was_not_computed_is_not_a_number():

@@ -102,6 +102,10 @@ def test_every_expectation_of_the_inputs_can_fail(tmp_path):
     found = judged(frames, input_suites(DAY, gate=GATE, late_days=3), tmp_path)
     assert {name: result.outcome for name, result in found.items() if result.outcome != "failed"} == {}
     assert "2013-09-25" in found["impressions.expect_column_values_to_be_between(shown_at)"].observed
+    keys = found["behavior_keys.expect_column_values_to_match_regex(behavior_key)"]
+    assert keys.observed == f"1 of 1 rows: {'A' * 64}"
+    repeated = found["impressions.expect_column_values_to_be_null(repeated_impression_id)"]
+    assert repeated.observed == "2 of 3 rows: x, x"
     share = found["day_counts.expect_column_values_to_be_between(impressions_share_of_median)"]
     assert (share.observed, share.required) == ("0.003", "column values to be between: min_value=0.01")
 
