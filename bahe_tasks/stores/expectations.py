@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pandas as pd
 
 from bahe_tasks.data_interval import start_of
+from bahe_tasks.stores.gate_frames import FRAMES_OF_FIGURES
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
@@ -151,11 +152,11 @@ def _result(
     if error is not None:
         return _errored(name, expectation, error)
     column = expectation.configuration.kwargs.get("column")
-    one_figure = len(frame) == 1 and column in frame
+    is_figure = name in FRAMES_OF_FIGURES and column in frame
     return ExpectationResult(
         expectation=expectation_name(name, expectation),
         outcome="passed" if answer.success else "failed",
-        observed=str(frame[column].iloc[0]) if one_figure else _observed(answer.to_json_dict()["result"]),
+        observed=str(frame[column].iloc[0]) if is_figure else _observed(answer.to_json_dict()["result"]),
         required=required_of(expectation),
     )
 

@@ -26,6 +26,8 @@ INPUT_COLUMNS = {
 }
 """What the frames of a day's tables are made of: Great Expectations copies and hashes each column, asked for or not."""
 
+FRAMES_OF_FIGURES = ("day_counts", "embedding_coverage", "challenger")
+"""Frames of one row, of which a gate's record shows the value itself; of others, how many rows fail."""
 _TEXTS_ASKED_OF = ("behavior_key", "title_key", "impression_id")
 _ROWS_AT_ONCE = 50_000
 
