@@ -153,17 +153,21 @@ class TrainingConfig:
         "number is larger (docs/quality.md)",
     )
     deep_learning_rate: float = setting(5e-5, "AdamW step size of the deep layers")
-    head_learning_rate: float = setting(1e-3, "AdamW step size of the head and of every vector outside the LLM")
+    head_learning_rate: float = setting(4e-3, "Muon step size of every weight matrix outside the LLM, at first")
+    vector_learning_rate: float = setting(
+        2e-3, "AdamW step size of what else is dense outside the LLM: biases, maps to one number, learned embeddings"
+    )
     hashed_learning_rate: float = setting(0.05, "Adagrad step size of hashed embeddings")
     average_steps: int = setting(
         1000, "the weights of the head that score are an average over about so many last steps; 0: the last ones"
     )
     warmup_steps: int = setting(0, "steps over which step sizes rise from 0, counted across days from the first one")
-    decay_half_life_days: float = setting(
-        0.0, "days trained after which step sizes have halved, counted across days; 0: they do not decay"
+    decay_steps: int = setting(
+        75,
+        "Muon's and AdamW's step sizes fall with the root of 1 + steps / decay_steps, counted across days; 0: they do not",
     )
-    min_learning_rate_share: float = setting(0.2, "share of a step size that decay leaves at least")
-    weight_decay: float = setting(0.01, "AdamW weight decay; hashed embeddings have none")
+    min_learning_rate_share: float = setting(0.1, "share of a step size that decay leaves at least")
+    weight_decay: float = setting(0.01, "weight decay of AdamW and Muon; hashed embeddings have none")
     max_gradient_norm: float = setting(
         1.0, "norm that gradients of dense weights are clipped to; those of hashed embeddings are not"
     )
@@ -212,8 +216,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "window_days", "epochs", "patience_epochs")
         at_least(self, 0, "batch_size", "rows_a_pass", "positions_a_pass", "num_processes", "average_steps")
-        at_least(self, 0, "num_threads", "warmup_steps", "decay_half_life_days", "checkpoint_steps", "weight_decay")
-        at_least(self, 0, "deep_learning_rate", "head_learning_rate", "hashed_learning_rate", "outcome_weight")
+        at_least(self, 0, "num_threads", "warmup_steps", "decay_steps", "checkpoint_steps", "weight_decay")
+        at_least(self, 0, "deep_learning_rate", "head_learning_rate", "vector_learning_rate")
+        at_least(self, 0, "hashed_learning_rate", "outcome_weight")
         above_zero(self, "max_gradient_norm")
         share(self, "early_stop_share", "min_learning_rate_share")
         if self.early_stop_share and self.epochs == 1:

@@ -37,7 +37,7 @@ class ModelSpec:
 
     `numbers` are the point-in-time numbers it reads (`core.point_in_time`), in order; `first_rate`, the share of clicks among
     the rows that the first model of the lineage was made for (of each, with `start_from: scratch`), stands for the base rate of rows from before any label was known; `outcome_thresholds` what outcome
-    values are compared with, in their unit, those of the first day that had enough of them. `trained_steps` and `trained_days` count from the first fine-tune of the lineage.
+    values are compared with, in their unit, those of the first day that had enough of them. `trained_steps` count from the first fine-tune of the lineage.
     """
 
     features: tuple[str, ...]
@@ -52,7 +52,6 @@ class ModelSpec:
     numbers: tuple[str, ...] = ()
     first_rate: float = 0.5
     trained_steps: int = 0
-    trained_days: int = 0
     architecture: int = _ARCHITECTURE
 
     @property
@@ -101,8 +100,8 @@ class ModelSpec:
         )
 
     def trained(self, *, steps: int) -> ModelSpec:
-        """Return the spec after one more day of so many steps."""
-        return dataclasses.replace(self, trained_steps=self.trained_steps + steps, trained_days=self.trained_days + 1)
+        """Return the spec after so many more steps."""
+        return dataclasses.replace(self, trained_steps=self.trained_steps + steps)
 
     def to_json(self) -> str:
         """Return the spec as a JSON document."""
@@ -114,6 +113,7 @@ class ModelSpec:
         document = _with_tuples(json.loads(text))
         if document.get("architecture", 1) != _ARCHITECTURE:
             raise ModelMismatchError(f"the model was built by an earlier version of the code: {_NEW_LINEAGE}")
+        document.pop("trained_days", None)  # what decay counted before it counted steps
         document["model"] = ModelConfig(**_with_tuples(document["model"]))
         document["num_statistics"] = {name: NumStatistics(**s) for name, s in document["num_statistics"].items()}
         return cls(**document)

@@ -19,10 +19,11 @@ from torch import nn
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.lora import is_adapter
+from bahe_tasks.core.muon import Muon
 from bahe_tasks.core.row_wise_adagrad import RowWiseAdagrad
 
 OptimizerState = dict[str, torch.Tensor]
-"""PARAMETER/STATISTIC → tensor: AdamW's moments and step counts, a table's sums, and the weights `in_training` of a model
+"""PARAMETER/STATISTIC → tensor: AdamW's moments and step counts, Muon's momentum, a table's sums, and the weights `in_training` of a model
 that holds their average, or the `average` of one that is in training."""
 
 _FIRST_STEPS = 10
@@ -30,7 +31,7 @@ _FIRST_STEPS = 10
 
 
 class Optimizers:
-    """AdamW for dense weights in two groups, deep layers and the rest; row-wise Adagrad for hashed embeddings."""
+    """Muon for weight matrices outside the LLM; AdamW for the LLM's and for vectors; row-wise Adagrad for hashed embeddings."""
 
     def __init__(self, model: BaheCtrModel, training: TrainingConfig) -> None:
         tuning = model.spec.model.deep_tuning
@@ -40,22 +41,26 @@ class Optimizers:
         tables = [p for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse for p in m.parameters()]
         apart = {id(p) for p in (*tables, *model.deep.parameters())}
         rest = [p for p in model.parameters() if id(p) not in apart]
+        of_maps = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear) and min(m.weight.shape) > 1}
+        matrices = [p for p in rest if id(p) in of_maps]
+        vectors = [p for p in rest if id(p) not in of_maps]
         self._optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
                 [
                     {"params": deep, "lr": training.deep_learning_rate},
-                    {"params": rest, "lr": training.head_learning_rate},
+                    {"params": vectors, "lr": training.vector_learning_rate},
                 ],
                 weight_decay=training.weight_decay,
                 fused=training.fused_optimizer,
-            )
+            ),
+            Muon(matrices, lr=training.head_learning_rate, weight_decay=training.weight_decay),
         ]
+        self._groups = [(group, group["lr"]) for optimizer in self._optimizers for group in optimizer.param_groups]
         if tables:
             self._optimizers.append(RowWiseAdagrad(tables, lr=training.hashed_learning_rate))
         self.dense, self.tables = [*deep, *rest], tables
         self._deep = {id(p) for p in deep}
         self._names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        self._groups = [(group, group["lr"]) for optimizer in self._optimizers for group in optimizer.param_groups]
         self._fused = training.fused_optimizer  # then step counts live where the parameters do
         self._average_steps = training.average_steps
         self._averages = {p: p.detach().clone() for p in rest} if training.average_steps else {}
@@ -69,7 +74,10 @@ class Optimizers:
         return nn.utils.clip_grad_norm_(self.dense, max_norm)
 
     def step(self, learning_rate_share: float, *, number: int) -> None:
-        """Take step `number`, counted from the lineage's first, 0, with so much of the configured step sizes."""
+        """Take step `number`, counted from the lineage's first, 0, with so much of the configured step sizes.
+
+        Adagrad's steps are whole: they get shorter by themselves.
+        """
         for group, full in self._groups:
             group["lr"] = full * learning_rate_share
         for optimizer in self._optimizers:
@@ -118,6 +126,8 @@ class Optimizers:
             if name not in known:
                 continue
             optimizer, parameter = known[name]
+            if isinstance(optimizer, Muon) and statistic in ("exp_avg", "exp_avg_sq", "step"):
+                continue  # of a version made when AdamW trained all weights
             if statistic == "average" and parameter in self._averages:
                 self._averages[parameter].copy_(value)
             elif statistic == "in_training" and parameter in self._averages:

@@ -117,10 +117,10 @@ class TrainingStep:
         if not np.isfinite(loss_and_norm).all():
             raise TrainingDivergedError(
                 f"loss {loss_and_norm[0]} and gradient norm {loss_and_norm[1]} at step {number}: "
-                "lower training.deep_learning_rate or training.head_learning_rate"
+                "lower training.deep_learning_rate, training.head_learning_rate or training.vector_learning_rate"
             )
         spec = self._model.spec
-        share = learning_rate_share(self._training, step=spec.trained_steps + number, day=spec.trained_days)
+        share = learning_rate_share(self._training, step=spec.trained_steps + number)
         self._optimizers.step(share, number=spec.trained_steps + number)
         return loss_and_norm[0], loss_and_norm[1]
 

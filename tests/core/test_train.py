@@ -30,27 +30,41 @@ def test_same_seed_same_bits_and_another_seed_others(fresh, tiny_rows, embedding
 def test_the_first_losses_are_those_of_a_plain_loop(
     without_dropout, fresh, tiny_rows, tiny_spec, embeddings, batch_of, in_given_order
 ):
-    """Dropout off, one group of weights moved by hand-written AdamW: torch's own, over every parameter but the tables."""
+    """Dropout off, no table; maps outside the LLM are moved by torch's Muon, which computes in bfloat16, all else by its AdamW."""
     spec = dataclasses.replace(
         tiny_spec,
         model=dataclasses.replace(tiny_spec.model, dropout=0.0, id_embeddings=False, text_id_width=0),
         cat_columns=(),
     )
     models = [without_dropout(new_model(spec, fresh().deep, seed=3)) for _ in range(2)]
-    training = TrainingConfig(batch_size=4, deep_learning_rate=1e-3, head_learning_rate=1e-3, max_gradient_norm=1e9)
+    training = TrainingConfig(
+        batch_size=4,
+        deep_learning_rate=0.01,
+        head_learning_rate=0.01,
+        vector_learning_rate=0.01,
+        decay_steps=0,
+        max_gradient_norm=1e9,
+    )
     curve = train(models[0], tiny_rows, embeddings, training=training, seed=1, device=CPU)
     plain = models[1].train()
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.01)
+    maps = [m for name, m in plain.named_modules() if isinstance(m, torch.nn.Linear) and not name.startswith("deep.")]
+    matrices = [m.weight for m in maps if min(m.weight.shape) > 1]
+    others = [p for p in plain.parameters() if all(p is not matrix for matrix in matrices)]
+    optimizers = [
+        torch.optim.AdamW(others, lr=0.01, weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+    ]
     losses = []
     for index in ([0, 1, 2, 3], [4, 5, 6, 7], [8]):
         batch = batch_of(tiny_rows, embeddings, spec, index)
         p, y = plain(batch)[:, 0].sigmoid(), torch.tensor(tiny_rows.labels[index])
         loss = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
-        optimizer.zero_grad()
+        plain.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.item())
-    assert curve.losses == pytest.approx(losses, rel=1e-4)
+    assert curve.losses == pytest.approx(losses, rel=1e-3)
     assert curve.rows == 9
 
 
@@ -195,16 +209,16 @@ def test_a_day_of_one_class_and_a_day_of_new_users_are_trained_on(tiny_split, ti
         assert np.isfinite(score(model, rows, embeddings, batch_size=9, device=CPU)).all()
 
 
-def test_decay_over_days_makes_smaller_steps(fresh, tiny_rows, embeddings):
-    training = dataclasses.replace(TRAINING, decay_half_life_days=1.0)
+def test_decay_over_the_lineage_makes_smaller_steps(fresh, tiny_rows, embeddings):
+    training = dataclasses.replace(TRAINING, decay_steps=1, average_steps=0)
     moved = []
-    for days in (0, 3):
+    for steps in (0, 1000):
         model = fresh()
-        model.spec = dataclasses.replace(model.spec, trained_days=days)
+        model.spec = dataclasses.replace(model.spec, trained_steps=steps)
         before = model.head.mlp.entry.bias.detach().clone()
         train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
         moved.append((model.head.mlp.entry.bias - before).abs().sum().item())
-    assert moved[1] < moved[0] / 3
+    assert moved[1] < moved[0] / 2
 
 
 def test_frozen_deep_layers_drop_nothing_out(tiny_split, with_model, tiny_rows, embeddings):

@@ -19,7 +19,7 @@ from benchmarks.kit.in_memory_log import part_of
 def test_a_warm_start_with_optimiser_state_equals_continued_training(
     without_dropout, with_model, tiny_split, tiny_rows, embeddings, in_given_order
 ):
-    training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5, decay_half_life_days=0)
+    training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5)
     spec = with_model(dropout=0.0)
     whole, parent = (without_dropout(new_model(spec, tiny_split().deep, seed=3)) for _ in range(2))
     train(whole, tiny_rows, embeddings, training=training, seed=1, device=CPU)
@@ -148,3 +148,19 @@ def test_without_an_average_the_last_weights_score(fresh, tiny_rows, embeddings)
     training = dataclasses.replace(TRAINING, average_steps=0)
     curve = train(fresh(), tiny_rows, embeddings, training=training, seed=1, device=CPU)
     assert not any(key.endswith(("/average", "/in_training")) for key in curve.optimizer_state)
+
+
+def test_a_version_that_adamw_trained_whole_is_trained_on(fresh, tiny_rows, embeddings):
+    """Of such a state the moments of matrices are left out, as if it did not name them."""
+    parent = fresh()
+    state = train(parent, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU).optimizer_state
+    without = {name: tensor for name, tensor in state.items() if not name.endswith("/momentum")}
+    matrices = [name.removesuffix("/momentum") for name in state if name.endswith("/momentum")]
+    moments = {f"{name}/{of}": parent.state_dict()[name] for name in matrices for of in ("exp_avg", "exp_avg_sq")}
+    steps = {f"{name}/step": torch.tensor(6.0) for name in matrices}
+    children = [copy.deepcopy(parent) for _ in range(2)]
+    for child, known in zip(children, (without, without | moments | steps), strict=True):
+        train(child, tiny_rows, embeddings, training=TRAINING, seed=2, device=CPU, optimizer_state=known)
+    one, other = (child.state_dict() for child in children)
+    assert matrices
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -53,7 +53,7 @@ def two_days(tmp_path_factory, spark):
             "epochs": 2,
             "early_stop_share": 0.2,
             "warmup_steps": 3,
-            "decay_half_life_days": 5.0,
+            "decay_steps": 5,
         },
     )
     log = Log(config.landing_dir)
