@@ -152,10 +152,11 @@ class TrainingConfig:
         "B: impressions a step; 0: 32, and where more than a thousand are trained on as many more as the root of their "
         "number is larger (docs/quality.md)",
     )
-    deep_learning_rate: float = setting(5e-5, "AdamW step size of the deep layers")
+    deep_learning_rate: float = setting(2e-4, "AdamW step size of the deep layers, at first")
     head_learning_rate: float = setting(4e-3, "Muon step size of every weight matrix outside the LLM, at first")
     vector_learning_rate: float = setting(
-        2e-3, "AdamW step size of what else is dense outside the LLM: biases, maps to one number, learned embeddings"
+        2e-3,
+        "AdamW step size, at first, of what else is dense outside the LLM: biases, maps to one number, learned embeddings",
     )
     hashed_learning_rate: float = setting(0.05, "Adagrad step size of hashed embeddings")
     average_steps: int = setting(
