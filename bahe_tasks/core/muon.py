@@ -6,7 +6,8 @@ networks", 2024; scale of a step as Liu et al., arXiv 2502.16982, so that step s
 
 Unusual: `torch.optim.Muon` runs the iteration matrix by matrix in bfloat16, tens of products for each of a head's hundred small
 matrices. An iteration X ← (aI + bXXᵀ + c(XXᵀ)²) X needs X's Gram matrix alone, so Gram matrices of equal size run through it as
-one batch, in float32, and each X is multiplied once.
+one batch, in float32, and each X is multiplied once. And a matrix whose gradient is zero, that of a column which a batch lacks, stays:
+as long as it is, a momentum makes a whole step however small it has become.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update the matrices that have a gradient."""
+        """Update the matrices that have a gradient other than zero."""
         for group in self.param_groups:
-            matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
-            if not matrices:
+            pairs = _with_gradients(group["params"])
+            if not pairs:
                 continue
-            gradients = [matrix.grad for matrix in matrices]
+            matrices, gradients = zip(*pairs, strict=True)
             for matrix in matrices:
                 if "momentum" not in self.state[matrix]:
                     self.state[matrix]["momentum"] = torch.zeros_like(matrix)
@@ -46,6 +47,15 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
             for matrix, direction in zip(matrices, orthogonal(ahead), strict=True):
                 matrix.sub_(direction, alpha=group["lr"] * _LENGTH_OF_ADAMW * max(matrix.shape) ** 0.5)
+
+
+def _with_gradients(matrices: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the matrices that have a gradient other than zero, each with it."""
+    pairs = [(matrix, matrix.grad) for matrix in matrices if matrix.grad is not None]
+    if not pairs:
+        return []
+    norms = torch.stack(torch._foreach_norm([gradient for _, gradient in pairs])).tolist()
+    return [pair for pair, norm in zip(pairs, norms, strict=True) if norm]
 
 
 def orthogonal(matrices: Iterable[torch.Tensor]) -> list[torch.Tensor]:

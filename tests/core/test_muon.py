@@ -56,3 +56,16 @@ def test_steps_are_those_of_torch():
         moved, expected = one.detach() - first, other.detach() - first
         assert (moved - expected).norm() < 0.02 * expected.norm()
     assert torch.equal(ours[-1], before[-1])
+
+
+def test_a_matrix_rests_while_its_gradient_is_zero():
+    """As that of a column which most batches lack: a momentum alone, however small, would make whole steps."""
+    rare, always_there = (torch.nn.Parameter(random(4, 6)) for _ in range(2))
+    optimizer = Muon([rare, always_there], lr=0.01, weight_decay=0.1)
+    rare.grad, always_there.grad = random(4, 6), random(4, 6)
+    optimizer.step()
+    after, momentum = rare.detach().clone(), optimizer.state[rare]["momentum"].clone()
+    rare.grad = torch.zeros(4, 6)
+    optimizer.step()
+    assert torch.equal(rare.detach(), after)
+    assert torch.equal(optimizer.state[rare]["momentum"], momentum)
