@@ -105,7 +105,9 @@ def test_a_saved_state_holds_only_what_is_trained(tmp_path, tiny_split, with_mod
 def test_early_stop_keeps_the_best_epoch_and_never_trains_on_the_rows_that_decide(
     fresh, tiny_rows, tiny_spec, embeddings, batch_of
 ):
-    training = dataclasses.replace(TRAINING, epochs=30, early_stop_share=0.4, head_learning_rate=0.05)
+    training = dataclasses.replace(
+        TRAINING, epochs=30, early_stop_share=0.4, head_learning_rate=0.05, vector_learning_rate=0.05, decay_steps=0
+    )
     model = fresh()
     curve = train(model, tiny_rows, embeddings, training=training, seed=7, device=CPU)
     decides = early_stop_users(tiny_rows.user_ids, share=0.4, seed=7)
