@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-MOMENTUM = 0.95
+_MOMENTUM = 0.95
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _LENGTH_OF_ADAMW = 0.2
@@ -42,8 +42,8 @@ class Muon(torch.optim.Optimizer):
                 if "momentum" not in self.state[matrix]:
                     self.state[matrix]["momentum"] = torch.zeros_like(matrix)
             momenta = [self.state[matrix]["momentum"] for matrix in matrices]
-            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-            ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
+            torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momenta, _MOMENTUM)  # Nesterov's
             torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
             for matrix, direction in zip(matrices, orthogonal(ahead), strict=True):
                 matrix.sub_(direction, alpha=group["lr"] * _LENGTH_OF_ADAMW * max(matrix.shape) ** 0.5)

@@ -8,6 +8,7 @@ from tiny_training import CPU, TRAINING
 from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.metrics import auc
+from bahe_tasks.core.muon import Muon
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
 from bahe_tasks.core.training_step import TrainingDivergedError
@@ -30,7 +31,7 @@ def test_same_seed_same_bits_and_another_seed_others(fresh, tiny_rows, embedding
 def test_the_first_losses_are_those_of_a_plain_loop(
     without_dropout, fresh, tiny_rows, tiny_spec, embeddings, batch_of, in_given_order
 ):
-    """Dropout off, no table; maps outside the LLM are moved by torch's Muon, which computes in bfloat16, all else by its AdamW."""
+    """Dropout off, no table; maps outside the LLM are moved by Muon, which `test_muon` holds to torch's, all else by torch's AdamW."""
     spec = dataclasses.replace(
         tiny_spec,
         model=dataclasses.replace(tiny_spec.model, dropout=0.0, id_embeddings=False, text_id_width=0),
@@ -52,7 +53,7 @@ def test_the_first_losses_are_those_of_a_plain_loop(
     others = [p for p in plain.parameters() if all(p is not matrix for matrix in matrices)]
     optimizers = [
         torch.optim.AdamW(others, lr=0.01, weight_decay=0.01),
-        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=0.01, weight_decay=0.01),
     ]
     losses = []
     for index in ([0, 1, 2, 3], [4, 5, 6, 7], [8]):
@@ -64,7 +65,7 @@ def test_the_first_losses_are_those_of_a_plain_loop(
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.item())
-    assert curve.losses == pytest.approx(losses, rel=1e-3)
+    assert curve.losses == pytest.approx(losses, rel=1e-4)
     assert curve.rows == 9
 
 
@@ -218,7 +219,7 @@ def test_decay_over_the_lineage_makes_smaller_steps(fresh, tiny_rows, embeddings
         before = model.head.mlp.entry.bias.detach().clone()
         train(model, tiny_rows, embeddings, training=training, seed=1, device=CPU)
         moved.append((model.head.mlp.entry.bias - before).abs().sum().item())
-    assert moved[1] < moved[0] / 2
+    assert moved[1] < moved[0] / 3
 
 
 def test_frozen_deep_layers_drop_nothing_out(tiny_split, with_model, tiny_rows, embeddings):
