@@ -1,8 +1,9 @@
 """Columns of impressions as the model reads them: hashed values, normalised numbers, labels. numpy alone.
 
 A categorical value is hashed to a row of an embedding, the same on every machine and defined for values never seen. The
-mean and deviation of a numeric column come from the training rows of the day it appeared and never change afterwards:
-the weights that read it were trained on that scale.
+scale of a numeric column comes from the training rows of the day it appeared and never changes afterwards: the weights that
+read it were trained on that scale. So it must stand absurd numbers on that day and other days than that: it is of quartiles,
+and what lies far out is read as its logarithm.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CLIPPED_AT = 10.0  # deviations: one absurd number must not decide a prediction
+_CLIPPED_AT = 10.0  # one absurd number must not decide a prediction
+_ROUNDING = 1e-12
+_QUARTILES_APART = 1.349  # deviations of a normal distribution between its quartiles
 _LEAST_NUMBERS = 20  # present on the day a column comes into force: its scale is kept for good
 
 LABEL = "label"
@@ -30,16 +33,20 @@ class LabelValueError(ValueError):
 
 @dataclass(frozen=True)
 class NumStatistics:
-    """Mean and standard deviation of one numeric column over training rows, in the column's own unit."""
+    """Where a numeric column lies and how far it spreads over training rows, in the column's own unit.
 
-    mean: float
-    std: float
+    `linear` is how versions read it whose spec has a mean and a deviation: (value - mean) / deviation, without the logarithm.
+    """
+
+    middle: float
+    spread: float
+    linear: bool = False
 
 
 def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
-    """Return mean and deviation of each column over its present numbers.
+    """Return median and distance of the quartiles, in deviations of a normal distribution, of each column's present numbers.
 
-    A column with fewer than 20 numbers, or with one and the same, is left out: it is not in force until a day shows its
+    Where the quartiles are alike, mean and standard deviation stand for them. A column with fewer than 20 numbers, or with one and the same, is left out: it is not in force until a day shows its
     scale. Raises `NonFiniteNumberError`.
     """
     found = {}
@@ -48,27 +55,28 @@ def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
         present = present[~np.isnan(present)]
         if len(present) < _LEAST_NUMBERS:
             continue
-        with np.errstate(over="ignore"):
-            mean, std = float(present.mean()), float(present.std())
-        if not np.isfinite(mean + std):
+        middle, spread, least = _scale(present)
+        if not np.isfinite(middle + spread):
             raise NonFiniteNumberError(f"num_{name} holds numbers too large to be normalised: scale it in the log")
-        if std > 1e-12 * abs(present).max():
-            found[name] = NumStatistics(mean, std)
+        if spread > least:
+            found[name] = NumStatistics(middle, spread)
     return found
 
 
 def normalised_numbers(
     statistics: dict[str, NumStatistics], num: dict[str, np.ndarray], *, num_rows: int
 ) -> np.ndarray:
-    """Return (value - mean) / std, clipped to ±10, of each column that has statistics, by name: (R, K) float32.
+    """Return arsinh((value - middle) / spread), clipped to ±10, of each column that has statistics, by name: (R, K) float32.
 
-    NaN = absent. Raises `NonFiniteNumberError`.
+    It grows as the distance from the middle within the spread and as its logarithm beyond. NaN = absent. Raises `NonFiniteNumberError`.
     """
     numbers = np.full((num_rows, len(statistics)), np.nan, np.float32)
     for k, name in enumerate(sorted(statistics)):
         if name in num:
-            scaled = (_finite_or_nan(name, num[name]) - statistics[name].mean) / statistics[name].std
-            numbers[:, k] = np.clip(scaled, -_CLIPPED_AT, _CLIPPED_AT)
+            scale = statistics[name]
+            with np.errstate(over="ignore"):
+                scaled = (_finite_or_nan(name, num[name]) - scale.middle) / scale.spread
+            numbers[:, k] = np.clip(scaled if scale.linear else np.arcsinh(scaled), -_CLIPPED_AT, _CLIPPED_AT)
     return numbers
 
 
@@ -143,6 +151,16 @@ def label_columns(labels: np.ndarray, extra: dict[str, np.ndarray], names: tuple
             )
         columns.append(column)
     return np.stack(columns, 1)
+
+
+def _scale(present: np.ndarray) -> tuple[float, float, float]:
+    """Return middle and spread of numbers, and what the spread must exceed to be more than rounding."""
+    with np.errstate(over="ignore"):
+        low, median, high = np.quantile(present, (0.25, 0.5, 0.75)).tolist()
+        least = _ROUNDING * max(abs(low), abs(high))
+        if high - low > least:
+            return median, (high - low) / _QUARTILES_APART, least
+        return float(present.mean()), float(present.std()), _ROUNDING * float(abs(present).max())
 
 
 def _finite_or_nan(name: str, column: np.ndarray) -> np.ndarray:

@@ -115,7 +115,11 @@ class ModelSpec:
             raise ModelMismatchError(f"the model was built by an earlier version of the code: {_NEW_LINEAGE}")
         document.pop("trained_days", None)  # what decay counted before it counted steps
         document["model"] = ModelConfig(**_with_tuples(document["model"]))
-        document["num_statistics"] = {name: NumStatistics(**s) for name, s in document["num_statistics"].items()}
+        scales = document["num_statistics"].items()
+        document["num_statistics"] = {
+            name: NumStatistics(s["mean"], s["std"], linear=True) if "mean" in s else NumStatistics(**s)
+            for name, s in scales
+        }
         return cls(**document)
 
 

@@ -63,7 +63,7 @@ def tiny_spec(tiny_split) -> ModelSpec:
     return ModelSpec(
         features=("bills", "visits"),
         cat_columns=("genre",),
-        num_statistics={"price": NumStatistics(mean=10.0, std=4.0)},
+        num_statistics={"price": NumStatistics(middle=10.0, spread=4.0)},
         encoder_version="enc-a",
         num_shallow_layers=1,
         llm_config=tiny_split().llm_config,

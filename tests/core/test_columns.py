@@ -15,13 +15,31 @@ from bahe_tasks.core.columns import (
 )
 
 NAN = float("nan")
-PRICE = {"price": NumStatistics(mean=10.0, std=4.0)}
+PRICE = {"price": NumStatistics(middle=10.0, spread=4.0)}
 NAMES = ("id:user", "id:item", "cat:genre")
 
 
-def test_statistics_are_those_of_the_present_numbers():
-    found = num_statistics({"price": np.array([2.0, NAN, 4.0, 6.0] * 7)})
-    assert found == {"price": NumStatistics(4.0, pytest.approx((8 / 3) ** 0.5))}  # deviations -2, 0, 2
+def test_the_scale_is_of_the_quartiles_of_the_present_numbers():
+    normal = np.random.default_rng(0).normal(5.0, 3.0, size=20_000)
+    found = num_statistics({"price": np.r_[normal, NAN]})["price"]
+    assert (found.middle, found.spread) == pytest.approx((np.median(normal), normal.std()), rel=0.02)
+
+
+def test_where_the_quartiles_are_alike_the_deviation_is_the_scale():
+    found = num_statistics({"price": np.array([2.0, *[4.0] * 10, 6.0, NAN] * 4)})
+    assert found == {"price": NumStatistics(4.0, pytest.approx((8 / 12) ** 0.5))}
+
+
+def test_an_absurd_number_does_not_move_the_scale():
+    numbers = np.random.default_rng(0).normal(size=100)
+    scale, with_absurd = (num_statistics({"price": np.r_[numbers, last]})["price"] for last in (3.0, 1e300))
+    assert with_absurd == scale
+
+
+def test_numbers_far_outside_the_scale_of_the_first_day_are_told_apart():
+    first_day = num_statistics({"price": np.linspace(10.0, 10.1, 40)})
+    numbers = normalised_numbers(first_day, {"price": np.array([-400.0, -5.0, 25.0, 60.0, 700.0])}, num_rows=5)[:, 0]
+    assert (np.diff(numbers) > 0.5).all()
 
 
 def test_a_column_without_a_scale_yet_is_not_in_force():
@@ -32,12 +50,14 @@ def test_a_column_without_a_scale_yet_is_not_in_force():
 
 def test_numbers_too_large_to_have_a_deviation_are_an_error_that_names_the_column():
     with pytest.raises(NonFiniteNumberError, match="num_price holds numbers too large"):
-        num_statistics({"price": np.array([1e200, -1e200] * 20)})
+        num_statistics({"price": np.array([1e308, -1e308] * 20)})
 
 
 def test_numbers_are_normalised_clipped_and_absent_ones_stay_absent():
     numbers = normalised_numbers(PRICE, {"price": np.array([10.0, 18.0, NAN, 1e9]), "other": np.ones(4)}, num_rows=4)
-    np.testing.assert_array_equal(numbers, np.float32([[0.0], [2.0], [NAN], [10.0]]))
+    np.testing.assert_array_equal(numbers, np.float32([[0.0], [np.arcsinh(2.0)], [NAN], [10.0]]))
+    linear = {"price": NumStatistics(10.0, 4.0, linear=True)}
+    np.testing.assert_array_equal(normalised_numbers(linear, {"price": np.array([18.0])}, num_rows=1), [[2.0]])
     assert np.isnan(normalised_numbers(PRICE, {}, num_rows=2)).all()
 
 

@@ -33,7 +33,7 @@ def model():
     spec = ModelSpec(
         features=("bills",),
         cat_columns=("genre",),
-        num_statistics={"price": NumStatistics(mean=1.0, std=2.0)},
+        num_statistics={"price": NumStatistics(middle=1.0, spread=2.0)},
         encoder_version="enc-1",
         num_shallow_layers=1,
         llm_config=split.llm_config,
