@@ -94,7 +94,7 @@ class ModelConfig:
         "starts from what smoothed means expect (docs/model.md)",
     )
     text_topics: int = setting(
-        32,
+        16,
         "Z: soft topics that texts are told by beside their embedding, so that the head reads how much of a history is about "
         "what the item is about; 0: none",
     )
