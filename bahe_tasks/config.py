@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -108,12 +108,11 @@ def load_config(home: Path, *, landing_dir: str | None = None) -> Config:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    config = config_from(document, home=home, where=str(path))
     if landing_dir:
-        document = {
-            **document,
-            "landing": {**(document.get("landing") or {}), "folder": str(Path(landing_dir).resolve())},
-        }
-    return config_from(document, home=home, where=str(path))
+        landing = replace(config.landing, folder=str(Path(landing_dir).resolve()))
+        config = replace(config, landing=landing)
+    return config
 
 
 def config_from(document: Any, *, home: Path, where: str = "the configuration") -> Config:

@@ -72,8 +72,16 @@ class NumbersConfig:
 class GateConfig:
     """What a day's inputs and its model must satisfy."""
 
-    gate_days: int = setting(7, "days whose held-out rows judge the challenger; they are trained on after as many")
-    held_out_share: float = setting(0.2, "share of a day's users whose impressions are held out")
+    gate_days: int = setting(
+        7,
+        "days whose held-out rows judge the challenger; they are trained on after as many (raised in a lineage: rows that its "
+        "models were trained on judge for as many days as it was raised by, and are trained on again)",
+    )
+    held_out_share: float = setting(
+        0.2,
+        "share of a day's users whose impressions are held out (raised in a lineage: rows of the last gate_days that its models were "
+        "trained on judge too)",
+    )
     min_gate_rows: int = setting(200, "held-out rows under which the comparison is recorded as not_enough_evidence")
     max_auc_loss: float = setting(
         0.005, "AUC the challenger may lose: refused when the 95 % interval lies below minus this"

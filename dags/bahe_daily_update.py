@@ -48,9 +48,12 @@ def validate_inputs() -> Json:
     return told
 
 
-@task(outlets=_tables("behavior_embeddings"))
+@task(pool="bahe_training", outlets=_tables("behavior_embeddings"))
 def encode_behaviors() -> Json:
-    """Reads the new atomic behaviors; writes their `behavior_embeddings` (shallow layers, torch)."""
+    """Reads the new atomic behaviors; writes their `behavior_embeddings` (shallow layers, torch).
+
+    In the pool of one slot, so that two runs at once do not encode one text twice.
+    """
     from bahe_tasks.stages.encode_behaviors import encode_behaviors as stage
 
     return run_stage(lambda day, config, params: stage(day, config, force=params["force"]))
@@ -96,7 +99,7 @@ def promote_champion(passed: Json) -> Json:
     return run_stage(lambda day, config, _: stage(day, config, version=version)) | {"version": version}
 
 
-@task(outlets=_tables("user_embeddings", "item_embeddings", "published_sums"))
+@task(pool="bahe_training", outlets=_tables("user_embeddings", "item_embeddings", "published_sums"))
 def publish_embeddings(promoted: Json) -> Json:
     """Writes `user_embeddings`, `item_embeddings` and `published_sums` of this run's version when it is the champion."""
     from bahe_tasks.stages.publish_embeddings import publish_embeddings as stage

@@ -72,6 +72,9 @@ def test_the_landing_folder_can_be_overridden_and_is_relative_to_the_home(tmp_pa
     config = load_config(tmp_path, landing_dir=str(tmp_path / "elsewhere"))
     assert config.landing_dir == tmp_path / "elsewhere"
     assert config.training.epochs == 2
+    (tmp_path / "bahe.yaml").write_text("landing: /data/landing\n")
+    with pytest.raises(ConfigError, match="mapping of settings"):
+        load_config(tmp_path, landing_dir=str(tmp_path / "elsewhere"))
 
 
 def test_the_settings_in_force_can_be_read_back_and_name_the_default_they_differ_from(tmp_path):

@@ -57,6 +57,7 @@ def fine_tune(
     stage_fingerprint = training_fingerprint(
         day, config, encoder_version=version, parent_fingerprint=parent.fingerprint if parent else None
     )
+    read = table_versions(config)  # before anything is read: what is read is of these versions or newer
     window = read_window(day, config)
     if not (window.landed == np.datetime64(day)).any():
         return {"state": "no_impressions"}
@@ -141,7 +142,7 @@ def fine_tune(
                 "seed": str(seed),
                 "configuration": json.dumps({name: asdict(getattr(config, name)) for name in _DECIDING_SECTIONS}),
                 "code_revision": code_revision(),
-                **{f"table_version.{name}": str(v) for name, v in table_versions(config).items()},
+                **{f"table_version.{name}": str(v) for name, v in read.items()},
             },
         )
     _clear_states(day, config)

@@ -51,7 +51,7 @@ def _columns(frame: pd.DataFrame, kind: str, known: ItemColumns, *, dtype: type,
     for name in sorted({*given, *(key for maps in of_items for key in maps)}):
         column: np.ndarray = np.array([maps.get(name, absent) for maps in of_items], dtype=dtype)
         if name in given:
-            present = (given[name].notna() & (given[name] != "")).to_numpy()  # a landed "" is none either
+            present = (given[name].notna() & (given[name] != "")).to_numpy(dtype=bool)  # a landed "" is none either
             values = given[name][present]
             column[present] = values.map(_as_landed) if dtype is object else values.astype(float)
         columns[name] = column
@@ -60,4 +60,4 @@ def _columns(frame: pd.DataFrame, kind: str, known: ItemColumns, *, dtype: type,
 
 def _as_landed(value: Any) -> str:
     """Return a categorical value as the landing of json lines has it: `true`, not `True`."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)

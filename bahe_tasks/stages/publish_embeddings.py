@@ -30,7 +30,11 @@ from bahe_tasks.stages.state_as_of import active_state, state_days
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder
-from bahe_tasks.stores.partition_records import partition_records
+from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
+from bahe_tasks.stores.promotion_rules import ModelVersion
+
+_WITHDRAWN = ""
+"""Stands for the fingerprint of a version whose rows were deleted as outdated."""
 
 
 def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, Any]:
@@ -41,9 +45,9 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
         return {"state": "not_champion", "champion_version": current.version if current else None}
     stage_fingerprint = _fingerprint(day, config, current.fingerprint)
     tables_dir, key = config.tables_dir, str(version)
-    record = partition_records(tables_dir, "item_embeddings").get(key)
+    record = published_record(current, config)
     if record is not None and record.input_fingerprint == stage_fingerprint:
-        return {"state": "published", **record.counts}
+        return {"state": "published", **{name: record.counts[name] for name in ("users", "items")}}
 
     first = day - timedelta(days=config.publish.publish_days - 1)
     model, spec = load_model(local_model_folder(registry, version))
@@ -87,16 +91,27 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     state = active_state(active_users, active_items, items["title"].to_pylist(), day, config)
     state_rows = state.append_column("model_version", pa.repeat(pa.scalar(version, pa.int32()), state.num_rows))
     counts = {"users": user_rows.num_rows, "items": item_rows.num_rows}
+    entry = {"input_fingerprint": stage_fingerprint, "counts": {**counts, "model": current.fingerprint}}
     written = {"published_sums": state_rows, "user_embeddings": user_rows, "item_embeddings": item_rows}
     for name, rows in written.items():
+        outdated = _outdated(version, name, config)
         replace_partitions(
             tables_dir,
             name,
             rows,
-            predicate=_this_and_outdated(version, name, config),
-            partitions={key: {"input_fingerprint": stage_fingerprint, "counts": counts}},
+            predicate=" OR ".join(f"model_version = {v}" for v in [version, *outdated]),
+            partitions={key: entry, **{str(v): {"input_fingerprint": _WITHDRAWN} for v in outdated}},
         )
     return {"state": "published", **counts}
+
+
+def published_record(version: ModelVersion, config: Config) -> PartitionRecord | None:
+    """Return what was recorded when the embeddings of this very model were published; None where they are not there.
+
+    Version numbers start anew with another `registry.model_name`, and rows of a version are deleted when newer ones are published.
+    """
+    record = partition_records(config.tables_dir, "item_embeddings").get(str(version.version))
+    return record if record is not None and record.counts.get("model") == version.fingerprint else None
 
 
 def _fingerprint(day: date, config: Config, model_fingerprint: str) -> str:
@@ -123,13 +138,16 @@ def _fingerprint(day: date, config: Config, model_fingerprint: str) -> str:
     )
 
 
-def _this_and_outdated(version: int, name: str, config: Config) -> str:
-    """Return the predicate of the partitions this write replaces: its own, and those beyond the last K published."""
+def _outdated(version: int, name: str, config: Config) -> list[int]:
+    """Return the versions beside this one whose rows are there and beyond the last K published."""
     records = partition_records(config.tables_dir, name)
-    others = sorted((r.version, int(v)) for v, r in records.items() if int(v) != version)
+    others = sorted(
+        (record.version, int(v))
+        for v, record in records.items()
+        if int(v) != version and record.input_fingerprint != _WITHDRAWN
+    )
     kept = config.publish.keep_versions - 1
-    outdated = [model_version for _, model_version in (others[:-kept] if kept else others)]
-    return " OR ".join(f"model_version = {v}" for v in [version, *outdated])
+    return [model_version for _, model_version in (others[:-kept] if kept else others)]
 
 
 def _texts(behaviors: pa.Table, items: pa.Table) -> pa.Table:

@@ -6,14 +6,19 @@ from typing import Any
 
 from bahe_tasks.config import Config
 from bahe_tasks.stages.publish_embeddings import publish_embeddings
-from bahe_tasks.stores.model_promotion import rollback
+from bahe_tasks.stores.model_promotion import end_rollback, rollback
 from bahe_tasks.stores.model_registry import connect
 
 
 def roll_back(config: Config, *, to: int | None, reason: str) -> dict[str, Any]:
-    """Return the champion, the versions withdrawn and what was published. Raises `RollbackError`."""
-    champion, withdrawn = rollback(connect(config), to=to, reason=reason)
+    """Return the champion, the versions withdrawn and what was published. Raises `RollbackError`.
+
+    One that was cut short is finished by running it again.
+    """
+    registry = connect(config)
+    champion, withdrawn = rollback(registry, to=to, reason=reason)
     published = publish_embeddings(champion.day, config, version=champion.version)
+    end_rollback(registry, champion.version)
     return {
         "champion_version": champion.version,
         "day": str(champion.day),

@@ -27,11 +27,11 @@ from bahe_tasks.stages.histories_as_of import newest_items
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
+from bahe_tasks.stages.publish_embeddings import published_record
 from bahe_tasks.stages.score_with_histories import score_with_histories
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.model_registry import champion as current_champion
 from bahe_tasks.stores.model_registry import connect, local_model_folder
-from bahe_tasks.stores.partition_records import partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 
@@ -50,11 +50,15 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     """
     if out.suffix not in _WRITERS:
         raise ScoreFileError(f"{out}: the ending must be one of {', '.join(_WRITERS)}")
-    frame = _read(pairs)
+    frame = read_pairs(pairs)
     registry = connect(config)
     champion = current_champion(registry)
-    if champion is None or str(champion.version) not in partition_records(config.tables_dir, "item_embeddings"):
-        raise NothingToScoreWithError("no published champion; run a day first: `bahe run-day DAY`")
+    if champion is None:
+        raise NothingToScoreWithError("there is no champion; run a day first: `bahe run-day DAY`")
+    if published_record(champion, config) is None:
+        raise NothingToScoreWithError(
+            f"embeddings of champion {champion.version} are not published; run its day: `bahe run-day {champion.day}`"
+        )
     model, spec = load_model(local_model_folder(registry, champion.version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))  # what is not stored is encoded now
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
@@ -70,7 +74,8 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_pairs(path: Path) -> pd.DataFrame:
+    """Return the pairs of a file, ids as texts. Raises `ScoreFileError`."""
     try:
         if path.suffix == ".csv":
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
@@ -78,7 +83,8 @@ def _read(path: Path) -> pd.DataFrame:
             with path.open(encoding="utf-8") as lines:
                 frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
         elif path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
+            # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
+            frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
         else:
             raise ScoreFileError(f"{path}: the ending must be .csv, .jsonl or .parquet")
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from bahe_tasks.config import Config
+from bahe_tasks.config import Config, SequencesConfig
 from bahe_tasks.stages.days_in_force import readable_partitions
 from bahe_tasks.stores.delta_tables import read_table
 
@@ -82,7 +82,7 @@ def _history_lengths(predictions: pa.Table, first: date, last: date, config: Con
         columns=["dt", "impression_id", "sequence_ends"],
         partitions=f"dt >= '{first}' AND dt <= '{last}'",
     )
-    lengths = _readable_behaviors(impressions["sequence_ends"], config.sequences.max_behaviors_per_sequence)
+    lengths = _readable_behaviors(impressions["sequence_ends"], config.sequences)
     wanted, landed = _keys("impression_id", predictions, impressions)
     order = np.argsort(landed)
     place = np.searchsorted(landed[order], wanted)
@@ -90,11 +90,14 @@ def _history_lengths(predictions: pa.Table, first: date, last: date, config: Con
     return np.where(found, np.append(lengths[order], -1)[place], -1)
 
 
-def _readable_behaviors(ends: pa.ChunkedArray, most: int) -> np.ndarray:
+def _readable_behaviors(ends: pa.ChunkedArray, sequences: SequencesConfig) -> np.ndarray:
     """Return sum over text features of min(end, S): the model reads [max(0, end - S), end) of each sequence."""
     maps = ends.combine_chunks()
     offsets = np.asarray(maps.offsets)
     numbers = np.asarray(maps.items.fill_null(0), dtype=np.int64)[offsets[0] : offsets[-1]]
+    features = maps.keys.dictionary_encode()
+    most_of = np.array([sequences.behaviors_read(name) for name in features.dictionary.to_pylist()], np.int64)
+    most = most_of[np.asarray(features.indices)[offsets[0] : offsets[-1]]]
     totals = np.concatenate([[0], np.cumsum(np.minimum(numbers, most))])
     return np.diff(totals[offsets - offsets[0]])
 

@@ -13,6 +13,7 @@ from typing import Literal
 from bahe_tasks.stores.fine_tune_runs import LOGGED_MODEL_TAG
 from bahe_tasks.stores.model_registry import CHALLENGER, CHAMPION, Registry, aliases, champion, version_of, versions
 from bahe_tasks.stores.promotion_rules import (
+    ROLLING_BACK,
     ModelVersion,
     promotion_decision,
     rollback_target,
@@ -92,8 +93,8 @@ def promote(registry: Registry, version: int) -> tuple[bool, str]:
 def rollback(registry: Registry, *, to: int | None, reason: str) -> tuple[ModelVersion, list[ModelVersion]]:
     """Put the champion back to version `to`, or to the day before it; return the champion and what was withdrawn.
 
-    Every later eligible version is withdrawn with `reason`, so that no later day starts from it. Raises
-    `RollbackError` when there is nothing to go back to.
+    Every later eligible version is withdrawn with `reason`, so that no later day starts from it. `end_rollback` ends it.
+    Raises `RollbackError` when there is nothing to go back to.
     """
     known = versions(registry)
     target = rollback_target(known, champion(registry), to=to)
@@ -103,9 +104,16 @@ def rollback(registry: Registry, *, to: int | None, reason: str) -> tuple[ModelV
         client.set_model_version_tag(name, str(later.version), "withdrawn", reason or "rolled back")
     if target.superseded:
         client.delete_model_version_tag(name, str(target.version), "superseded_by")
-    # The alias moves last: a rollback that was cut short still finds the same target when it is run again.
+    # The alias moves last, to a version that says so: a rollback that was cut short finds the same target when it is run again.
+    client.set_model_version_tag(name, str(target.version), ROLLING_BACK, "true")
     client.set_registered_model_alias(name, CHAMPION, str(target.version))
     return version_of(registry, target.version), [version_of(registry, v.version) for v in withdrawn]
+
+
+def end_rollback(registry: Registry, version: int) -> None:
+    """Record that all that a rollback to `version` does is done."""
+    if ROLLING_BACK in version_of(registry, version).tags:
+        registry.client.delete_model_version_tag(registry.model_name, str(version), ROLLING_BACK)
 
 
 def _description(judged: ModelVersion, outcome: str, reason: str) -> str:

@@ -12,6 +12,8 @@ from datetime import date
 from typing import Literal
 
 GateState = Literal["pending", "passed", "refused", "errored"]
+ROLLING_BACK = "rolling_back"
+"""Tag of a version that a rollback goes to, until that version's embeddings are published."""
 
 
 class RollbackError(ValueError):
@@ -95,12 +97,15 @@ def promotion_decision(candidate: ModelVersion, champion: ModelVersion | None) -
 def rollback_target(versions: Iterable[ModelVersion], champion: ModelVersion | None, *, to: int | None) -> ModelVersion:
     """Return the version a rollback goes to: version `to`, or the eligible one of the last day before the champion's.
 
+    A champion whose own rollback was cut short is gone to again: whoever repeats the command does not mean the day before it.
     `to` may be a version that was superseded by a later one of its day; it must have passed and not be withdrawn.
     Raises `RollbackError`.
     """
     known = list(versions)
     if champion is None:
         raise RollbackError("there is no champion to roll back from: no version has been promoted yet")
+    if to is None and ROLLING_BACK in champion.tags:
+        return champion
     if to is None:
         target = parent_for(known, champion.day)
         if target is None:

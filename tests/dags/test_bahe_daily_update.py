@@ -76,8 +76,8 @@ def test_every_pool_a_task_names_is_made_at_start_up(dag):
     assert {task.pool for task in dag.tasks} <= {*POOLS, "default_pool"}
 
 
-def test_training_to_promotion_is_serialised_by_a_pool_of_one_slot(dag):
-    chain = TASK_ORDER[TASK_ORDER.index("fine_tune") : TASK_ORDER.index("promote_champion") + 1]
+def test_encoding_to_publishing_is_serialised_by_a_pool_of_one_slot(dag):
+    chain = TASK_ORDER[TASK_ORDER.index("encode_behaviors") :]
     assert {dag.get_task(task_id).pool for task_id in chain} == {"bahe_training"}
     assert POOLS["bahe_training"] == 1
 

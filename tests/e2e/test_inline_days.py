@@ -18,13 +18,14 @@ from bahe_tasks.engines.inline import run_backfill, run_day
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stages.histories_as_of import newest_items
 from bahe_tasks.stages.pair_sums import published_pair_sums
+from bahe_tasks.stages.publish_embeddings import publish_embeddings
 from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.roll_back import roll_back
 from bahe_tasks.stages.score_pairs import score_file
 from bahe_tasks.stores.delta_tables import data_files, read_table, table_version
 from bahe_tasks.stores.expectations import data_docs_page
-from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, versions
+from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, version_of, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
 LAST = FIRST + timedelta(days=2)
@@ -206,9 +207,31 @@ def test_compaction_changes_no_row_and_a_day_run_again_after_it_writes_nothing(d
     assert {name: table_version(config.tables_dir, name) for name in TABLES} == table_versions
 
 
-def test_zz_rollback_withdraws_later_versions_and_a_rerun_does_not_bring_them_back(days):
+def test_zz_rollback_withdraws_later_versions_and_a_rerun_does_not_bring_them_back(days, monkeypatch):
     config, _ = days
+
+    def killed(*_args, **_named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bahe_tasks.stages.roll_back.publish_embeddings", killed)
+        with pytest.raises(KeyboardInterrupt):
+            roll_back(config, to=None, reason="complaints")
     assert roll_back(config, to=None, reason="complaints")["champion_version"] == 2
     outcome = run_day(LAST, config)
     assert not outcome.results["promote_champion"]["promoted"]
     assert read_status(config)["champion"]["version"] == 2
+
+
+def test_zzz_a_version_whose_embeddings_were_deleted_is_published_again(days):
+    config, _ = days
+    config = replace(config, publish=replace(config.publish, keep_versions=1))
+    registry = connect(config)
+    for version in (2, 1, 2):
+        registry.client.set_registered_model_alias(registry.model_name, "champion", str(version))
+        told = publish_embeddings(version_of(registry, version).day, config, version=version)
+        assert told["state"] == "published"
+        for name, rows in (("user_embeddings", told["users"]), ("item_embeddings", told["items"])):
+            found = read_table(config.tables_dir, name)["model_version"].to_pylist()
+            assert found == [version] * rows, name
+        assert read_table(config.tables_dir, "published_sums")["model_version"].unique().to_pylist() == [version]

@@ -1,3 +1,4 @@
+import dataclasses
 from collections import Counter
 from datetime import date, timedelta
 
@@ -62,6 +63,15 @@ def test_history_is_what_the_model_could_read_of_every_feature(config):
     rows = [prediction(D1, n, "ann", "i", 0, 0.5) for n in (3, 0, 2, 1)]
     found = segments_of(predictions(*rows, prediction(D1, 99, "ann", "i", 0, 0.5)), config)
     assert found["history_length"].tolist() == ["50+", "0", "10-49", "1-9", UNKNOWN]
+
+
+def test_a_feature_that_is_read_less_far_back_counts_less(config):
+    config = dataclasses.replace(
+        config, sequences=SequencesConfig(max_behaviors_per_sequence=8, max_behaviors_by_feature={"bills": 4})
+    )
+    write_rows(config, "impressions", [impression(D1, n, "ann", "i", bills=8, visits=n) for n in (5, 6)])
+    found = segments_of(predictions(*(prediction(D1, n, "ann", "i", 0, 0.5) for n in (5, 6))), config)
+    assert found["history_length"].tolist() == ["1-9", "10-49"]  # 4 bills and 5 or 6 visits
 
 
 def test_one_impression_id_on_two_days_is_two_impressions(config):

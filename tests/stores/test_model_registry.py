@@ -8,6 +8,7 @@ from bahe_tasks.config import Config, RegistryConfig
 from bahe_tasks.stores import model_registry
 from bahe_tasks.stores.model_promotion import (
     RegistrationError,
+    end_rollback,
     promote,
     record_gate,
     register,
@@ -230,6 +231,14 @@ def test_a_rollback_cut_short_finds_the_same_target_again(registry, add, monkeyp
     assert champion_number(registry) == third
     assert rollback(registry, to=None, reason="bad")[0].day == D2
     assert version_of(registry, first).withdrawn is False
+
+
+def test_a_rollback_cut_short_after_the_champion_moved_does_not_go_on_to_the_day_before(registry, add):
+    first, second, _ = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
+    for _ in range(2):
+        assert rollback(registry, to=None, reason="bad")[0].version == second
+    end_rollback(registry, second)
+    assert rollback(registry, to=None, reason="bad")[0].version == first
 
 
 def test_a_rollback_to_a_superseded_version_makes_it_stand_again(registry, add):

@@ -4,6 +4,7 @@ from datetime import date
 import pytest
 
 from bahe_tasks.stores.promotion_rules import (
+    ROLLING_BACK,
     ModelVersion,
     RollbackError,
     eligible,
@@ -86,6 +87,12 @@ def test_the_champion_moves_only_forward_and_only_to_a_version_that_stands(candi
 def test_a_rollback_without_target_goes_to_the_day_before_the_champion():
     versions = [passed(1, D1), passed(2, D2), passed(3, D3)]
     assert rollback_target(versions, versions[1], to=None) == versions[0]
+
+
+def test_a_rollback_without_target_that_was_cut_short_goes_where_it_went():
+    going_to = passed(2, D2, tags={ROLLING_BACK: "true"})
+    assert rollback_target([passed(1, D1), going_to], going_to, to=None) == going_to
+    assert rollback_target([passed(1, D1), going_to], going_to, to=1) == passed(1, D1)
 
 
 def test_a_rollback_withdraws_every_later_eligible_version():
