@@ -46,8 +46,8 @@ class NumStatistics:
 def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
     """Return median and distance of the quartiles, in deviations of a normal distribution, of each column's present numbers.
 
-    Where the quartiles are alike, mean and standard deviation stand for them. A column with fewer than 20 numbers, or with one and the same, is left out: it is not in force until a day shows its
-    scale. Raises `NonFiniteNumberError`.
+    Where the quartiles are alike, mean and standard deviation stand for them. A column with fewer than 20 numbers, or with
+    one and the same, is left out: it is not in force until a day shows its scale. Raises `NonFiniteNumberError`.
     """
     found = {}
     for name, column in num.items():

@@ -33,7 +33,7 @@ from bahe_tasks.stores.model_registry import champion, connect, local_model_fold
 from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
-_WITHDRAWN = ""
+_DELETED = ""
 """Stands for the fingerprint of a version whose rows were deleted as outdated."""
 
 
@@ -100,7 +100,7 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
             name,
             rows,
             predicate=" OR ".join(f"model_version = {v}" for v in [version, *outdated]),
-            partitions={key: entry, **{str(v): {"input_fingerprint": _WITHDRAWN} for v in outdated}},
+            partitions={key: entry, **{str(v): {"input_fingerprint": _DELETED} for v in outdated}},
         )
     return {"state": "published", **counts}
 
@@ -144,7 +144,7 @@ def _outdated(version: int, name: str, config: Config) -> list[int]:
     others = sorted(
         (record.version, int(v))
         for v, record in records.items()
-        if int(v) != version and record.input_fingerprint != _WITHDRAWN
+        if int(v) != version and record.input_fingerprint != _DELETED
     )
     kept = config.publish.keep_versions - 1
     return [model_version for _, model_version in (others[:-kept] if kept else others)]

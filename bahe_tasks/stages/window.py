@@ -55,7 +55,10 @@ class Window:
         return (age >= 0) & (age < window_days)
 
     def gate(self, gate_days: int) -> np.ndarray:
-        """Mask of the held-out rows that judge the model of D: with the gate settings of its lineage, no model up to D was trained on one of them."""
+        """Mask of the held-out rows that judge the model of D.
+
+        While a lineage keeps its gate settings, no model up to D was trained on one of them.
+        """
         age = (np.datetime64(self.day) - self.label_date).astype(int)
         return self.held_out & (age >= 0) & (age < gate_days)
 
