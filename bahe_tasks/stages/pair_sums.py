@@ -12,7 +12,6 @@ from bahe_tasks.key_sums import cat_means, keys_of_pairs, token_means
 from bahe_tasks.running_sums import state_key, title_tokens
 from bahe_tasks.stages.state_as_of import StateAsOf
 from bahe_tasks.stores.delta_tables import read_table
-from bahe_tasks.stores.partition_records import partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 
@@ -22,14 +21,12 @@ def published_pair_sums(
     cat: Mapping[str, np.ndarray],
     champion: ModelVersion,
     config: Config,
-) -> np.ndarray | None:
-    """Return the sums of P pairs, (P, len(IMPRESSION_SUMS)) float64; None when the version has no published sums.
+) -> np.ndarray:
+    """Return the sums of P pairs, (P, len(IMPRESSION_SUMS)) float64. The champion's embeddings must be published.
 
     `titles`: of the items that have one; `cat`: categorical columns, (P,) object each, None = absent. A user, item,
     token, value or pair that is not published has sums of 0.
     """
-    if str(champion.version) not in partition_records(config.tables_dir, "published_sums"):
-        return None
     rows = read_table(config.tables_dir, "published_sums", partitions=f"model_version = {champion.version}")
     return pair_sums(frame, titles, cat, StateAsOf(rows, champion.day))
 
