@@ -144,7 +144,9 @@ class TrainingConfig:
         "each version, twice its size",
     )
     window_days: int = setting(
-        1, "days of impressions trained on, D included; held-out rows follow gate.gate_days later"
+        1,
+        "days of impressions trained on, D included, beside days since the parent's that no model came of; held-out rows "
+        "follow gate.gate_days later",
     )
     epochs: int = setting(1, "passes over the window, at most")
     batch_size: int = setting(

@@ -5,6 +5,7 @@ A day whose inputs were refused is not read by any other day until it passes or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -44,14 +45,17 @@ def window_fingerprints(day: date, config: Config) -> dict[str, str]:
     return {str(d): records[str(d)].input_fingerprint for d in days}
 
 
-def training_fingerprint(day: date, config: Config, *, encoder_version: str, parent_fingerprint: str | None) -> str:
-    """Return the input fingerprint of fine_tune: rows of the windows, settings that decide the model, and the parent."""
+def training_fingerprint(
+    day: date, config: Config, *, encoder_version: str, parent_fingerprint: str | None, training_days: Sequence[date]
+) -> str:
+    """Return the input fingerprint of fine_tune: rows of the windows and which are trained on, settings that decide, the parent."""
     return fingerprint(
         stage="fine_tune",
         day=day,
         impressions=window_fingerprints(day, config),
         encoder_version=encoder_version,
         parent=parent_fingerprint,
+        training_days=training_days,
         model=config.model,
         training=replace(config.training, checkpoint_steps=0),  # decides nothing but where a killed run goes on
         held_out=[config.gate.gate_days, config.gate.held_out_share, config.landing.label_horizon_days],

@@ -36,6 +36,7 @@ from bahe_tasks.stages.lineage import code_revision, table_versions
 from bahe_tasks.stages.mapped_window import map_window
 from bahe_tasks.stages.model_of_day import model_to_train
 from bahe_tasks.stages.progressive import score_day
+from bahe_tasks.stages.training_days import training_days
 from bahe_tasks.stages.window import read_window
 from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
@@ -49,30 +50,36 @@ def fine_tune(
 ) -> dict[str, Any]:
     """Return {"state", "run_id", "rows", "parent_version", ...}; `state` is "trained", "no_impressions" or "no_training_rows".
 
-    "no_impressions": the day has none; "no_training_rows": all it has is held out or has no usable label yet.
-    A finished MLflow run of the same inputs is returned as it is.
+    "no_impressions": the day has none; "no_training_rows": all it has is held out or has no usable label yet. `rows` are
+    those trained on; how well the parent scored the day is under names that begin with progressive_. A finished MLflow run
+    of the same inputs is returned as it is.
     """
     registry, version = connect(config), encoder_version(config.encoder)
     parent = parent_of(registry, day)
+    trained_days = training_days(registry, day, parent, config)
     stage_fingerprint = training_fingerprint(
-        day, config, encoder_version=version, parent_fingerprint=parent.fingerprint if parent else None
+        day,
+        config,
+        encoder_version=version,
+        parent_fingerprint=parent.fingerprint if parent else None,
+        training_days=trained_days,
     )
     read = table_versions(config)  # before anything is read: what is read is of these versions or newer
     window = read_window(day, config)
     if not (window.landed == np.datetime64(day)).any():
         return {"state": "no_impressions"}
-    training_mask, day_mask = window.training(config.training.window_days), window.of_day()
+    training_mask, day_mask = window.training(trained_days), window.of_day()
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
     parent_folder = local_model_folder(registry, parent.version) if parent else None
     parent_model = load_model(parent_folder, to_train=True) if parent_folder else None
     if parent_model:
         check_encoder(parent_model[1], encoder_version=version)  # before the day is scored by it
-    mapped = map_window(window, window.used(config), config, encoder_version=version)
+    mapped = map_window(window, window.used(trained_days, config), config, encoder_version=version)
 
     def rows_of(mask: np.ndarray) -> ImpressionRows:
         return impression_rows(window, mask, mapped, sequences=config.sequences)
 
-    progressive = score_day(
+    scored = score_day(
         day,
         config,
         rows_of(day_mask),
@@ -82,6 +89,7 @@ def fine_tune(
         input_fingerprint=stage_fingerprint,
         force=force,
     )
+    progressive = {f"progressive_{name}": value for name, value in scored.items()}
     if not training_mask.any():
         _clear_states(day, config)
         forget_day(day, config)  # no gate will
@@ -126,7 +134,7 @@ def fine_tune(
                 config, parameters=sum(p.numel() for p in model.parameters()), seed=seed, rows=len(rows.labels)
             ),
             metrics={
-                **{f"progressive_{k}": v for k, v in progressive.items() if isinstance(v, float)},
+                **{name: value for name, value in progressive.items() if isinstance(value, float)},
                 "training_loss": float(np.mean(curve.losses)),
                 "training_rows": float(curve.rows),
             },
@@ -140,6 +148,7 @@ def fine_tune(
                 "parent_version": str(parent.version) if parent else "",
                 "parent_fingerprint": parent.fingerprint if parent else "",
                 "seed": str(seed),
+                "training_days": " ".join(map(str, trained_days)),
                 "configuration": json.dumps({name: asdict(getattr(config, name)) for name in _DECIDING_SECTIONS}),
                 "code_revision": code_revision(),
                 **{f"table_version.{name}": str(v) for name, v in read.items()},

@@ -22,6 +22,7 @@ from bahe_tasks.stages.embedding_index import are_stored
 from bahe_tasks.stages.errors import GateRefused
 from bahe_tasks.stages.gate_record import record_results, recorded_outcomes, refusal
 from bahe_tasks.stages.mapped_window import MappedWindow, map_window
+from bahe_tasks.stages.training_days import training_days
 from bahe_tasks.stages.window import read_window
 from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.delta_tables import read_table
@@ -73,7 +74,8 @@ def _judge(
     model = load_model(local_model_folder(registry, challenger.version))[0]
     parent = load_model(local_model_folder(registry, reference.version))[0] if reference else None
     window = read_window(day, config)
-    mapped = map_window(window, window.used(config), config, encoder_version=encoder_version(config.encoder))
+    used = window.used(training_days(registry, day, reference, config), config)
+    mapped = map_window(window, used, config, encoder_version=encoder_version(config.encoder))
     metrics = challenger_metrics(window, mapped, config, model, parent)
     judged_by = {f"gate_{name}": float(value) for name, value in vars(metrics).items() if value is not None}
     log_metrics(registry, challenger.run_id, judged_by)

@@ -49,10 +49,9 @@ class Window:
         """Mask of the rows that are scored progressively: landed on D and shown on D."""
         return (self.landed == np.datetime64(self.day)) & ~self.is_late
 
-    def training(self, window_days: int) -> np.ndarray:
-        """Mask of the rows trained on at D."""
-        age = (np.datetime64(self.day) - self.train_date).astype(int)
-        return (age >= 0) & (age < window_days)
+    def training(self, days: Sequence[date]) -> np.ndarray:
+        """Mask of the rows of these training days."""
+        return np.isin(self.train_date, np.array(days, "datetime64[D]"))
 
     def gate(self, gate_days: int) -> np.ndarray:
         """Mask of the held-out rows that judge the model of D.
@@ -62,9 +61,9 @@ class Window:
         age = (np.datetime64(self.day) - self.label_date).astype(int)
         return self.held_out & (age >= 0) & (age < gate_days)
 
-    def used(self, config: Config) -> np.ndarray:
-        """Mask of the rows that some stage of D reads: one for all of them, so that they share what is made of it."""
-        return self.of_day() | self.training(config.training.window_days) | self.gate(config.gate.gate_days)
+    def used(self, days: Sequence[date], config: Config) -> np.ndarray:
+        """Mask of the rows that some stage of D reads, which trains on `days`: one for all, so that they share what is made of it."""
+        return self.of_day() | self.training(days) | self.gate(config.gate.gate_days)
 
 
 def is_held_out(user_id: str, day: date, share: float) -> bool:

@@ -239,3 +239,32 @@ def test_a_day_killed_after_any_task_is_finished_by_the_next_run(home, log, monk
         ours, theirs = (sorted(map(str, read_table(c.tables_dir, name).to_pylist())) for c in (home, undisturbed))
         assert ours == theirs
     assert len(versions(connect(home))) == 1
+
+
+def test_rows_of_days_without_a_model_are_trained_on_by_the_next_one_and_none_twice(home, log, monkeypatch):
+    """Labels are usable a day later; nothing lands on the second day, and the run of the fourth is killed."""
+    from bahe_tasks.engines import inline
+
+    home = replace(
+        home, landing=replace(home.landing, label_delay_s=86400), gate=replace(home.gate, held_out_share=0.0)
+    )
+    landed = [FIRST + timedelta(days=n) for n in (0, 1, 3, 4, 5)]
+    for day in landed:
+        log.ordinary_day(day)
+    assert run_day(landed[0], home).state == "no_training_rows"  # no label is known yet
+    rows = [run_day(landed[1], home).results["fine_tune"]["rows"]]
+
+    def killed(*_arguments, **_named):
+        raise KeyboardInterrupt
+
+    killed.__name__ = "fine_tune"
+    rows.append(run_day(landed[2], home).results["fine_tune"]["rows"])
+    with monkeypatch.context() as patch:
+        patch.setattr(inline, "fine_tune", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_day(landed[3], home)
+    rows.append(run_day(landed[4], home).results["fine_tune"]["rows"])
+    a_day = len(read_table(home.tables_dir, "impressions")) // len(landed)
+    assert rows == [a_day, a_day, 2 * a_day]
+    newest = max(versions(connect(home)), key=lambda version: version.day)
+    assert newest.tags["training_days"] == f"{landed[3]} {landed[4]}"
