@@ -22,7 +22,7 @@ class DedupPlan:
     ingest: Mapping[str, Mapping[date, str]]
     """source → landed partitions to take in now → their landing fingerprint; of impressions only the day."""
     excluded_days: frozenset[date]
-    """Days whose inputs were refused: nothing reads their rows."""
+    """Days whose inputs did not pass: nothing reads their rows."""
     encoder_version: str
     needed_from: date
     """First dt of the training and gate windows."""

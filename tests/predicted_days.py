@@ -11,7 +11,7 @@ from bahe_tasks.stores.expectations import ExpectationResult
 
 
 def write_rows(config, table, rows, *, partition="dt"):
-    """Replace one partition by the rows, given as dictionaries; columns left out are null."""
+    """Replace one partition by the rows, given as dictionaries; columns left out are null. Days of impressions have passed."""
     keys = {row[partition] for row in rows}
     assert len(keys) == 1, "one partition at a time"
     key = keys.pop()
@@ -24,12 +24,20 @@ def write_rows(config, table, rows, *, partition="dt"):
         predicate=f"{partition} = '{key}'",
         partitions={str(key): {"input_fingerprint": "f", "counts": {}}},
     )
+    if table == "impressions":
+        accept(config, key)
 
 
 def refuse(config, day: date) -> None:
     """Record that the day's inputs were refused."""
     failed = ExpectationResult("rows", "failed", observed="0", required="some")
     record_results(config, day, "validate_inputs", [failed], model_version=None, input_fingerprint="f")
+
+
+def accept(config, day: date) -> None:
+    """Record that the day's inputs passed."""
+    passed = ExpectationResult("rows", "passed", observed="1", required="some")
+    record_results(config, day, "validate_inputs", [passed], model_version=None, input_fingerprint="f")
 
 
 def impression(day: date, number: int, user: str, item: str, **ends: int) -> dict:

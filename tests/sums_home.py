@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 from handmade_sums_log import ITEM_COLOURS
-from predicted_days import refuse
+from predicted_days import accept, refuse
 from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
 
 from bahe_tasks.config import Config
@@ -52,6 +52,7 @@ class Home:
 
     def run(self, day: int, **changes) -> None:
         dedup_behaviors(day_of(day), self.config, **changes)
+        accept(self.config, day_of(day))
 
     def sums(self) -> dict[str, list[float | None] | None]:
         rows = read_table(self.config.tables_dir, "impressions", columns=["impression_id", "sums"]).to_pylist()

@@ -1,6 +1,6 @@
 """Which days a run of D may read, and how far back its windows reach (DESIGN: Tables; Which model, when).
 
-A day whose inputs were refused is not read by any other day until it passes or is accepted.
+A day whose inputs were refused, or not judged as they now stand, is not read by any other day until they pass or are accepted.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ from bahe_tasks.stages.gate_record import is_refused, recorded_days
 from bahe_tasks.stores.partition_records import partition_records
 
 
-def refused_days(config: Config) -> frozenset[date]:
-    """Return the days whose inputs were refused and not accepted by hand."""
-    return frozenset(day for day, outcomes in recorded_days(config, "validate_inputs").items() if is_refused(outcomes))
+def excluded_days(config: Config) -> frozenset[date]:
+    """Return the days that were run and whose inputs did not pass: refused and not accepted by hand, or not judged.
+
+    Not judged is a day whose run was killed before its gate, or whose rows were written anew since.
+    """
+    gates = recorded_days(config, "validate_inputs")
+    written = {date.fromisoformat(dt): r for dt, r in partition_records(config.tables_dir, "impressions").items()}
+    refused = {day for day, gate in gates.items() if is_refused(gate.counts)}
+    judged = {d for d, gate in gates.items() if d in written and gate.judged in ("", written[d].input_fingerprint)}
+    return frozenset(refused | (written.keys() - judged))
 
 
 def readable_partitions(first: date, last: date, config: Config) -> str:
     """Return the condition on dt (SQL) of the days from `first` to a run's day `last` that the run may read."""
     conditions = [f"dt >= '{first}'", f"dt <= '{last}'"]
-    conditions += [f"dt != '{refused}'" for refused in sorted(refused_days(config)) if first <= refused < last]
+    conditions += [f"dt != '{excluded}'" for excluded in sorted(excluded_days(config)) if first <= excluded < last]
     return " AND ".join(conditions)
 
 
@@ -39,9 +46,11 @@ def first_impression_day(day: date, config: Config) -> date:
 
 def window_fingerprints(day: date, config: Config) -> dict[str, str]:
     """Return dt → fingerprint of every partition of impressions that a run of `day` reads."""
-    first, refused = first_impression_day(day, config), refused_days(config)
+    first, excluded = first_impression_day(day, config), excluded_days(config)
     records = partition_records(config.tables_dir, "impressions")
-    days = [d for d in sorted(map(date.fromisoformat, records)) if first <= d <= day and (d == day or d not in refused)]
+    days = [
+        d for d in sorted(map(date.fromisoformat, records)) if first <= d <= day and (d == day or d not in excluded)
+    ]
     return {str(d): records[str(d)].input_fingerprint for d in days}
 
 

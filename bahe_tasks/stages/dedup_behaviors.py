@@ -22,7 +22,7 @@ from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
-from bahe_tasks.stages.days_in_force import first_impression_day, refused_days
+from bahe_tasks.stages.days_in_force import excluded_days, first_impression_day
 from bahe_tasks.stages.errors import NothingLandedError
 from bahe_tasks.state_cover import days_to_merge, state_cover
 from bahe_tasks.stores.delta_tables import count_stored
@@ -47,7 +47,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
     landing_dir, tables_dir = config.landing_dir, config.tables_dir
     if not any(landed_files(landing_dir, source, day) for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has no files"))
-    excluded = frozenset(d for d in refused_days(config) if d < day)
+    excluded = frozenset(d for d in excluded_days(config) if d < day)
     state_days = state_cover(
         day, recorded=[date.fromisoformat(d) for d in partition_records(tables_dir, "running_sums")], excluded=excluded
     )

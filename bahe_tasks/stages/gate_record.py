@@ -10,7 +10,7 @@ from bahe_tasks.config import Config
 from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.expectations import ExpectationResult
 from bahe_tasks.stores.gate_results import gate_results_rows
-from bahe_tasks.stores.partition_records import partition_records
+from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 
 Stage = Literal["validate_inputs", "validate_challenger"]
 
@@ -23,15 +23,21 @@ def record_results(
     *,
     model_version: int | None,
     input_fingerprint: str,
+    judged: str = "",
 ) -> dict[str, str]:
-    """Replace the stage's results of the day in gate_results; return expectation → outcome."""
+    """Replace the stage's results of the day in gate_results; return expectation → outcome.
+
+    `judged` is the fingerprint of the day's impressions as they were judged, of the gate of the inputs.
+    """
     outcomes = {result.expectation: result.outcome for result in results}
     replace_partitions(
         config.tables_dir,
         "gate_results",
         gate_results_rows(results, day=day, stage=stage, model_version=model_version),
         predicate=f"dt = '{day}' AND stage = '{stage}'",
-        partitions={record_key(day, stage): {"input_fingerprint": input_fingerprint, "counts": outcomes}},
+        partitions={
+            record_key(day, stage): {"input_fingerprint": input_fingerprint, "counts": outcomes, "judged": judged}
+        },
     )
     return dict(outcomes)
 
@@ -42,11 +48,11 @@ def recorded_outcomes(config: Config, day: date, stage: Stage, input_fingerprint
     return record.counts if record is not None and record.input_fingerprint == input_fingerprint else None
 
 
-def recorded_days(config: Config, stage: Stage) -> dict[date, dict[str, str]]:
-    """Return expectation → outcome of each day that the stage has judged, as the commits say."""
+def recorded_days(config: Config, stage: Stage) -> dict[date, PartitionRecord]:
+    """Return what was recorded of each day that the stage has judged; `counts` are expectation → outcome."""
     records = partition_records(config.tables_dir, "gate_results")
     keys = {key: key.partition("/") for key in records}
-    return {date.fromisoformat(day): records[key].counts for key, (day, _, of) in keys.items() if of == stage}
+    return {date.fromisoformat(day): records[key] for key, (day, _, of) in keys.items() if of == stage}
 
 
 def record_key(day: date | str, stage: Stage) -> str:

@@ -22,7 +22,7 @@ from bahe_tasks.core.score import item_embeddings, user_embeddings
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.behavior_digests import digests_of
-from bahe_tasks.stages.days_in_force import refused_days
+from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.stages.embedding_index import read_embeddings
 from bahe_tasks.stages.encode_behaviors import encode_missing
 from bahe_tasks.stages.histories_as_of import active_ids, histories_as_of, newest_items
@@ -126,13 +126,13 @@ def _fingerprint(day: date, config: Config, model_fingerprint: str) -> str:
         for name in ("behavior_events", "impressions", "items")
     }
     states = partition_records(config.tables_dir, "running_sums")
-    refused = sorted(d for d in refused_days(config) if d <= day)
+    excluded = sorted(d for d in excluded_days(config) if d <= day)
     return fingerprint(
         stage="publish_embeddings",
         model=model_fingerprint,
         read=read,
         state={str(d): states[str(d)].input_fingerprint for d in state_days(day, config)},
-        refused=refused,
+        excluded=excluded,
         publish=config.publish,
         sequences=config.sequences,
     )

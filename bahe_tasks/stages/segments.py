@@ -39,7 +39,7 @@ def segments_of(predictions: pa.Table, config: Config) -> dict[str, np.ndarray]:
     """Return, per segment, the value of each prediction, (R,) str; `predictions` has dt, impression_id and both ids.
 
     user_impressions and item_impressions count the impressions of the user and of the item that landed on earlier
-    days; days refused by validate_inputs do not count, no model read them. history_length counts the behaviors a model
+    days; days whose inputs did not pass do not count, no model read them. history_length counts the behaviors a model
     could read before the impression: the newest S of each text feature. It is `UNKNOWN` where a day was landed anew and
     no longer has the impression.
     """

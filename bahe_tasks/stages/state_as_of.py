@@ -23,7 +23,7 @@ from bahe_tasks.running_sums import (
     state_width,
     title_tokens,
 )
-from bahe_tasks.stages.days_in_force import refused_days
+from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.state_cover import state_cover
 from bahe_tasks.stored_sums import stored_sums
 from bahe_tasks.stores.delta_tables import read_table
@@ -33,7 +33,7 @@ from bahe_tasks.stores.partition_records import partition_records
 def state_days(day: date, config: Config) -> tuple[date, ...]:
     """Return the partitions of running_sums that hold the state at the end of `day`, newest first."""
     recorded = [date.fromisoformat(dt) for dt in partition_records(config.tables_dir, "running_sums")]
-    return state_cover(day + timedelta(days=1), recorded=recorded, excluded=refused_days(config) - {day})
+    return state_cover(day + timedelta(days=1), recorded=recorded, excluded=excluded_days(config) - {day})
 
 
 def active_state(

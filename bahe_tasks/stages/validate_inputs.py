@@ -1,6 +1,7 @@
 """Stage 2: refuse a broken or shrunken day before a GPU is touched.
 
 A refused day stays in the tables, but no other day reads it until it passes (landed again) or is accepted with a reason.
+Nor is one read that was written and not judged since, by a run that was killed between the two stages.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ def validate_inputs(
     Raises `GateRefused` when an expectation fails or errors, unless `accept_reason` says why the day is good anyway.
     """
     history = _earlier_rows(day, config)
+    judged = partition_records(config.tables_dir, "impressions")[str(day)].input_fingerprint
     stage_fingerprint = fingerprint(
         stage=_STAGE,
-        tables=partition_records(config.tables_dir, "impressions")[str(day)].input_fingerprint,
+        tables=judged,
         gate=config.gate,
         late_days=config.landing.late_days,
         history=history,
@@ -51,7 +53,9 @@ def validate_inputs(
         )
         if accept_reason:
             results.append(ExpectationResult("accepted by hand", "accepted", accept_reason, "a reason"))
-        outcomes = record_results(config, day, _STAGE, results, model_version=None, input_fingerprint=stage_fingerprint)
+        outcomes = record_results(
+            config, day, _STAGE, results, model_version=None, input_fingerprint=stage_fingerprint, judged=judged
+        )
     if is_refused(outcomes):
         raise GateRefused(
             f"inputs of {day} refused: {refusal(outcomes)}; see `bahe report`, "

@@ -86,7 +86,7 @@ def user_days(table: pa.Table | pa.RecordBatch, users: pd.Index) -> np.ndarray:
 
 
 def read_window(day: date, config: Config) -> Window:
-    """Read what a run of D may train on or judge by; refused days are left out."""
+    """Read what a run of D may train on or judge by; `excluded_days` are left out."""
     tables_dir, first = config.tables_dir, first_impression_day(day, config)
     days = readable_partitions(first, day, config)
     columns = [name for name in arrow_schema("impressions").names if name != "sums"]

@@ -18,12 +18,16 @@ COMMIT_METADATA_KEY = "userMetadata"
 
 @dataclass(frozen=True)
 class PartitionRecord:
-    """What the newest commit naming a partition says: its version, its time (UTC), what was read, what was counted."""
+    """What the newest commit naming a partition says: its version, its time (UTC), what was read, what was counted.
+
+    `judged` is the fingerprint of the partition that a gate's results are of; "" of other partitions and of older commits.
+    """
 
     version: int
     timestamp: datetime
     input_fingerprint: str
     counts: dict[str, Any]
+    judged: str = ""
 
 
 _Cached = tuple[int, dict[str, PartitionRecord]]
@@ -65,5 +69,6 @@ def _records_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, PartitionReco
                 timestamp=datetime.fromtimestamp(commit["timestamp"] / 1000, tz=UTC),
                 input_fingerprint=entry["input_fingerprint"],
                 counts=entry.get("counts", {}),
+                judged=entry.get("judged", ""),
             )
     return records

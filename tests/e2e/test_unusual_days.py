@@ -10,6 +10,7 @@ from conftest import FIRST, at
 
 from bahe_tasks.checkpoint import CheckpointNotFoundError
 from bahe_tasks.core.model_spec import EncoderMismatchError
+from bahe_tasks.engines import inline
 from bahe_tasks.engines.inline import run_day
 from bahe_tasks.landing import LandingNotFoundError
 from bahe_tasks.stages.errors import NothingLandedError
@@ -47,6 +48,19 @@ def event(day, user="u0", text="order takeout", hour=6):
 def training_user(day, share=0.3):
     """A user whose rows of the day are not held out."""
     return next(f"t{n}" for n in range(100) if not is_held_out(f"t{n}", day, share))
+
+
+def kill_in(task, day, config, monkeypatch):
+    """Run the day until that task begins."""
+
+    def killed(*_arguments, **_named):
+        raise KeyboardInterrupt(task)
+
+    killed.__name__ = task
+    with monkeypatch.context() as patch:
+        patch.setattr(inline, task, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_day(day, config)
 
 
 def test_a_missing_landing_folder_says_how_to_fill_one(home):
@@ -212,8 +226,6 @@ def test_forcing_a_day_gives_the_same_rows(home, log):
 
 def test_a_day_killed_after_any_task_is_finished_by_the_next_run(home, log, monkeypatch, tmp_path):
     """The reference is an undisturbed home with the same log."""
-    from bahe_tasks.engines import inline
-
     log.ordinary_day(FIRST)
     for task in (
         "validate_inputs",
@@ -223,15 +235,7 @@ def test_a_day_killed_after_any_task_is_finished_by_the_next_run(home, log, monk
         "promote_champion",
         "publish_embeddings",
     ):
-
-        def killed(*arguments, task=task, **named):
-            raise KeyboardInterrupt(task)
-
-        killed.__name__ = task
-        with monkeypatch.context() as patch:
-            patch.setattr(inline, task, killed)
-            with pytest.raises(KeyboardInterrupt):
-                run_day(FIRST, home)
+        kill_in(task, FIRST, home, monkeypatch)
     assert run_day(FIRST, home).state == "done"
     undisturbed = replace(home, home=tmp_path / "other", landing=replace(home.landing, folder=str(home.landing_dir)))
     run_day(FIRST, undisturbed)
@@ -241,10 +245,25 @@ def test_a_day_killed_after_any_task_is_finished_by_the_next_run(home, log, monk
     assert len(versions(connect(home))) == 1
 
 
-def test_rows_of_days_without_a_model_are_trained_on_by_the_next_one_and_none_twice(home, log, monkeypatch):
-    """Labels are usable a day later; nothing lands on the second day, and the run of the fourth is killed."""
-    from bahe_tasks.engines import inline
+def test_a_day_written_anew_and_killed_before_its_gate_is_unread_until_it_is_run_again(home, log, monkeypatch):
+    log.ordinary_day(FIRST)
+    log.ordinary_day(NEXT)
+    run_day(FIRST, home)
+    log.ordinary_day(FIRST, users=30)
+    kill_in("validate_inputs", FIRST, home, monkeypatch)
 
+    def dates_read_by_next() -> set:
+        assert run_day(NEXT, home).state == "done"
+        of_next = [row for row in read_table(home.tables_dir, "user_sequences").to_pylist() if row["dt"] == NEXT]
+        return {time.date() for row in of_next for time in row["occurred_at"]}
+
+    assert dates_read_by_next() == {NEXT}
+    run_day(FIRST, home)
+    assert dates_read_by_next() == {FIRST, NEXT}
+
+
+def test_rows_of_days_without_a_model_are_trained_on_by_the_next_one_and_none_twice(home, log, monkeypatch):
+    """Labels are usable a day later; nothing lands on the third day, and the run of the fifth is killed."""
     home = replace(
         home, landing=replace(home.landing, label_delay_s=86400), gate=replace(home.gate, held_out_share=0.0)
     )
@@ -253,16 +272,8 @@ def test_rows_of_days_without_a_model_are_trained_on_by_the_next_one_and_none_tw
         log.ordinary_day(day)
     assert run_day(landed[0], home).state == "no_training_rows"  # no label is known yet
     rows = [run_day(landed[1], home).results["fine_tune"]["rows"]]
-
-    def killed(*_arguments, **_named):
-        raise KeyboardInterrupt
-
-    killed.__name__ = "fine_tune"
     rows.append(run_day(landed[2], home).results["fine_tune"]["rows"])
-    with monkeypatch.context() as patch:
-        patch.setattr(inline, "fine_tune", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_day(landed[3], home)
+    kill_in("fine_tune", landed[3], home, monkeypatch)
     rows.append(run_day(landed[4], home).results["fine_tune"]["rows"])
     a_day = len(read_table(home.tables_dir, "impressions")) // len(landed)
     assert rows == [a_day, a_day, 2 * a_day]
