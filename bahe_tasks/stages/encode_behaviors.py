@@ -20,6 +20,7 @@ from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.delta_writes import replace_partitions
+from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.partition_records import partition_records
 
 _TABLE = "behavior_embeddings"
@@ -52,8 +53,14 @@ def encode_missing(
     """Encode the behaviors (behavior_key, text) that have no embedding yet, into the partition of `day`.
 
     Returns how many there were. The partition is written whole in one commit: a killed run leaves it as it was, and its
-    finished chunks under HOME/work, from which the next one goes on.
+    finished chunks under HOME/work, from which the next one goes on. Of several processes on a machine one encodes, the
+    others wait: what it has encoded they do not encode again.
     """
+    with one_at_a_time(config.home / "work" / "encode" / "lock"):
+        return _encode_missing(day, config, behaviors, progress)
+
+
+def _encode_missing(day: date, config: Config, behaviors: pa.Table, progress: Callable[[int, int], None] | None) -> int:
     tables_dir, version = config.tables_dir, encoder_version(config.encoder)
     of_version = f"encoder_version = '{version}'"
     keys = pa.array(behaviors["behavior_key"].to_pylist(), pa.string())

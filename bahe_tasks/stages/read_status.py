@@ -6,6 +6,7 @@ from typing import Any
 
 from bahe_tasks.config import Config
 from bahe_tasks.schemas import SOURCES
+from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.stages.gate_record import is_refused, record_key
 from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stores.delta_tables import read_table
@@ -26,7 +27,8 @@ def read_status(config: Config) -> dict[str, Any]:
     registry = connect(config)
     known, current = versions(registry), champion(registry)
     days = sorted({dt for records in landed.values() for dt in records})
-    records = [_day_status(dt, landed, gates, known, stale(known)) for dt in days]
+    excluded = {str(day) for day in excluded_days(config)}
+    records = [_day_status(dt, landed, gates, known, stale(known), dt in excluded) for dt in days]
     return {
         "days": [record for record in records if record["day"] in landed["impressions"]],
         "history": [record for record in records if record["day"] not in landed["impressions"]],
@@ -40,6 +42,7 @@ def _day_status(
     gates: dict[str, PartitionRecord],
     known: list[ModelVersion],
     outdated: frozenset[int],
+    excluded: bool,
 ) -> dict[str, Any]:
     counts = {source: records[dt].counts for source, records in landed.items() if dt in records}
     run = counts.get("impressions", {})
@@ -55,17 +58,17 @@ def _day_status(
         "new_behaviors": run.get("new_behaviors"),
         "reuse_rate": run.get("reuse_rate"),
         "unknown_columns": sorted({name for c in counts.values() for name in c.get("unknown_columns", [])}),
-        "gate": _gate(dt, gates, of_day),
+        "gate": _gate(dt, gates, of_day, excluded),
         "champion_version": in_force.version if in_force else None,
         "stale": bool(in_force and in_force.version in outdated),
     }
 
 
-def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion]) -> str | None:
-    """Return "inputs_refused", the newest version's gate, or None when no gate has looked at a model of the day."""
-    inputs = gates.get(record_key(dt, "validate_inputs"))
-    if inputs and is_refused(inputs.counts):
-        return "inputs_refused"
+def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion], excluded: bool) -> str | None:
+    """Return what keeps others from reading the day, else the newest version's gate, None when it has none."""
+    if excluded:
+        inputs = gates.get(record_key(dt, "validate_inputs"))
+        return "inputs_refused" if inputs and is_refused(inputs.counts) else "inputs_not_judged"
     newest = max(of_day, key=lambda version: version.version, default=None)
     return newest.gate if newest else None
 

@@ -9,12 +9,9 @@ address is set by `connect`, because MLflow resolves `models:/` addresses with i
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -23,6 +20,7 @@ from urllib.parse import urlsplit
 
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
+from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_for
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ def connect(config: Config) -> Registry:
     served = urlsplit(uri).scheme in ("http", "https") or uri.startswith("databricks")
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    with _one_at_a_time(folder / ".lock"):
+    with one_at_a_time(folder / ".lock"):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         name = config.registry.model_name
         experiment = client.get_experiment_by_name(name)
@@ -208,10 +206,3 @@ def _read(entry: MlflowVersion) -> ModelVersion:
         reason=tags.get("withdrawn") or tags.get("gate_reason", ""),
         tags=dict(tags),
     )
-
-
-@contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -257,6 +257,7 @@ def test_a_day_written_anew_and_killed_before_its_gate_is_unread_until_it_is_run
         of_next = [row for row in read_table(home.tables_dir, "user_sequences").to_pylist() if row["dt"] == NEXT]
         return {time.date() for row in of_next for time in row["occurred_at"]}
 
+    assert read_status(home)["days"][0]["gate"] == "inputs_not_judged"
     assert dates_read_by_next() == {NEXT}
     run_day(FIRST, home)
     assert dates_read_by_next() == {FIRST, NEXT}

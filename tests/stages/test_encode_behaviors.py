@@ -1,6 +1,8 @@
 """The encode stage killed in the middle: its table is written in one commit, its progress kept outside."""
 
-from datetime import date
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +11,7 @@ import pytest
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.text_encoder import TextEncoder
+from bahe_tasks.stages import encode_behaviors
 from bahe_tasks.stages.encode_behaviors import encode_missing
 from bahe_tasks.stores.delta_tables import read_table
 
@@ -57,3 +60,13 @@ def test_what_a_run_left_that_was_killed_after_its_commit_is_cleared_up(config):
     chunk_dir.mkdir(parents=True)
     assert encode_missing(DAY, config, few) == 0
     assert not chunk_dir.exists()
+
+
+def test_of_two_runs_at_once_one_encodes_and_the_other_finds_it_done(config, monkeypatch):
+    encode = encode_behaviors.encode_texts
+    monkeypatch.setattr(encode_behaviors, "encode_texts", lambda *a, **named: time.sleep(1) or encode(*a, **named))
+    few, days = BEHAVIORS.slice(0, 5), (DAY, DAY + timedelta(days=1))
+    with ThreadPoolExecutor(2) as pool:
+        encoded = list(pool.map(lambda day: encode_missing(day, config, few), days))
+    assert sorted(encoded) == [0, 5]
+    assert _embeddings(config).num_rows == 5
