@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -105,14 +106,25 @@ def load_config(home: Path, *, landing_dir: str | None = None) -> Config:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; make a home folder with `bahe init {home}`")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+        document = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     config = config_from(document, home=home, where=str(path))
     if landing_dir:
         landing = replace(config.landing, folder=str(Path(landing_dir).resolve()))
         config = replace(config, landing=landing)
     return config
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML in which a key stands once: of two sections of one name the first would be dropped without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(problem=f"{name!r} stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def config_from(document: Any, *, home: Path, where: str = "the configuration") -> Config:
@@ -184,9 +196,11 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         return {name: _checked(item, get_args(kind)[1], f"{where}.{name}") for name, item in value.items()}
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML reads 1e-3 as text
+            number = float(value)  # YAML reads 1e-3 as text
         except ValueError:
-            pass
+            number = math.nan
+        if math.isfinite(number):
+            return number
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise ConfigError(f"{where} must be of type {kind.__name__}, not {value!r}")

@@ -101,6 +101,10 @@ class GateConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "gate_days", "min_gate_rows", "bootstrap_samples")
         share(self, "held_out_share", "max_quarantined_share", "min_rows_share")
+        if self.min_calibration > self.max_calibration:
+            raise ConfigError(
+                f"GateConfig.min_calibration must be at most max_calibration, not {self.min_calibration} and {self.max_calibration}"
+            )
 
 
 @dataclass(frozen=True)

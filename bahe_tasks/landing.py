@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def landed_files(landing_dir: Path, source: str, day: date) -> list[Path]:
     folder = landing_dir / source / f"dt={day}"
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith((".", "_")))
+    return sorted(
+        p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith((".", "_")) and p.is_file()
+    )
 
 
 def landed_days(landing_dir: Path, source: str) -> list[date]:
@@ -35,9 +38,17 @@ def landed_days(landing_dir: Path, source: str) -> list[date]:
             "or fill it with `bahe import` or `bahe synthesize`"
         )
     folder = landing_dir / source
-    matches = (_PARTITION.fullmatch(p.name) for p in folder.iterdir()) if folder.is_dir() else ()
-    days = sorted(date.fromisoformat(match[1]) for match in matches if match)
+    partitions = folder.iterdir() if folder.is_dir() else ()
+    days = sorted(day for day in map(_day_of, partitions) if day is not None)
     return [day for day in days if landed_files(landing_dir, source, day)]
+
+
+def _day_of(partition: Path) -> date | None:
+    """Return the day of a folder dt=YYYY-MM-DD, None for any other, the thirtieth of February among them."""
+    match = _PARTITION.fullmatch(partition.name)
+    with suppress(ValueError):
+        return date.fromisoformat(match[1]) if match else None
+    return None
 
 
 def landing_fingerprint(landing_dir: Path, source: str, day: date) -> str:

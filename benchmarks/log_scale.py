@@ -111,7 +111,7 @@ def write_random_embeddings(config: Config) -> None:
 
 def read_day(config: Config) -> tuple[ImpressionRows, EmbeddingIndex]:
     """Return the day's impressions as a model reads them, and the embeddings they need."""
-    window = read_window(DAY, config)
+    window = read_window(DAY, config, [DAY])
     of_day = window.of_day()
     mapped = map_window(window, of_day, config, encoder_version=encoder_version(config.encoder))
     return impression_rows(window, of_day, mapped, sequences=config.sequences), mapped.index

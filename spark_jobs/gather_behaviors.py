@@ -71,7 +71,8 @@ def gather_behaviors(plan: DedupPlan, met: Sequence[Part]) -> Behaviors:
             is_unwritten = of.has_text & ~known
             without = of.keys.filter(pa.array(is_new & ~of.has_text))
             texts = _texts_of(plan, without)
-            counts += [of.is_needed.sum(), is_new.sum(), len(without) - len(texts)]
+            lacking = pc.sum(pc.invert(pc.is_in(without, value_set=whole(texts["behavior_key"])))).as_py() or 0
+            counts += [of.is_needed.sum(), is_new.sum(), lacking]
             if is_unwritten.any():
                 unwritten.append(Part(partial(_texts_at, of.part, is_unwritten), of.part.num_bytes))
             if is_new.any():

@@ -19,7 +19,11 @@ Head = TypeVar("Head")
 
 
 class UnreadableFileError(ValueError):
-    """A landed file whose head is not what its name says."""
+    """A landed file that is not what its name says, or not whole."""
+
+    @classmethod
+    def of(cls, file: str, error: Exception) -> UnreadableFileError:
+        return cls(f"{file} cannot be read ({error}): land it again, whole, or remove it")
 
 
 def files_in(folder: str) -> list[str]:
@@ -38,7 +42,7 @@ def heads_of(files: list[str], read: Callable[[pa.NativeFile, str], Head]) -> li
             with open_file(file) as source:
                 return read(source, file)
         except (pa.ArrowException, OSError) as error:
-            raise UnreadableFileError(f"{file} cannot be read ({error}): land it again, whole, or remove it") from error
+            raise UnreadableFileError.of(file, error) from error
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(head, files))

@@ -1,7 +1,8 @@
 """The commits of a day, in an order that lets a run be killed between any two of them.
 
 Dictionary and quarantine come first: a commit of items or behavior_events says that a catch-up partition was taken in,
-and its landing is never read again. The commit of impressions comes last and says that the day is complete.
+and its landing is never read again. So does that of user_sequences, which says that the day was begun: until the commit
+of impressions, the last one, says the same of the same inputs, no other day reads its rows (`stages.days_in_force`).
 
 Unusual: commits that do not depend on each other run side by side, since most of a small commit is waiting.
 """
@@ -86,11 +87,14 @@ def write_day(
             tables[name], tables_dir=plan.tables_dir, name=name, where=in_days([plan.day]), partitions=record(counts)
         )
 
-    side_by_side(write_texts, partial(_write_quarantine, tables["quarantine"], plan, source_counts))
+    side_by_side(
+        write_texts,
+        partial(_write_quarantine, tables["quarantine"], plan, source_counts),
+        partial(write_derived, "user_sequences", {"sequences": stage_counts["sequences"]}),
+    )
     side_by_side(
         partial(write_source, "items"),
         partial(write_source, "behavior_events"),
-        partial(write_derived, "user_sequences", {"sequences": stage_counts["sequences"]}),
         partial(write_derived, "new_behaviors", {"new_behaviors": stage_counts["new_behaviors"]}),
         partial(write_derived, "running_sums", {}),
     )

@@ -47,6 +47,9 @@ def test_uncommenting_the_whole_file_still_means_the_defaults():
         ({"training": {"label_weights": {"paid": "much"}}}, r"label_weights\.paid must be of type float"),
         ({"training": {"label_weights": {"paid": -1}}}, "must not be negative"),
         ({"sequences": {"max_behaviors_by_feature": {"bills": 51}}}, "between 1 and"),
+        ({"gate": {"max_calibration": float("nan")}}, r"gate\.max_calibration must be of type float"),
+        ({"training": {"head_learning_rate": "inf"}}, r"head_learning_rate must be of type float"),
+        ({"gate": {"min_calibration": 2, "max_calibration": 1}}, "min_calibration must be at most"),
         ({"training": 3}, "mapping of settings"),
         ([], "mapping of sections"),
     ],
@@ -97,3 +100,16 @@ def test_batches_grow_with_the_root_of_the_rows_unless_their_size_is_given():
 def test_a_text_feature_may_read_fewer_behaviors_than_the_others():
     sequences = config_from({"sequences": {"max_behaviors_by_feature": {"bills": 3}}}, home=Path("home")).sequences
     assert (sequences.behaviors_read("bills"), sequences.behaviors_read("visits")) == (3, 50)
+
+
+def test_a_section_or_setting_that_stands_twice_is_refused(tmp_path):
+    for text in ("training:\n  epochs: 2\ntraining:\n  seed: 3\n", "training: {epochs: 2, epochs: 3}\n"):
+        (tmp_path / "bahe.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="stands twice"):
+            load_config(tmp_path)
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(tmp_path):
+    (tmp_path / "bahe.yaml").write_bytes(b"training: {epochs: 2} # \xff\n")
+    with pytest.raises(ConfigError, match=r"bahe\.yaml is not valid YAML"):
+        load_config(tmp_path)

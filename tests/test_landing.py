@@ -41,3 +41,11 @@ def test_the_fingerprint_follows_names_and_bytes(landing):
 def test_a_missing_landing_folder_says_how_to_fill_one(tmp_path):
     with pytest.raises(LandingNotFoundError, match="bahe synthesize"):
         landed_days(tmp_path / "nowhere", "items")
+
+
+def test_folders_and_names_that_are_no_day_or_no_file_are_passed_over(landing):
+    (landing / "impressions/dt=2023-02-29").mkdir()
+    (landing / "impressions/dt=2023-02-29/a.csv").write_text("x\n")
+    (landing / "impressions/dt=2024-01-02/spark.csv").mkdir()
+    assert landed_days(landing, "impressions") == [DAY]
+    assert [path.name for path in landed_files(landing, "impressions", DAY)] == ["a.csv", "b.jsonl"]

@@ -101,7 +101,7 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
     """Print the outcomes and leave with the exit status they mean."""
     rows = [_row(outcome) for outcome in outcomes]
     document = rows[0] if single else {"days": rows}
-    columns = ["day", "state", "seconds", "new_behaviors", "reuse_rate", "auc", "version", "promoted"]
+    columns = ["day", "state", "seconds", "new_behaviors", "reuse_rate", "progressive_auc", "version", "promoted"]
     flat = [{**row, **{k: v for result in row["results"].values() for k, v in result.items()}} for row in rows]
     show(
         document,
@@ -111,6 +111,11 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
     for outcome in outcomes:
         if outcome.message:
             log.print(f"{outcome.day}: {outcome.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+        promotion = outcome.results.get("promote_champion", {})
+        if single and promotion.get("promoted") is False:
+            log.print(
+                f"{outcome.day}: not promoted, {promotion['reason']}", highlight=False, markup=False, soft_wrap=True
+            )
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
         raise typer.Exit(EXIT_FAILED)

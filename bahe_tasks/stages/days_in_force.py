@@ -18,13 +18,22 @@ from bahe_tasks.stores.partition_records import partition_records
 def excluded_days(config: Config) -> frozenset[date]:
     """Return the days that were run and whose inputs did not pass: refused and not accepted by hand, or not judged.
 
-    Not judged is a day whose run was killed before its gate, or whose rows were written anew since.
+    Not judged is a day whose run was killed before its gate, or whose rows were written anew since, in part or whole:
+    user_sequences is written first of a day's tables, impressions last (`spark_jobs.write_day`).
     """
     gates = recorded_days(config, "validate_inputs")
-    written = {date.fromisoformat(dt): r for dt, r in partition_records(config.tables_dir, "impressions").items()}
+    begun, written = _fingerprints("user_sequences", config), _fingerprints("impressions", config)
     refused = {day for day, gate in gates.items() if is_refused(gate.counts)}
-    judged = {d for d, gate in gates.items() if d in written and gate.judged in ("", written[d].input_fingerprint)}
-    return frozenset(refused | (written.keys() - judged))
+    unfinished = {day for day, of_day in begun.items() if written.get(day) != of_day}
+    judged = {day for day, gate in gates.items() if gate.judged in ("", written.get(day))}
+    return frozenset(refused | unfinished | (written.keys() - judged))
+
+
+def _fingerprints(name: str, config: Config) -> dict[date, str]:
+    return {
+        date.fromisoformat(dt): record.input_fingerprint
+        for dt, record in partition_records(config.tables_dir, name).items()
+    }
 
 
 def readable_partitions(first: date, last: date, config: Config) -> str:
@@ -34,19 +43,22 @@ def readable_partitions(first: date, last: date, config: Config) -> str:
     return " AND ".join(conditions)
 
 
-def first_impression_day(day: date, config: Config) -> date:
-    """Return the earliest dt whose impressions a run of `day` may train on or judge by.
+def first_day_of_window(day: date, config: Config) -> date:
+    """Return the first of the window_days training days that end with `day`."""
+    return day - timedelta(days=config.training.window_days - 1)
 
-    A row trained on at `day` landed at most window − 1 days earlier, plus gate.gate_days if it was held out, plus the days
-    until its label was known.
+
+def first_impression_day(training_day: date, config: Config) -> date:
+    """Return the earliest dt of rows of a training day; of rows that judge a model of that day as well.
+
+    They landed at most gate.gate_days earlier if they were held out, plus the days until their labels were known.
     """
-    reach = config.training.window_days - 1 + config.gate.gate_days + config.landing.label_horizon_days
-    return day - timedelta(days=reach)
+    return training_day - timedelta(days=config.gate.gate_days + config.landing.label_horizon_days)
 
 
-def window_fingerprints(day: date, config: Config) -> dict[str, str]:
-    """Return dt → fingerprint of every partition of impressions that a run of `day` reads."""
-    first, excluded = first_impression_day(day, config), excluded_days(config)
+def window_fingerprints(day: date, config: Config, training_days: Sequence[date]) -> dict[str, str]:
+    """Return dt → fingerprint of every partition of impressions that a run of `day` reads which trains on these days."""
+    first, excluded = first_impression_day(training_days[0], config), excluded_days(config)
     records = partition_records(config.tables_dir, "impressions")
     days = [
         d for d in sorted(map(date.fromisoformat, records)) if first <= d <= day and (d == day or d not in excluded)
@@ -61,7 +73,7 @@ def training_fingerprint(
     return fingerprint(
         stage="fine_tune",
         day=day,
-        impressions=window_fingerprints(day, config),
+        impressions=window_fingerprints(day, config, training_days),
         encoder_version=encoder_version,
         parent=parent_fingerprint,
         training_days=training_days,

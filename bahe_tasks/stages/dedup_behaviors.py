@@ -22,10 +22,11 @@ from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
-from bahe_tasks.stages.days_in_force import excluded_days, first_impression_day
+from bahe_tasks.stages.days_in_force import excluded_days, first_day_of_window, first_impression_day
 from bahe_tasks.stages.errors import NothingLandedError
 from bahe_tasks.state_cover import days_to_merge, state_cover
 from bahe_tasks.stores.delta_tables import count_stored
+from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.partition_records import partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
@@ -53,6 +54,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
     )
     ingest, history = _partitions_to_read(day, config, state_days=state_days)
     version = encoder_version(config.encoder)
+    needed_from = first_impression_day(first_day_of_window(day, config), config)
     stage_fingerprint = fingerprint(
         stage="dedup_behaviors",
         landed={source: ingest[source][day] for source in SOURCES},
@@ -60,7 +62,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
         excluded=excluded,
         encoder_version=version,
         rules=[config.landing.late_days, config.landing.label_delay_s, config.sequences],
-        needed_from=first_impression_day(day, config),
+        needed_from=needed_from,
         running_sums=_counted_inputs(day, config, state_days=state_days, excluded=excluded),
     )
     record = partition_records(tables_dir, "impressions").get(str(day))
@@ -75,7 +77,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             ingest=ingest,
             excluded_days=excluded,
             encoder_version=version,
-            needed_from=first_impression_day(day, config),
+            needed_from=needed_from,
             landing=config.landing,
             sequences=config.sequences,
             numbers=config.numbers,
@@ -84,7 +86,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             and _fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             input_fingerprint=stage_fingerprint,
         )
-        with jvm_must_last():
+        with jvm_must_last(), one_at_a_time(config.home / "work" / "dedup.lock"):
             counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
     if not any(counts[source]["landed"] for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has files without a row"))

@@ -65,16 +65,16 @@ def fine_tune(
         training_days=trained_days,
     )
     read = table_versions(config)  # before anything is read: what is read is of these versions or newer
-    window = read_window(day, config)
+    window = read_window(day, config, trained_days)
     if not (window.landed == np.datetime64(day)).any():
         return {"state": "no_impressions"}
-    training_mask, day_mask = window.training(trained_days), window.of_day()
+    training_mask, day_mask = window.training(), window.of_day()
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
     parent_folder = local_model_folder(registry, parent.version) if parent else None
     parent_model = load_model(parent_folder, to_train=True) if parent_folder else None
     if parent_model:
         check_encoder(parent_model[1], encoder_version=version)  # before the day is scored by it
-    mapped = map_window(window, window.used(trained_days, config), config, encoder_version=version)
+    mapped = map_window(window, window.used(config), config, encoder_version=version)
 
     def rows_of(mask: np.ndarray) -> ImpressionRows:
         return impression_rows(window, mask, mapped, sequences=config.sequences)

@@ -70,7 +70,9 @@ def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion]
         inputs = gates.get(record_key(dt, "validate_inputs"))
         return "inputs_refused" if inputs and is_refused(inputs.counts) else "inputs_not_judged"
     newest = max(of_day, key=lambda version: version.version, default=None)
-    return newest.gate if newest else None
+    if newest is None:
+        return None
+    return "withdrawn" if newest.withdrawn else newest.gate
 
 
 def read_report(config: Config) -> dict[str, Any]:

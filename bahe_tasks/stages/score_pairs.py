@@ -78,10 +78,11 @@ def read_pairs(path: Path) -> pd.DataFrame:
     """Return the pairs of a file, ids as texts. Raises `ScoreFileError`."""
     try:
         if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
         elif path.suffix == ".jsonl":
-            with path.open(encoding="utf-8") as lines:
-                frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
+            with path.open(encoding="utf-8-sig") as lines:
+                rows = [_object_of(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+                frame = pd.DataFrame(rows, dtype=object)
         elif path.suffix == ".parquet":
             # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
@@ -89,11 +90,29 @@ def read_pairs(path: Path) -> pd.DataFrame:
             raise ScoreFileError(f"{path}: the ending must be .csv, .jsonl or .parquet")
     except (OSError, ValueError) as error:
         raise ScoreFileError(f"{path} cannot be read: {error}") from error
+    frame = frame.reset_index(drop=True)
     for column in ("user_id", "item_id"):
-        if column not in frame or frame[column].isna().any():
+        if column not in frame or frame[column].isna().any() or (frame[column].astype(str).str.strip() == "").any():
             raise ScoreFileError(f"{path}: every row needs a {column}")
         frame[column] = frame[column].astype(str)
-    return frame.reset_index(drop=True)
+    for column in frame.columns[frame.columns.astype(str).str.startswith("num_")]:
+        given = frame[column].notna() & (frame[column] != "")
+        numbers = pd.to_numeric(frame[column][given].astype(str), errors="coerce").astype(float)
+        wrong = numbers.index[~np.isfinite(numbers)]
+        if len(wrong):
+            raise ScoreFileError(f"{path}: {column} of row {wrong[0] + 1} is no number: {frame[column][wrong[0]]!r}")
+    return frame
+
+
+def _object_of(line: str, number: int) -> dict[str, Any]:
+    """Return a line's object with its numbers as they are written, as the landing has them. Raises `ValueError`."""
+    try:
+        row = json.loads(line, parse_int=str, parse_float=str)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is no object")
+    return row
 
 
 def _score_published(

@@ -6,6 +6,7 @@ A refused challenger is kept with its results, and the champion stays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
 
@@ -45,16 +46,17 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
     """
     registry = connect(config)
     challenger, reference = version_of(registry, version), parent_of(registry, day)
+    trained_days = training_days(registry, day, reference, config)
     stage_fingerprint = fingerprint(
         stage=_STAGE,
         challenger=[challenger.version, challenger.fingerprint],
         reference=reference.fingerprint if reference else None,
-        impressions=window_fingerprints(day, config),
+        impressions=window_fingerprints(day, config, trained_days),
         gate=config.gate,
     )
     outcomes = None if force else recorded_outcomes(config, day, _STAGE, stage_fingerprint)
     if outcomes is None:
-        results = _judge(day, config, registry, challenger, reference)
+        results = _judge(day, config, registry, challenger, reference, trained_days)
         outcomes = record_results(
             config, day, _STAGE, results, model_version=version, input_fingerprint=stage_fingerprint
         )
@@ -68,14 +70,18 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
 
 
 def _judge(
-    day: date, config: Config, registry: Registry, challenger: ModelVersion, reference: ModelVersion | None
+    day: date,
+    config: Config,
+    registry: Registry,
+    challenger: ModelVersion,
+    reference: ModelVersion | None,
+    trained_days: Sequence[date],
 ) -> list[ExpectationResult]:
     """Return the result of every expectation; the numbers they were judged by go to the challenger's MLflow run."""
     model = load_model(local_model_folder(registry, challenger.version))[0]
     parent = load_model(local_model_folder(registry, reference.version))[0] if reference else None
-    window = read_window(day, config)
-    used = window.used(training_days(registry, day, reference, config), config)
-    mapped = map_window(window, used, config, encoder_version=encoder_version(config.encoder))
+    window = read_window(day, config, trained_days)
+    mapped = map_window(window, window.used(config), config, encoder_version=encoder_version(config.encoder))
     metrics = challenger_metrics(window, mapped, config, model, parent)
     judged_by = {f"gate_{name}": float(value) for name, value in vars(metrics).items() if value is not None}
     log_metrics(registry, challenger.run_id, judged_by)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.schemas import SOURCES
+from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.stages.errors import GateRefused
 from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_outcomes, refusal
 from bahe_tasks.stores.delta_tables import scan_table
@@ -33,7 +34,7 @@ def validate_inputs(
 
     Raises `GateRefused` when an expectation fails or errors, unless `accept_reason` says why the day is good anyway.
     """
-    history = _earlier_rows(day, config)
+    history = earlier_rows(day, config)
     judged = partition_records(config.tables_dir, "impressions")[str(day)].input_fingerprint
     stage_fingerprint = fingerprint(
         stage=_STAGE,
@@ -64,13 +65,13 @@ def validate_inputs(
     return {"gate": "accepted" if "accepted" in outcomes.values() else "passed", "expectations": len(outcomes)}
 
 
-def _earlier_rows(day: date, config: Config) -> dict[str, list[int]]:
-    """Return source → table rows of each of the last gate_days days that has any record, D left out."""
-    history = {}
+def earlier_rows(day: date, config: Config) -> dict[str, list[int]]:
+    """Return source → table rows of each of the last gate_days days that has any record and may be read, D left out."""
+    excluded, history = excluded_days(config), {}
     for source in ("behavior_events", "impressions"):
         records = partition_records(config.tables_dir, source)
-        earlier = (str(day - timedelta(days=n)) for n in range(1, config.gate.gate_days + 1))
-        history[source] = [records[dt].counts["rows"] for dt in earlier if dt in records]
+        earlier = (day - timedelta(days=n) for n in range(1, config.gate.gate_days + 1))
+        history[source] = [records[str(d)].counts["rows"] for d in earlier if str(d) in records and d not in excluded]
     return history
 
 

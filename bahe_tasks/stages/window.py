@@ -28,6 +28,7 @@ class Window:
     """
 
     day: date
+    training_days: tuple[date, ...]
     partitions: str
     table: pa.Table
     users: pd.Index  # the distinct user ids of `table`
@@ -49,9 +50,9 @@ class Window:
         """Mask of the rows that are scored progressively: landed on D and shown on D."""
         return (self.landed == np.datetime64(self.day)) & ~self.is_late
 
-    def training(self, days: Sequence[date]) -> np.ndarray:
-        """Mask of the rows of these training days."""
-        return np.isin(self.train_date, np.array(days, "datetime64[D]"))
+    def training(self) -> np.ndarray:
+        """Mask of the rows trained on at D."""
+        return np.isin(self.train_date, np.array(self.training_days, "datetime64[D]"))
 
     def gate(self, gate_days: int) -> np.ndarray:
         """Mask of the held-out rows that judge the model of D.
@@ -61,9 +62,9 @@ class Window:
         age = (np.datetime64(self.day) - self.label_date).astype(int)
         return self.held_out & (age >= 0) & (age < gate_days)
 
-    def used(self, days: Sequence[date], config: Config) -> np.ndarray:
-        """Mask of the rows that some stage of D reads, which trains on `days`: one for all, so that they share what is made of it."""
-        return self.of_day() | self.training(days) | self.gate(config.gate.gate_days)
+    def used(self, config: Config) -> np.ndarray:
+        """Mask of the rows that some stage of D reads: one for all of them, so that they share what is made of it."""
+        return self.of_day() | self.training() | self.gate(config.gate.gate_days)
 
 
 def is_held_out(user_id: str, day: date, share: float) -> bool:
@@ -85,9 +86,9 @@ def user_days(table: pa.Table | pa.RecordBatch, users: pd.Index) -> np.ndarray:
     return np.where(places < 0, -1, days * len(users) + places)
 
 
-def read_window(day: date, config: Config) -> Window:
-    """Read what a run of D may train on or judge by; `excluded_days` are left out."""
-    tables_dir, first = config.tables_dir, first_impression_day(day, config)
+def read_window(day: date, config: Config, training_days: Sequence[date]) -> Window:
+    """Read what a run of D that trains on these days, oldest first, may train on or judge by; `excluded_days` are left out."""
+    tables_dir, first = config.tables_dir, first_impression_day(training_days[0], config)
     days = readable_partitions(first, day, config)
     columns = [name for name in arrow_schema("impressions").names if name != "sums"]
     table = _with_coded_ids(read_table(tables_dir, "impressions", columns=columns, partitions=days))
@@ -104,6 +105,7 @@ def read_window(day: date, config: Config) -> Window:
     train_date[unusable] = label_date[unusable] = np.datetime64(day + timedelta(days=1))
     return Window(
         day=day,
+        training_days=tuple(training_days),
         partitions=days,
         table=table,
         users=users,

@@ -6,6 +6,7 @@ happened to finish. A backfilled older day never takes the champion from a newer
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -59,14 +60,20 @@ def parent_for(versions: Iterable[ModelVersion], day: date) -> ModelVersion | No
 
 
 def stale(versions: Iterable[ModelVersion]) -> frozenset[int]:
-    """Return the versions whose parent's fingerprint is no longer that of an eligible version of the parent's day.
+    """Return the versions that have another parent than `parent_for` gives today, or one that is stale itself.
 
-    They were trained from weights that would not be taken today; backfilling their days mends it. A fingerprint
-    covers its day, so a match of fingerprints is a match of days.
+    They were trained from weights that would not be taken today; backfilling their days, oldest first, mends it.
     """
-    known = list(versions)
-    current = {v.fingerprint for v in known if v.eligible}
-    return frozenset(v.version for v in known if v.parent_fingerprint and v.parent_fingerprint not in current)
+    known: list[ModelVersion] = sorted(versions, key=_by_day)
+    standing, found = eligible(known), set()
+    days = [v.day for v in standing]
+    for version in known:
+        place = bisect_left(days, version.day)
+        parent = standing[place - 1] if place else None  # as `parent_for`
+        of_parent = parent.fingerprint if parent else None
+        if version.parent_fingerprint != of_parent or (parent and parent.version in found):
+            found.add(version.version)
+    return frozenset(found)
 
 
 def superseded_by(versions: Iterable[ModelVersion], passed: ModelVersion) -> list[ModelVersion]:

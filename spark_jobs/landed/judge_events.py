@@ -14,12 +14,17 @@ from spark_jobs.landed.rows import LandedRows
 EVENT_CONTENT = ("dt", "user_id", "feature", "occurred_at", "text", "item_id", "value")
 """Two events equal in these are the same event; the text stands for its behavior_key."""
 
+GREATEST_VALUE = 1e30
+"""Size of a value beyond which it is no number: sums of squares of a log, and float32, hold what is not greater."""
+
 _KNOWN = ("user_id", "feature", "occurred_at", "text", "item_id", "value")
 
 
 def judge_events(rows: LandedRows, *, late_days: int) -> Judged:
     """Return good rows with EVENT_CONTENT."""
-    occurred_at, value, text = rows.instant("occurred_at"), rows.number("value"), canonical_texts(rows.text("text"))
+    occurred_at, text = rows.instant("occurred_at"), canonical_texts(rows.text("text"))
+    value = rows.number("value")
+    value = pc.if_else(pc.less_equal(pc.abs(value), GREATEST_VALUE), value, pa.scalar(None, pa.float64()))
     typed = {
         "user_id": identifiers_of(rows.text("user_id")),
         "feature": identifiers_of(rows.text("feature")),

@@ -36,7 +36,16 @@ def identifiers_of(texts: pa.Array) -> pa.Array:
 
 def numbers_of(texts: pa.Array) -> pa.Array:
     """Return finite doubles, null for anything else (words, NaN, infinities, hexadecimal)."""
-    return _read(texts, _USUAL_NUMBER, lambda usual: usual.cast(pa.float64()), number_of, pa.float64())
+
+    def usual(numbers: pa.Array) -> pa.Array:
+        return finite(numbers.cast(pa.float64()))
+
+    return _read(texts, _USUAL_NUMBER, usual, number_of, pa.float64())
+
+
+def finite(doubles: pa.Array) -> pa.Array:
+    """Return doubles, null for what is none."""
+    return pc.if_else(pc.is_finite(doubles), doubles, pa.scalar(None, pa.float64()))
 
 
 def instants_of(texts: pa.Array) -> pa.Array:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import pyarrow as pa
 
@@ -16,21 +17,48 @@ from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.rows import LandedRows
 from spark_jobs.landing_files import open_file
 
+_END = "\0the end\0"  # a line no file has
 _ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 16, 16 << 20
 
 
 def read_csv(piece: Piece) -> Iterator[LandedRows]:
     """Yield the rows of a file. Empty lines are not rows; of columns with one name the first counts.
 
-    problem: invalid_utf8, or malformed_csv for a row with more or fewer values than the header has names.
+    problem: invalid_utf8, or malformed_csv for a row with more or fewer values than the header has names, and for a line
+    with a quote that nothing closes.
     """
     csv.field_size_limit(sys.maxsize)
     with open_file(piece.file) as file:
         lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        rows = (row for row in csv.reader(lines) if row)
+        rows = (row for row in _rows_in(lines) if row)
         header = [name.strip() for name in _mended(next((row for row in rows if any(map(str.strip, row))), []))]
         for part in _parts(rows):
             yield _rows(piece, header, part)
+
+
+class _Unclosed(list[str]):
+    """A line that has a quote which nothing closes, as it landed."""
+
+
+def _rows_in(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the rows; the lines after an `_Unclosed` one are read as if it were not there."""
+    while True:
+        held: list[str] = []
+
+        def counted(lines: Iterable[str] = lines, held: list[str] = held) -> Iterator[str]:
+            for line in chain(lines, [_END]):
+                held.append(line)
+                yield line
+
+        for row in csv.reader(counted()):
+            if row == [_END]:
+                return
+            if row and row[-1].endswith(_END):
+                break
+            held.clear()
+            yield row
+        yield _Unclosed([held[0].rstrip("\r\n")])
+        lines = held[1:-1]
 
 
 def _parts(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
@@ -48,13 +76,15 @@ def _parts(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
 
 
 def _rows(piece: Piece, header: list[str], rows: list[list[str]]) -> LandedRows:
-    problems: list[str | None] = [None if len(row) == len(header) else "malformed_csv" for row in rows]
+    problems: list[str | None] = [
+        None if len(row) == len(header) and not isinstance(row, _Unclosed) else "malformed_csv" for row in rows
+    ]
     for n, row in enumerate(rows):
         if not "".join(row).isascii() and _mended(row) != row:
             problems[n] = "invalid_utf8"
     columns = _columns(header, rows, problems)
     return LandedRows(
-        piece, columns, pa.array(problems, pa.string()), lambda at: [_written(_mended(rows[n])) for n in at.tolist()]
+        piece, columns, pa.array(problems, pa.string()), lambda at: [_written(rows[n]) for n in at.tolist()]
     )
 
 
@@ -71,6 +101,8 @@ def _mended(row: list[str]) -> list[str]:
 
 
 def _written(row: list[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(row)
+    text, mended = io.StringIO(), _mended(row)
+    if isinstance(row, _Unclosed):
+        return mended[0]
+    csv.writer(text, lineterminator="\r\n").writerow(mended)
     return text.getvalue().removesuffix("\r\n")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_jobs.landed.parse_values import instants_of, nulled, numbers_of
+from spark_jobs.landed.parse_values import finite, instants_of, nulled, numbers_of
 from spark_jobs.landed.pieces import Piece
 
 
@@ -31,10 +31,19 @@ class LandedRows:
         return len(self.problems)
 
     def text(self, name: str) -> pa.Array:
-        """Return one field as text, null where it is absent."""
+        """Return one field as text, null where it is absent. A whole number is written as one, NaN is absent.
+
+        pandas writes a column of whole numbers as floats, with NaN for what is absent.
+        """
         if name not in self.columns:
             return pa.nulls(len(self), pa.string())
-        return as_text(self.columns[name])
+        column = self.columns[name]
+        if not pa.types.is_floating(column.type):
+            return as_text(column)
+        values = np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan))
+        is_whole = (values == np.floor(values)) & (np.abs(values) < 2**53)
+        whole = pa.array(np.where(is_whole, values, 0).astype(np.int64)).cast(pa.string())
+        return nulled(pc.if_else(is_whole, whole, as_text(column)), pa.array(np.isnan(values)))
 
     def number(self, name: str) -> pa.Array:
         """Return one field as a finite double, null where it is absent or cannot be read."""
@@ -67,8 +76,7 @@ def as_number(column: pa.Array) -> pa.Array:
     """Return a column as finite doubles, null for what is none; there is one zero."""
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_float64(kind):
-        doubles = pc.add(column.cast(pa.float64(), safe=False), 0.0)
-        return pc.if_else(pc.is_finite(doubles), doubles, pa.scalar(None, pa.float64()))
+        return finite(pc.add(column.cast(pa.float64(), safe=False), 0.0))
     return pc.add(numbers_of(as_text(column)), 0.0)
 
 
@@ -115,7 +123,8 @@ def escaped_texts(column: pa.Array) -> list[str | None]:
         there = np.asarray(column.is_valid()).tolist()
         values = np.asarray(pc.fill_null(column, 0)) if column.null_count else np.asarray(column)
         return [str(value) if is_there else None for value, is_there in zip(values, there, strict=True)]
-    return [None if value is None else _written_out(value) for value in column.cast(_with_bytes(kind)).to_pylist()]
+    compact = pa.concat_arrays([column])  # Arrow 25 ends the process when it casts maps that were taken or filtered
+    return [None if value is None else _written_out(value) for value in compact.cast(_with_bytes(kind)).to_pylist()]
 
 
 def unescaped(text: str) -> str:

@@ -20,6 +20,7 @@ from spark_jobs.landed.read_json_lines import read_json_lines
 from spark_jobs.landed.read_parquet import read_parquet
 from spark_jobs.landed.rows import LandedRows
 from spark_jobs.landed.settle import Settled, settle_events, settle_impressions, settle_items
+from spark_jobs.landing_files import UnreadableFileError
 
 _READERS = {".jsonl": read_json_lines, ".csv": read_csv, ".parquet": read_parquet}
 
@@ -48,8 +49,11 @@ LANDED: dict[str, Source] = {
 
 
 def read_piece(piece: Piece) -> Iterator[LandedRows]:
-    """Yield the rows of a piece, part by part."""
-    return _READERS[piece.file[piece.file.rindex(".") :]](piece)
+    """Yield the rows of a piece, part by part. Raises `UnreadableFileError`."""
+    try:
+        yield from _READERS[piece.file[piece.file.rindex(".") :]](piece)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableFileError.of(piece.file, error) from error
 
 
 def judge_piece(piece: Piece, *, late_days: int) -> Iterator[Judged]:

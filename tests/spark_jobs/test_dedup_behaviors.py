@@ -193,6 +193,26 @@ def test_running_a_day_again_after_it_was_killed_before_its_last_commits_changes
 
 
 @pytest.mark.spark
+@pytest.mark.parametrize("table", ["behavior_events", "running_sums", "impressions"])
+def test_a_day_killed_at_any_commit_that_others_read_says_that_it_was_begun(
+    spark, two_days, plan_of, monkeypatch, tmp_path, table
+):
+    real = write_day.overwrite_partitions
+
+    def killed(rows, **arguments):
+        if arguments["name"] == table:
+            raise KeyboardInterrupt
+        real(rows, **arguments)
+
+    monkeypatch.setattr(write_day, "overwrite_partitions", killed)
+    plan = plan_of(two_days[0], tmp_path / "tables", DAY)
+    with pytest.raises(KeyboardInterrupt):
+        dedup_behaviors(spark, plan)
+    assert partition_records(plan.tables_dir, "user_sequences")[str(DAY)].input_fingerprint == plan.input_fingerprint
+    assert str(DAY) not in partition_records(plan.tables_dir, "impressions")
+
+
+@pytest.mark.spark
 def test_few_rows_and_many_are_written_alike(spark, two_days, plan_of, tmp_path):
     landing, tables_dir, *_ = two_days
     catch_up = {"behavior_events": [LONG_BEFORE, BEFORE], "items": [LONG_BEFORE]}

@@ -77,6 +77,13 @@ def test_a_new_behavior_without_a_text_anywhere_is_counted(plan):
     assert pairs(found.new) == [("a", "A"), ("b", None)]
 
 
+def test_a_text_that_stands_twice_in_the_dictionary_is_one(plan):
+    known(plan, ("a", "A"), ("a", "A"))
+    found = gather_behaviors(plan, met(("a", None, True), ("b", None, True)))
+    assert (found.num_new, found.num_without_text) == (2, 1)
+    assert pairs(found.new) == [("a", "A"), ("b", None)]
+
+
 def test_nothing_met_is_nothing_new(plan):
     assert gather_behaviors(plan, []) == ([], [], 0, 0, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import json
 from collections import Counter
 from datetime import UTC, date, datetime
 
@@ -14,9 +15,11 @@ import pytest
 from spark_jobs.landed import read_json_lines
 from spark_jobs.landed.pieces import pieces_of
 from spark_jobs.landed.sources import judge_piece, settle_rows
+from spark_jobs.landing_files import UnreadableFileError
 
 DAY = date(2024, 3, 10)
 NOON = datetime(2024, 3, 10, 12, tzinfo=UTC)
+MAP = pa.map_(pa.string(), pa.string())
 EVENT = {"user_id": "u", "feature": "f", "occurred_at": "2024-03-10", "text": "t"}
 
 
@@ -145,3 +148,64 @@ def test_csv_that_is_not_utf8(landing):
 def test_a_refused_csv_row_can_be_landed_again(landing):
     landing.raw("behavior_events", DAY, "a.csv", b'user_id,feature,occurred_at,text\n,f,2024-03-10,"x\ny, ""z"""\n')
     assert good_and_reasons(landing)[2][0]["raw"] == ',f,2024-03-10,"x\ny, ""z"""'
+
+
+@pytest.mark.parametrize(
+    "kind", [MAP, pa.list_(MAP), pa.struct([("of", MAP)]), pa.map_(pa.string(), pa.int32())], ids=str
+)
+def test_rows_of_a_file_with_maps_are_refused_one_by_one(landing, kind):
+    """Arrow 25 ends the process when it casts maps that were taken."""
+    value = {"a": 1} if kind.equals(pa.map_(pa.string(), pa.int32())) else {"a": "1"}
+    wrapped = [value] if pa.types.is_list(kind) else {"of": value} if pa.types.is_struct(kind) else value
+    write_parquet(landing, {"user_id": ["u", "", "v"], "properties": pa.array([wrapped, wrapped, None], kind)})
+    good, reasons, refused = good_and_reasons(landing)
+    assert ([row["user_id"] for row in good], reasons) == (["u", "v"], {"missing_id": 1})
+    assert "properties" in json.loads(refused[0]["raw"])
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_ids_that_pandas_made_floats_are_whole_numbers_and_nan_is_absent(landing, kind):
+    write_parquet(landing, {"item_id": pa.array([5, None, float("nan"), 16777215, 0.5], kind)})
+    good, reasons, _ = good_and_reasons(landing)
+    assert ([row["item_id"] for row in good], reasons) == (["5", None, None, "16777215", "0.5"], {})
+
+
+def test_values_too_great_to_be_summed_are_no_numbers(landing):
+    values = ["1e30", "-1e30", "1.1e30", "-1e200", "9" * 400]
+    landing.rows("behavior_events", DAY, [{**EVENT, "value": value} for value in values], form="jsonl")
+    good, reasons, _ = good_and_reasons(landing)
+    assert ([row["value"] for row in good], reasons) == ([1e30, -1e30], {"unreadable_number": 3})
+
+
+def test_a_label_known_in_no_year_there_is_refuses_its_row(landing):
+    landed = {"user_id": "u", "item_id": "i", "shown_at": "2024-03-10", "label": 1}
+    known = ["2024-03-11", 253370764799, 9000000000000, 1710072000000, None]
+    rows = [{**landed, "impression_id": str(n), "label_known_at": time} for n, time in enumerate(known)]
+    landing.rows("impressions", DAY, rows, form="jsonl")
+    good, reasons, _ = good_and_reasons(landing, "impressions")
+    assert ([row["impression_id"] for row in good], reasons) == (["0", "1", "4"], {"unreadable_time": 2})
+
+
+def test_a_quote_in_a_csv_that_nothing_closes_refuses_its_line_alone(landing):
+    lines = [
+        "user_id,feature,occurred_at,text",
+        'a,f,2024-03-10,"two\nlines" and a tail',
+        'b,f,2024-03-10,"left open',
+        "c,f,2024-03-10,good",
+        "",
+        "d,f,2024-03-10,good too",
+    ]
+    landing.raw("behavior_events", DAY, "a.csv", "\r\n".join(lines).encode())
+    good, reasons, refused = good_and_reasons(landing)
+    assert {row["user_id"]: row["text"] for row in good} == {"a": "two lines and a tail", "c": "good", "d": "good too"}
+    assert (reasons, [row["raw"] for row in refused]) == ({"malformed_csv": 1}, [lines[2]])
+
+
+def test_a_parquet_file_with_broken_pages_is_told_by_name(landing):
+    write_parquet(landing, {"user_id": [f"user {n}" for n in range(1000)]})
+    file = landing.folder / "behavior_events" / f"dt={DAY}" / "a.parquet"
+    content = bytearray(file.read_bytes())
+    content[50:500] = b"\xff" * 450
+    file.write_bytes(content)
+    with pytest.raises(UnreadableFileError, match=r"a\.parquet cannot be read"):
+        judged(landing)

@@ -93,7 +93,7 @@ def store(config, day, texts, version=VERSION):
 
 @pytest.fixture
 def window(config):
-    return read_window(D2, config)
+    return read_window(D2, config, [D2])
 
 
 def mapped_of(window, config, mask=None):
@@ -171,7 +171,7 @@ def test_held_out_users_are_those_of_the_definition(config):
     for day in (D1, D2):
         rows = [impression(D1, "u2", None) | {"dt": day, "impression_id": f"{day} {u}", "user_id": u} for u in users]
         replace(config, "impressions", rows * 2, predicate=f"dt = '{day}'")
-    window = read_window(D2, config)
+    window = read_window(D2, config, [D2])
     ids = window.columns(["user_id"], np.ones(len(window), bool))["user_id"].to_pylist()
     expected = [is_held_out(u, d, config.gate.held_out_share) for u, d in zip(ids, window.landed.tolist(), strict=True)]
     assert window.held_out.tolist() == expected

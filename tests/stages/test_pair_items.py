@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from bahe_tasks.stages.pair_items import pair_columns
-from bahe_tasks.stages.score_pairs import read_pairs
+from bahe_tasks.stages.score_pairs import ScoreFileError, read_pairs
 
 
 def test_what_the_file_says_wins_and_an_empty_text_says_nothing():
@@ -38,3 +39,36 @@ def test_parquet_columns_with_gaps_are_read_as_they_landed(tmp_path):
     assert cat["zip"].tolist() == ["94110", None, "7"]
     assert cat["paid"].tolist() == ["true", None, "false"]
     np.testing.assert_array_equal(num["age"], [30.0, np.nan, 5.0])
+
+
+def test_json_lines_are_read_as_they_landed(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(
+        '\ufeff{"user_id": 1.50, "item_id": 1e3, "cat_version": 1.10, "num_price": 1e1}\n', encoding="utf-8"
+    )
+    frame = read_pairs(path)
+    cat, num = pair_columns(frame, {})
+    assert frame[["user_id", "item_id"]].to_numpy().tolist() == [["1.50", "1e3"]]
+    assert (cat["version"].tolist(), num["price"].tolist()) == (["1.10"], [10.0])
+
+
+def test_names_of_csv_columns_are_stripped_as_those_that_land(tmp_path):
+    (tmp_path / "pairs.csv").write_text("user_id, item_id\nu,i\n")
+    assert read_pairs(tmp_path / "pairs.csv").columns.tolist() == ["user_id", "item_id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.csv", "user_id,item_id,num_price\nu,i,1\nu,i,abc\n", "num_price of row 2 is no number: 'abc'"),
+        ("p.csv", "user_id,item_id,num_price\nu,i,inf\n", "num_price of row 1 is no number: 'inf'"),
+        ("p.jsonl", '{"user_id": "u", "item_id": "i", "num_z": true}\n', "num_z of row 1 is no number: True"),
+        ("p.jsonl", '{"user_id": "u", "item_id": "i"}\n{"user_id": \n', "line 2: "),
+        ("p.jsonl", "[1, 2]\n", "line 1 is no object"),
+        ("p.jsonl", '{"user_id": " ", "item_id": "i"}\n', "every row needs a user_id"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_file_and_place(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ScoreFileError, match=f"{name}.*{message}"):
+        read_pairs(tmp_path / name)

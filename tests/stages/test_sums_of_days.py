@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import CommitProperties, write_deltalake
 from handmade_sums_log import FIRST, random_log
 from slow_outcome_values import slow_outcome_value
 from slow_running_sums import DAY_US, Impression, day_of, slow_sums
@@ -21,7 +22,7 @@ from bahe_tasks.running_sums import IMPRESSION_SUMS, STATISTICS, state_key, stat
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.state_as_of import active_state
 from bahe_tasks.stores.delta_tables import read_table, table_version
-from bahe_tasks.stores.partition_records import partition_records
+from bahe_tasks.stores.partition_records import COMMIT_METADATA_KEY, partition_records
 from benchmarks.kit.in_memory_log import read_log
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 from spark_jobs.session import FOR_MANY_DAYS, spark_session
@@ -226,8 +227,16 @@ def test_a_home_from_before_the_sums_goes_on_and_counts_all_that_landed(new_home
     tables = Path(home.config.tables_dir)
     shutil.rmtree(tables / "running_sums")
     old = read_table(tables, "impressions").drop_columns(["sums"])
+    written = partition_records(tables, "impressions")[str(day_of(FIRST))]
     shutil.rmtree(tables / "impressions")
-    write_deltalake(str(tables / "impressions"), pa.table(old), partition_by=["dt"])
+    as_before = {"input_fingerprint": written.input_fingerprint, "counts": written.counts}
+    document = json.dumps({"partitions": {str(day_of(FIRST)): as_before}})
+    write_deltalake(
+        str(tables / "impressions"),
+        pa.table(old),
+        partition_by=["dt"],
+        commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
+    )
     home.run(FIRST + 1)
     found, expected = home.sums(), slow_sums([FIRST + 1], impressions, events)
     assert all(found[i.name] is None for i in impressions if i.dt == FIRST)

@@ -58,4 +58,4 @@ def test_a_refit_from_scratch_is_its_window(taken):
 
 
 def test_what_is_out_of_reach_is_not_asked_for(taken):
-    assert taken(parent=1) == june(*range(14, 29))  # gate_days + label_horizon_days before the 28th
+    assert taken(parent=1) == june(*range(14, 29))

@@ -54,8 +54,27 @@ def test_a_retrained_parent_with_the_same_fingerprint_leaves_the_child_fresh():
     assert stale([passed(1, D1, superseded=True), child, passed(3, D1, fingerprint="f1")]) == frozenset()
 
 
-def test_a_version_without_parent_is_not_stale():
-    assert stale([passed(1, D1), passed(2, D2)]) == frozenset()
+def test_a_version_without_parent_is_stale_once_an_earlier_day_has_a_model():
+    assert stale([passed(2, D2)]) == frozenset()
+    assert stale([passed(1, D1), passed(2, D2)]) == {2}
+
+
+def test_a_version_is_stale_when_a_day_between_it_and_its_parent_was_filled_in():
+    child = passed(2, D3, parent_version=1, parent_fingerprint="f1")
+    between = passed(3, D2, parent_version=1, parent_fingerprint="f1")
+    assert stale([passed(1, D1), child]) == frozenset()
+    assert stale([passed(1, D1), child, between]) == {2}
+    assert stale([passed(1, D1), child, replace(between, gate="refused")]) == frozenset()
+
+
+def test_a_version_is_stale_whose_parent_is():
+    versions = [
+        passed(1, D1, superseded=True),
+        passed(2, D2, parent_version=1, parent_fingerprint="f1"),
+        passed(3, D3, parent_version=2, parent_fingerprint="f2"),
+        passed(4, D1),
+    ]
+    assert stale(versions) == {2, 3}
 
 
 def test_a_pass_supersedes_the_other_eligible_versions_of_its_day():
