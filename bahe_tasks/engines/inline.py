@@ -37,6 +37,16 @@ def run_day(
     progress: Progress | None = None,
 ) -> DayOutcome:
     """Run the day's tasks in order. A refused gate is an outcome; any other error is raised."""
+    outcome, error = _run_tasks(day, config, force=force, accept_reason=accept_reason, progress=progress)
+    if error is not None:
+        raise error
+    return outcome
+
+
+def _run_tasks(
+    day: date, config: Config, *, force: bool, accept_reason: str | None, progress: Progress | None
+) -> tuple[DayOutcome, Exception | None]:
+    """Return what the day came to, and the error that ended it."""
     task_seconds: dict[str, float] = {}
     states: dict[str, str] = {}
     results: dict[str, dict[str, Any]] = {}
@@ -65,14 +75,16 @@ def run_day(
         run(encode_behaviors, force=force, progress=steps("encode_behaviors"))
         tuned = run(fine_tune, force=force, progress=steps("fine_tune"))
         if tuned["state"] != "trained":
-            return outcome(tuned["state"])
+            return outcome(tuned["state"]), None
         version = run(register_challenger, run_id=tuned["run_id"])["version"]
         run(validate_challenger, version=version, force=force)
         run(promote_champion, version=version)
         run(publish_embeddings, version=version)
     except GateRefused as refused:
-        return outcome("refused", str(refused))
-    return outcome("done")
+        return outcome("refused", str(refused)), None
+    except Exception as error:
+        return outcome("failed", f"{type(error).__name__}: {error}"), error
+    return outcome("done"), None
 
 
 def for_days(count: int, config: Config) -> Config:
@@ -98,8 +110,5 @@ def run_backfill(
     config = for_days((last - first).days + 1, config)
     with small_files_held():
         for day in days_between(first, last):
-            try:
-                yield run_day(day, config, force=force, accept_reason=accept_reason, progress=progress)
-            except Exception as error:
-                yield DayOutcome(day, "failed", 0.0, message=f"{type(error).__name__}: {error}")
+            yield _run_tasks(day, config, force=force, accept_reason=accept_reason, progress=progress)[0]
     write_data_docs(config.home / "gx")

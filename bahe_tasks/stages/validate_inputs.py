@@ -11,14 +11,15 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.stages.errors import GateRefused
-from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_outcomes, refusal
-from bahe_tasks.stores.delta_tables import scan_table
+from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_days, recorded_outcomes, refusal
+from bahe_tasks.stores.delta_tables import read_table, scan_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
 from bahe_tasks.stores.gate_frames import INPUT_COLUMNS, DayCounts, asked_of, input_frames
 from bahe_tasks.stores.gate_suites import input_suites
@@ -32,10 +33,12 @@ def validate_inputs(
 ) -> dict[str, Any]:
     """Check the day's tables and row counts; return {"gate": "passed" | "accepted", "expectations": n}.
 
-    Raises `GateRefused` when an expectation fails or errors, unless `accept_reason` says why the day is good anyway.
+    Raises `GateRefused` when an expectation fails or errors, unless `accept_reason` says why the day is good anyway, or
+    said so of the very same impressions before.
     """
     history = earlier_rows(day, config)
     judged = partition_records(config.tables_dir, "impressions")[str(day)].input_fingerprint
+    accept_reason = accept_reason or _accepted_before(day, config, judged)
     stage_fingerprint = fingerprint(
         stage=_STAGE,
         tables=judged,
@@ -63,6 +66,21 @@ def validate_inputs(
             f"or accept them with `bahe run-day {day} --accept-inputs REASON`"
         )
     return {"gate": "accepted" if "accepted" in outcomes.values() else "passed", "expectations": len(outcomes)}
+
+
+def _accepted_before(day: date, config: Config, judged: str) -> str | None:
+    """Return why these impressions were accepted by hand; None if they were not."""
+    record = recorded_days(config, _STAGE).get(day)
+    if record is None or record.judged != judged or "accepted" not in record.counts.values():
+        return None
+    rows = read_table(
+        config.tables_dir,
+        "gate_results",
+        columns=["observed"],
+        partitions=f"dt = '{day}'",
+        filters=(pc.field("stage") == _STAGE) & (pc.field("outcome") == "accepted"),
+    )
+    return str(rows["observed"][0])
 
 
 def earlier_rows(day: date, config: Config) -> dict[str, list[int]]:

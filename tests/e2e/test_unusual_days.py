@@ -170,6 +170,20 @@ def test_refused_inputs_stop_the_day_are_unread_by_others_and_can_be_accepted(ho
     assert all(time.date() == NEXT for row in of_next for time in row["occurred_at"])
     assert run_day(FIRST, home, accept_reason="known outage").state == "done"
     assert run_day(FIRST, home).results["validate_inputs"]["gate"] == "accepted"
+    assert run_day(FIRST, home, force=True).results["validate_inputs"]["gate"] == "accepted"  # the very same rows
+
+
+def test_a_failed_day_of_a_backfill_says_which_task_failed(home, log, monkeypatch):
+    def broken(*_arguments, **_named):
+        raise OSError("no disk")
+
+    broken.__name__ = "validate_inputs"
+    log.ordinary_day(FIRST)
+    monkeypatch.setattr(inline, "validate_inputs", broken)
+    (outcome,) = inline.run_backfill(FIRST, FIRST, home)
+    assert (outcome.state, outcome.message) == ("failed", "OSError: no disk")
+    assert outcome.task_states == {"dedup_behaviors": "success", "validate_inputs": "failed"}
+    assert outcome.seconds > 0
 
 
 def test_impressions_that_are_all_broken_refuse_the_day(home, log):
