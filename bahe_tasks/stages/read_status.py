@@ -28,7 +28,8 @@ def read_status(config: Config) -> dict[str, Any]:
     known, current = versions(registry), champion(registry)
     days = sorted({dt for records in landed.values() for dt in records})
     excluded = {str(day) for day in excluded_days(config)}
-    records = [_day_status(dt, landed, gates, known, stale(known), dt in excluded) for dt in days]
+    outdated = stale(known)
+    records = [_day_status(dt, landed, gates, known, outdated, dt in excluded) for dt in days]
     return {
         "days": [record for record in records if record["day"] in landed["impressions"]],
         "history": [record for record in records if record["day"] not in landed["impressions"]],
