@@ -33,6 +33,7 @@ from bahe_tasks.stores.model_registry import champion, connect, local_model_fold
 from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
+_PUBLISHED = ("published_sums", "user_embeddings", "item_embeddings")  # in the order of their commits
 _DELETED = ""
 """Stands for the fingerprint of a version whose rows were deleted as outdated."""
 
@@ -92,8 +93,7 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     state_rows = state.append_column("model_version", pa.repeat(pa.scalar(version, pa.int32()), state.num_rows))
     counts = {"users": user_rows.num_rows, "items": item_rows.num_rows}
     entry = {"input_fingerprint": stage_fingerprint, "counts": {**counts, "model": current.fingerprint}}
-    written = {"published_sums": state_rows, "user_embeddings": user_rows, "item_embeddings": item_rows}
-    for name, rows in written.items():
+    for name, rows in zip(_PUBLISHED, (state_rows, user_rows, item_rows), strict=True):
         outdated = _outdated(version, name, config)
         replace_partitions(
             tables_dir,
@@ -106,12 +106,17 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
 
 
 def published_record(version: ModelVersion, config: Config) -> PartitionRecord | None:
-    """Return what was recorded when the embeddings of this very model were published; None where they are not there.
+    """Return what was recorded when the embeddings of this very model were published; None where they are not there whole.
 
-    Version numbers start anew with another `registry.model_name`, and rows of a version are deleted when newer ones are published.
+    Version numbers start anew with another `registry.model_name`, rows of a version are deleted when newer ones are published,
+    and a run that was killed leaves tables of different inputs.
     """
-    record = partition_records(config.tables_dir, "item_embeddings").get(str(version.version))
-    return record if record is not None and record.counts.get("model") == version.fingerprint else None
+    records = [partition_records(config.tables_dir, name).get(str(version.version)) for name in _PUBLISHED]
+    *_, newest = records
+    if newest is None or newest.counts.get("model") != version.fingerprint:
+        return None
+    whole = all(record is not None and record.input_fingerprint == newest.input_fingerprint for record in records)
+    return newest if whole else None
 
 
 def _fingerprint(day: date, config: Config, model_fingerprint: str) -> str:

@@ -22,9 +22,13 @@ def version(number, fingerprint):
     return ModelVersion(number, date(2024, 1, 1), fingerprint, run_id="r", encoder_version="e")
 
 
-def record(config, partitions):
-    rows = arrow_schema("item_embeddings").empty_table()
-    replace_partitions(config.tables_dir, "item_embeddings", rows, predicate="model_version = 3", partitions=partitions)
+TABLES = ("published_sums", "user_embeddings", "item_embeddings")
+
+
+def record(config, partitions, *, tables=TABLES):
+    for name in tables:
+        rows = arrow_schema(name).empty_table()
+        replace_partitions(config.tables_dir, name, rows, predicate="model_version = 3", partitions=partitions)
 
 
 def test_nothing_is_published_before_the_first_time(config):
@@ -42,3 +46,12 @@ def test_a_version_whose_rows_were_deleted_is_not_published(config):
     record(config, {"4": {"input_fingerprint": "g", "counts": {"model": "next"}}, "3": {"input_fingerprint": ""}})
     assert published_record(version(3, "model"), config) is None
     assert published_record(version(4, "next"), config) is not None
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_version_whose_publishing_was_killed_is_not_published(config, killed_after):
+    record(config, {"3": {"input_fingerprint": "f", "counts": {"model": "model"}}})
+    record(config, {"3": {"input_fingerprint": "g", "counts": {"model": "model"}}}, tables=TABLES[:killed_after])
+    assert published_record(version(3, "model"), config) is None
+    record(config, {"3": {"input_fingerprint": "g", "counts": {"model": "model"}}}, tables=TABLES[killed_after:])
+    assert published_record(version(3, "model"), config).input_fingerprint == "g"
