@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bahe_tasks.config_checks import ConfigError, at_least, setting, share
+from bahe_tasks.data_interval import InvalidDayError, parse_day
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,10 @@ class RegistryConfig:
     tracking_uri: str = setting("", "MLflow tracking and registry address; empty: sqlite in the home folder")
     model_name: str = setting("bahe_ctr", "name of the registered model, and of the MLflow experiment")
 
+    def __post_init__(self) -> None:
+        if not self.model_name.strip() or set(self.model_name) & set("/:"):
+            raise ConfigError(f"RegistryConfig.model_name must be a name without / and :, not {self.model_name!r}")
+
 
 @dataclass(frozen=True)
 class SparkConfig:
@@ -157,3 +162,12 @@ class AirflowConfig:
         "2100-01-01", "first day the schedule runs by itself; backfills of earlier days always work"
     )
     retries: int = setting(2, "retries of a task that can heal; a refused gate is never retried")
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "retries")
+        if not 1 <= self.port <= 65535:
+            raise ConfigError(f"AirflowConfig.port must be between 1 and 65535, not {self.port}")
+        try:
+            parse_day(self.schedule_start)
+        except InvalidDayError as error:
+            raise ConfigError(f"AirflowConfig.schedule_start: {error}") from error
