@@ -104,7 +104,9 @@ def available_memory_gb() -> float:
     group = Path("/sys/fs/cgroup")
     limit, used = group / "memory.max", group / "memory.current"
     if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
-        found = min(found, int(text) - int(used.read_text()))
+        stat = group / "memory.stat"
+        cached = re.search(r"^inactive_file (\d+)$", stat.read_text() if stat.is_file() else "", re.MULTILINE)
+        found = min(found, int(text) - int(used.read_text()) + (int(cached[1]) if cached else 0))  # it gives way
     return found / 1e9
 
 
@@ -166,7 +168,8 @@ def check_gpu(encoder: EncoderConfig) -> Check:
     """Tell which GPUs there are; it is a fault only where encoder.device asks for one."""
     tool = shutil.which("nvidia-smi")
     query = [tool or "", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    told = subprocess.run(query, capture_output=True, text=True).stdout.strip() if tool else ""
+    answer = subprocess.run(query, capture_output=True, text=True) if tool else None
+    told = answer.stdout.strip() if answer and answer.returncode == 0 else ""
     ok = bool(told) or encoder.device != "cuda"
     sentence = "; ".join(told.splitlines()) if told else "no GPU was found; torch computes on the CPU"
     return Check("gpu", ok, sentence, "" if ok else "set encoder.device to auto in bahe.yaml")

@@ -146,10 +146,10 @@ def _sums(frame: pd.DataFrame) -> np.ndarray | None:
 
 
 def _texts(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """Return (P,) object, None where the value or the whole column is absent."""
+    """Return (P,) object, None where the value is absent or empty, or the whole column absent."""
     if name not in frame:
         return np.full(len(frame), None, dtype=object)
-    return np.array([None if pd.isna(value) else str(value) for value in frame[name]], dtype=object)
+    return np.array([None if pd.isna(value) or value == "" else str(value) for value in frame[name]], dtype=object)
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:

@@ -62,9 +62,9 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     model, spec = load_model(local_model_folder(registry, champion.version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))  # what is not stored is encoded now
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
-    frame["click_probability"], new_users, new_items = score_all(frame, model, champion, config)
+    probabilities, new_users, new_items = score_all(frame, model, champion, config)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[out.suffix](frame, out)
+    _WRITERS[out.suffix](as_given(pairs, frame).assign(click_probability=probabilities), out)
     return {
         "pairs": len(frame),
         "model_version": champion.version,
@@ -102,6 +102,15 @@ def read_pairs(path: Path) -> pd.DataFrame:
         if len(wrong):
             raise ScoreFileError(f"{path}: {column} of row {wrong[0] + 1} is no number: {frame[column][wrong[0]]!r}")
     return frame
+
+
+def as_given(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs with their values as the file has them: numbers of json lines, which `read_pairs` has as texts."""
+    if path.suffix != ".jsonl":
+        return frame
+    with path.open(encoding="utf-8-sig") as lines:
+        rows = pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
+    return rows.assign(user_id=frame["user_id"], item_id=frame["item_id"])
 
 
 def _object_of(line: str, number: int) -> dict[str, Any]:
@@ -186,7 +195,7 @@ def _vectors(table: pa.Table, width: int) -> np.ndarray:
 
 
 def _write_jsonl(frame: pd.DataFrame, out: Path) -> None:
-    frame.to_json(out, orient="records", lines=True, force_ascii=False)
+    frame.to_json(out, orient="records", lines=True, force_ascii=False, double_precision=15)
 
 
 def _write_csv(frame: pd.DataFrame, out: Path) -> None:

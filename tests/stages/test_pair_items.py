@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bahe_tasks.stages.pair_items import pair_columns
-from bahe_tasks.stages.score_pairs import ScoreFileError, read_pairs
+from bahe_tasks.stages.score_pairs import ScoreFileError, as_given, read_pairs
 
 
 def test_what_the_file_says_wins_and_an_empty_text_says_nothing():
@@ -72,3 +72,10 @@ def test_what_cannot_be_read_is_told_with_file_and_place(tmp_path, name, text, m
     (tmp_path / name).write_text(text)
     with pytest.raises(ScoreFileError, match=f"{name}.*{message}"):
         read_pairs(tmp_path / name)
+
+
+def test_what_is_written_beside_the_probability_is_what_the_file_has(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"user_id": 1, "item_id": "i", "num_position": 3, "extra": {"a": 1.5}}\n')
+    (row,) = as_given(path, read_pairs(path)).to_dict("records")
+    assert row == {"user_id": "1", "item_id": "i", "num_position": 3, "extra": {"a": 1.5}}
