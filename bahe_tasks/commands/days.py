@@ -112,9 +112,9 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
         if outcome.message:
             log.print(f"{outcome.day}: {outcome.message}", style="red", highlight=False, markup=False, soft_wrap=True)
         promotion = outcome.results.get("promote_champion", {})
-        if single and promotion.get("promoted") is False:
+        if single and outcome.results.get("publish_embeddings", {}).get("state") == "not_champion":
             log.print(
-                f"{outcome.day}: not promoted, {promotion['reason']}", highlight=False, markup=False, soft_wrap=True
+                f"{outcome.day}: not promoted, {promotion.get('reason')}", highlight=False, markup=False, soft_wrap=True
             )
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:

@@ -26,7 +26,13 @@ def excluded_days(config: Config) -> frozenset[date]:
     refused = {day for day, gate in gates.items() if is_refused(gate.counts)}
     unfinished = {day for day, of_day in begun.items() if written.get(day) != of_day}
     judged = {day for day, gate in gates.items() if gate.judged in ("", written.get(day))}
-    return frozenset(refused | unfinished | (written.keys() - judged))
+    empty = {day for day in written if _landed_nothing(str(day), config)}  # an error, and no gate will judge it
+    return frozenset(refused | unfinished | (written.keys() - judged - empty))
+
+
+def _landed_nothing(dt: str, config: Config) -> bool:
+    counts = partition_records(config.tables_dir, "impressions")[dt].counts
+    return all(counts.get(source, {"landed": 1})["landed"] == 0 for source in ("behavior_events", "impressions"))
 
 
 def _fingerprints(name: str, config: Config) -> dict[date, str]:

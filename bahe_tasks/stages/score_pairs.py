@@ -86,6 +86,9 @@ def read_pairs(path: Path) -> pd.DataFrame:
         elif path.suffix == ".parquet":
             # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
+            for column in (c for c in frame if c in ("user_id", "item_id") or str(c).startswith("cat_")):
+                if pd.api.types.is_float_dtype(frame[column]):
+                    frame[column] = frame[column].astype(object).map(_whole, na_action="ignore")
         else:
             raise ScoreFileError(f"{path}: the ending must be .csv, .jsonl or .parquet")
     except (OSError, ValueError) as error:
@@ -102,6 +105,11 @@ def read_pairs(path: Path) -> pd.DataFrame:
         if len(wrong):
             raise ScoreFileError(f"{path}: {column} of row {wrong[0] + 1} is no number: {frame[column][wrong[0]]!r}")
     return frame
+
+
+def _whole(value: float) -> str:
+    """Return a number as the landing writes ids of it: a whole one as such."""
+    return str(int(value)) if value.is_integer() else str(value)
 
 
 def as_given(path: Path, frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 
 from bahe_tasks.config import Config
-from bahe_tasks.data_interval import days_between
+from bahe_tasks.data_interval import days_between, parse_day
 from bahe_tasks.stages.days_in_force import first_day_of_window
 from bahe_tasks.stores.model_registry import Registry, versions
 from bahe_tasks.stores.promotion_rules import ModelVersion
@@ -24,9 +25,13 @@ def training_days(registry: Registry, day: date, parent: ModelVersion | None, co
     window_start = since = first_day_of_window(day, config)
     if parent is not None and config.training.start_from == "parent":
         since = max(parent.day + timedelta(days=1), day - timedelta(days=CATCH_UP_DAYS))
-    missed = (d for d in days_between(since, window_start - timedelta(days=1)) if not _is_judged(registry, d))
-    return (*missed, *days_between(window_start, day))
+    missed = set(days_between(since, window_start - timedelta(days=1)))
+    if missed and parent is not None:
+        missed -= _had_their_turn(versions(registry), parent.day, day)
+    return (*sorted(missed), *days_between(window_start, day))
 
 
-def _is_judged(registry: Registry, day: date) -> bool:
-    return any(version.gate in ("passed", "refused") for version in versions(registry, day=str(day)))
+def _had_their_turn(known: Iterable[ModelVersion], parent_day: date, day: date) -> set[date]:
+    """Return the training days of the models that were judged between the parent's day and this one."""
+    judged = [v for v in known if parent_day < v.day < day and v.gate in ("passed", "refused")]
+    return {parse_day(text) for v in judged for text in v.tags.get("training_days", str(v.day)).split()}

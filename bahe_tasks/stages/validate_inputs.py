@@ -71,7 +71,7 @@ def validate_inputs(
 def _accepted_before(day: date, config: Config, judged: str) -> str | None:
     """Return why these impressions were accepted by hand; None if they were not."""
     record = recorded_days(config, _STAGE).get(day)
-    if record is None or record.judged != judged or "accepted" not in record.counts.values():
+    if record is None or record.judged not in ("", judged) or "accepted" not in record.counts.values():
         return None
     rows = read_table(
         config.tables_dir,

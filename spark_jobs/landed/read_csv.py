@@ -41,24 +41,24 @@ class _Unclosed(list[str]):
 
 
 def _rows_in(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the rows; the lines after an `_Unclosed` one are read as if it were not there."""
-    while True:
-        held: list[str] = []
+    """Yield the rows; from a quote on that nothing closes, each line is read by itself."""
+    held: list[str] = []
 
-        def counted(lines: Iterable[str] = lines, held: list[str] = held) -> Iterator[str]:
-            for line in chain(lines, [_END]):
-                held.append(line)
-                yield line
+    def counted() -> Iterator[str]:
+        for line in chain(lines, [_END]):
+            held.append(line)
+            yield line
 
-        for row in csv.reader(counted()):
-            if row == [_END]:
-                return
-            if row and row[-1].endswith(_END):
-                break
-            held.clear()
-            yield row
-        yield _Unclosed([held[0].rstrip("\r\n")])
-        lines = held[1:-1]
+    for row in csv.reader(counted()):
+        if row == [_END]:
+            return
+        if row and row[-1].endswith(_END):
+            break
+        held.clear()
+        yield row
+    for line in held[:-1]:
+        first = next(csv.reader([line, _END]))
+        yield _Unclosed([line.rstrip("\r\n")]) if first and first[-1].endswith(_END) else first
 
 
 def _parts(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:

@@ -87,3 +87,12 @@ def test_the_gate_of_a_day_is_not_used_to_what_was_refused_before_it(config):
     assert earlier_rows(date(2024, 3, 3), config)["impressions"] == [1000]
     judge(config, D2, "failed", "accepted", judged="f")
     assert earlier_rows(date(2024, 3, 3), config)["impressions"] == [3, 1000]
+
+
+def test_a_day_of_files_without_a_row_keeps_its_items(config):
+    """It is an error and never judged; what landed of other sources that day is read."""
+    empty = {source: {"landed": 0} for source in ("behavior_events", "impressions")}
+    partition = {str(D1): {"input_fingerprint": "f", "counts": empty}}
+    rows = arrow_schema("impressions").empty_table()
+    replace_partitions(config.tables_dir, "impressions", rows, predicate=f"dt = '{D1}'", partitions=partition)
+    assert excluded_days(config) == frozenset()

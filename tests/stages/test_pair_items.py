@@ -79,3 +79,11 @@ def test_what_is_written_beside_the_probability_is_what_the_file_has(tmp_path):
     path.write_text('{"user_id": 1, "item_id": "i", "num_position": 3, "extra": {"a": 1.5}}\n')
     (row,) = as_given(path, read_pairs(path)).to_dict("records")
     assert row == {"user_id": "1", "item_id": "i", "num_position": 3, "extra": {"a": 1.5}}
+
+
+def test_whole_floats_of_parquet_are_the_ids_that_landed(tmp_path):
+    columns = {"user_id": [1.0, 2.5], "item_id": [5.0, 6.0], "cat_zip": [94110.0, None], "num_age": [30.0, 2.0]}
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    frame = read_pairs(tmp_path / "pairs.parquet")
+    assert frame[["user_id", "item_id"]].to_numpy().tolist() == [["1", "5"], ["2.5", "6"]]
+    assert pair_columns(frame, {})[0]["zip"].tolist() == ["94110", None]

@@ -20,9 +20,14 @@ def taken(tmp_path, monkeypatch):
     """Return a function: the training days of 28 June after a parent of `parent`, with versions day → gate between."""
     config = Config(home=tmp_path)
 
-    def days(*, parent: int | None, gates: dict[int, str] | None = None, **training) -> tuple[date, ...]:
-        of_day = {str(date(2024, 6, day)): [SimpleNamespace(gate=gate)] for day, gate in (gates or {}).items()}
-        monkeypatch.setattr(module, "versions", lambda _registry, day: of_day.get(day, []))
+    def days(
+        *, parent: int | None, gates: dict[int, str] | None = None, tags: dict | None = None, **training
+    ) -> tuple[date, ...]:
+        known = [
+            SimpleNamespace(day=date(2024, 6, day), gate=gate, tags=(tags or {}).get(day, {}))
+            for day, gate in (gates or {}).items()
+        ]
+        monkeypatch.setattr(module, "versions", lambda _registry: known)
         parent_version = SimpleNamespace(day=date(2024, 6, parent)) if parent else None
         changed = replace(config, training=replace(config.training, **training))
         return training_days(None, date(2024, 6, 28), parent_version, changed)
@@ -41,6 +46,12 @@ def test_days_without_a_model_are_caught_up_with(taken):
 
 def test_a_model_that_was_judged_had_its_turn(taken):
     assert taken(parent=24, gates={25: "refused", 26: "passed"}) == june(27, 28)
+
+
+def test_days_that_a_refused_model_caught_up_with_had_their_turn_too(taken):
+    tags = {27: {"training_days": "2024-06-25 2024-06-27"}}
+    assert taken(parent=24, gates={27: "refused"}, tags=tags) == june(26, 28)
+    assert taken(parent=24, gates={27: "pending"}, tags=tags) == june(25, 26, 27, 28)
 
 
 def test_the_first_model_of_a_lineage_takes_its_window(taken):
