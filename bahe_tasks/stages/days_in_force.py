@@ -12,34 +12,36 @@ from datetime import date, timedelta
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.gate_record import is_refused, recorded_days
-from bahe_tasks.stores.partition_records import partition_records
+from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 
 
 def excluded_days(config: Config) -> frozenset[date]:
-    """Return the days that were run and whose inputs did not pass: refused and not accepted by hand, or not judged.
-
-    Not judged is a day whose run was killed before its gate, or whose rows were written anew since, in part or whole:
-    user_sequences is written first of a day's tables, impressions last (`spark_jobs.write_day`).
-    """
+    """Return the days that were begun and that no other day reads (`_may_be_read`)."""
+    begun, written = (_records(name, config) for name in ("user_sequences", "impressions"))
     gates = recorded_days(config, "validate_inputs")
-    begun, written = _fingerprints("user_sequences", config), _fingerprints("impressions", config)
-    refused = {day for day, gate in gates.items() if is_refused(gate.counts)}
-    unfinished = {day for day, of_day in begun.items() if written.get(day) != of_day}
-    judged = {day for day, gate in gates.items() if gate.judged in ("", written.get(day))}
-    empty = {day for day in written if _landed_nothing(str(day), config)}  # an error, and no gate will judge it
-    return frozenset(refused | unfinished | (written.keys() - judged - empty))
+    days = begun.keys() | written.keys() | gates.keys()
+    return frozenset(d for d in days if not _may_be_read(begun.get(d), written.get(d), gates.get(d)))
 
 
-def _landed_nothing(dt: str, config: Config) -> bool:
-    counts = partition_records(config.tables_dir, "impressions")[dt].counts
-    return all(counts.get(source, {"landed": 1})["landed"] == 0 for source in ("behavior_events", "impressions"))
+def _may_be_read(begun: PartitionRecord | None, written: PartitionRecord | None, gate: PartitionRecord | None) -> bool:
+    """Return whether others may read a day: its run wrote it whole, and its inputs passed, or were accepted, as they stand.
+
+    Of a day's tables user_sequences is written first and impressions last (`spark_jobs.write_day`). A day on which neither an
+    event nor an impression landed is an error and never judged; its items are read.
+    """
+    if gate is not None and is_refused(gate.counts):
+        return False
+    if written is None:
+        return begun is None
+    if begun is not None and begun.input_fingerprint != written.input_fingerprint:
+        return False
+    if all(written.counts.get(source, {"landed": 1})["landed"] == 0 for source in ("behavior_events", "impressions")):
+        return True
+    return gate is not None and gate.judged in ("", written.input_fingerprint)
 
 
-def _fingerprints(name: str, config: Config) -> dict[date, str]:
-    return {
-        date.fromisoformat(dt): record.input_fingerprint
-        for dt, record in partition_records(config.tables_dir, name).items()
-    }
+def _records(name: str, config: Config) -> dict[date, PartitionRecord]:
+    return {date.fromisoformat(dt): record for dt, record in partition_records(config.tables_dir, name).items()}
 
 
 def readable_partitions(first: date, last: date, config: Config) -> str:
