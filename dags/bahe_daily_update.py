@@ -135,8 +135,8 @@ def bahe_daily_update() -> None:
     date is for that day; a run triggered by hand with a date is for the day before, as Airflow counts.
 
     **Outcome**: a refused gate makes its task red and the champion stays. A day without impressions is green, with the
-    model's tasks skipped. Every task may run again: what is up to date writes nothing. A day trained anew makes the
-    later days stale; backfill them too.
+    model's tasks skipped. Every task may run again: what is up to date writes nothing. A day trained anew, filled in
+    or accepted makes the later days stale; backfill them too.
     """
     trained = fine_tune()
     dedup_behaviors() >> validate_inputs() >> encode_behaviors() >> trained

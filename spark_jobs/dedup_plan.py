@@ -25,7 +25,7 @@ class DedupPlan:
     """Days whose inputs did not pass: nothing reads their rows."""
     encoder_version: str
     needed_from: date
-    """First dt of the training and gate windows."""
+    """First dt of the training and gate windows, but for days that are caught up with."""
     landing: LandingConfig
     sequences: SequencesConfig
     numbers: NumbersConfig

@@ -43,8 +43,14 @@ _BYTES_A_LINE = 100
 def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[str, Any]:
     """Write the day's rows, histories and new atomic behaviors; return their counts.
 
-    Raises `NothingLandedError` when the day has neither events nor impressions.
+    Of several processes on a machine one does so, the others wait: what it reads is as another has left it, whole. Raises
+    `NothingLandedError` when the day has neither events nor impressions.
     """
+    with one_at_a_time(config.home / "work" / "dedup.lock"):
+        return _dedup_behaviors(day, config, force=force)
+
+
+def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any]:
     landing_dir, tables_dir = config.landing_dir, config.tables_dir
     if not any(landed_files(landing_dir, source, day) for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has no files"))
@@ -86,7 +92,7 @@ def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[s
             and _fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             input_fingerprint=stage_fingerprint,
         )
-        with jvm_must_last(), one_at_a_time(config.home / "work" / "dedup.lock"):
+        with jvm_must_last():
             counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
     if not any(counts[source]["landed"] for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has files without a row"))
@@ -146,9 +152,9 @@ def _fits_driver(
     """Return whether the driver can hold what the day reads besides what lands."""
 
     def stored(name: str, first: date) -> int:
-        refused = "".join(f" AND dt <> '{d}'" for d in sorted(excluded))
+        unread = "".join(f" AND dt <> '{d}'" for d in sorted(excluded))
         return count_stored(
-            config.tables_dir, name, partitions=f"dt >= '{first}' AND dt < '{day}'{refused}" if first < day else "false"
+            config.tables_dir, name, partitions=f"dt >= '{first}' AND dt < '{day}'{unread}" if first < day else "false"
         )
 
     horizon = timedelta(days=config.landing.label_horizon_days)

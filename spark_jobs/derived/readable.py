@@ -24,7 +24,7 @@ def readable(
     first: date | None,
     filters: pc.Expression | None = None,
 ) -> list[Part]:
-    """Return columns of the rows of dt in [first, D] that satisfy `filters`, without refused days: the fresh rows first."""
+    """Return columns of the rows of dt in [first, D] that satisfy `filters`, without excluded days: the fresh rows first."""
     may_be_read = pc.field("dt") <= pa.scalar(plan.day)
     if first is not None:
         may_be_read &= pc.field("dt") >= pa.scalar(first)
@@ -41,8 +41,8 @@ def readable(
 def written_before(plan: DedupPlan, name: str, *, first: date | None) -> str:
     """Return which stored partitions of dt in [first, D] may be read, but for those that this run writes."""
     wanted = f"dt <= '{plan.day}'" if first is None else f"dt >= '{first}' AND dt <= '{plan.day}'"
-    refused = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
-    return f"{wanted}{refused} AND NOT {in_days(plan.days_of(name))}"
+    excluded = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
+    return f"{wanted}{excluded} AND NOT {in_days(plan.days_of(name))}"
 
 
 def _fitted(rows: pa.Table, *, schema: pa.Schema) -> pa.Table:
