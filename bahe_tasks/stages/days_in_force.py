@@ -14,6 +14,9 @@ from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.gate_record import is_refused, recorded_days
 from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 
+CATCH_UP_DAYS = 14
+"""Days before D whose rows are still caught up with; what was missed longer ago takes a backfill."""
+
 
 def excluded_days(config: Config) -> frozenset[date]:
     """Return the days that were begun and that no other day reads (`_may_be_read`)."""

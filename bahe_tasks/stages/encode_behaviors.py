@@ -6,8 +6,8 @@ One text under one encoder_version is encoded once, ever: a key that has a vecto
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from bahe_tasks.checkpoint import checkpoint_dir, encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stages.days_in_force import CATCH_UP_DAYS, excluded_days, first_impression_day
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.delta_writes import replace_partitions
@@ -31,20 +32,39 @@ def encode_behaviors(
 ) -> dict[str, Any]:
     """Write an embedding for each new behavior of the day that has none; return what was new and the reuse rate.
 
-    A second run computes nothing and reports the same. `force` changes nothing here: a vector is, within rounding, a function of
+    With them those of earlier days that died before they were encoded, whose rows the day may train on. A second run computes nothing and reports the same. `force` changes nothing here: a vector is, within rounding, a function of
     text and encoder_version.
     """
     version = encoder_version(config.encoder)
-    new = read_table(
+    new = _new_behaviors([day], config, encoder_version=version)
+    left = _new_behaviors(_days_not_encoded(day, config, encoder_version=version), config, encoder_version=version)
+    texts = pa.concat_tables([new, left]).group_by("behavior_key").aggregate([("text", "min")])
+    encode_missing(day, config, texts.rename_columns(["behavior_key", "text"]), progress=progress)
+    dedup = partition_records(config.tables_dir, "impressions")[str(day)].counts
+    return {"new_behaviors": new.num_rows, "reuse_rate": dedup["reuse_rate"], "encoder_version": version}
+
+
+def _new_behaviors(days: Sequence[date], config: Config, *, encoder_version: str) -> pa.Table:
+    """Return (behavior_key, text) of what these days had to encode."""
+    return read_table(
         config.tables_dir,
         "new_behaviors",
         columns=["behavior_key", "text"],
-        partitions=f"dt = '{day}'",
-        filters=pc.field("encoder_version") == version,
+        partitions=" OR ".join(f"dt = '{d}'" for d in days) or "false",
+        filters=pc.field("encoder_version") == encoder_version,
     )
-    encode_missing(day, config, new, progress=progress)
-    dedup = partition_records(config.tables_dir, "impressions")[str(day)].counts
-    return {"new_behaviors": new.num_rows, "reuse_rate": dedup["reuse_rate"], "encoder_version": version}
+
+
+def _days_not_encoded(day: date, config: Config, *, encoder_version: str) -> list[date]:
+    """Return the days before `day`, as far back as it may train on, that may be read, had something to encode and encoded nothing."""
+    encoded, excluded = partition_records(config.tables_dir, _TABLE), excluded_days(config)
+    first = first_impression_day(day - timedelta(days=CATCH_UP_DAYS), config)
+    had = {date.fromisoformat(dt): r.counts for dt, r in partition_records(config.tables_dir, "new_behaviors").items()}
+    return [
+        d
+        for d in sorted(had.keys() - excluded)
+        if first <= d < day and had[d]["new_behaviors"] and f"{encoder_version}/{d}" not in encoded
+    ]
 
 
 def encode_missing(

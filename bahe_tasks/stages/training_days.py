@@ -7,12 +7,9 @@ from datetime import date, timedelta
 
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import days_between, parse_day
-from bahe_tasks.stages.days_in_force import first_day_of_window
+from bahe_tasks.stages.days_in_force import CATCH_UP_DAYS, first_day_of_window
 from bahe_tasks.stores.model_registry import Registry, versions
 from bahe_tasks.stores.promotion_rules import ModelVersion
-
-CATCH_UP_DAYS = 14
-"""Days before D whose rows are still caught up with; what was missed longer ago takes a backfill."""
 
 
 def training_days(registry: Registry, day: date, parent: ModelVersion | None, config: Config) -> tuple[date, ...]:

@@ -277,6 +277,21 @@ def test_a_day_written_anew_and_killed_before_its_gate_is_unread_until_it_is_run
     assert dates_read_by_next() == {FIRST, NEXT}
 
 
+def test_days_that_died_before_they_were_encoded_are_encoded_by_the_one_that_trains_on_them(home, log, monkeypatch):
+    home = replace(home, gate=replace(home.gate, gate_days=1, held_out_share=0.0))
+    home = replace(home, landing=replace(home.landing, label_horizon_days=0))  # the window reaches back a day
+    days = [FIRST + timedelta(days=n) for n in range(4)]
+    for day in days:
+        log.ordinary_day(day)
+    log.land("behavior_events", NEXT, [event(NEXT, user="u99", text="of this day alone", hour=4)], name="p1.jsonl")
+    log.land("impressions", NEXT, [impression(NEXT, "x", user="u99", item="i00")], name="p1.jsonl")
+    run_day(FIRST, home)
+    kill_in("encode_behaviors", NEXT, home, monkeypatch)
+    kill_in("encode_behaviors", days[2], home, monkeypatch)
+    outcome = run_day(days[3], home)
+    assert (outcome.state, outcome.results["fine_tune"]["rows"]) == ("done", 3 * 72 + 1)
+
+
 def test_rows_of_days_without_a_model_are_trained_on_by_the_next_one_and_none_twice(home, log, monkeypatch):
     """Labels are usable a day later; nothing lands on the third day, and the run of the fifth is killed."""
     home = replace(
