@@ -95,13 +95,12 @@ def check_memory(available_gb: float) -> Check:
     )
 
 
-def available_memory_gb() -> float:
+def available_memory_gb(group: Path = Path("/sys/fs/cgroup")) -> float:
     """Return the memory this process may still take, in GB: the machine's, or what its control group leaves."""
     found = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file() and (match := re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())):
         found = int(match[1]) * 1024
-    group = Path("/sys/fs/cgroup")
     limit, used = group / "memory.max", group / "memory.current"
     if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
         stat = group / "memory.stat"

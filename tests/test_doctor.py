@@ -59,6 +59,23 @@ def test_the_memory_of_this_machine_can_be_read():
     assert 0.01 < doctor.available_memory_gb() < 100_000
 
 
+def test_page_cache_of_a_container_is_not_taken_for_used(tmp_path):
+    (tmp_path / "memory.max").write_text("50000000\n")
+    (tmp_path / "memory.current").write_text("49000000\n")
+    (tmp_path / "memory.stat").write_text("anon 9000000\nfile 40000000\ninactive_file 39000000\n")
+    assert doctor.available_memory_gb(tmp_path) == 0.04
+
+
+def test_a_driver_that_fails_is_no_gpu(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    check = doctor.check_gpu(EncoderConfig(device="cuda"))
+    assert not check.ok
+    assert "no GPU was found" in check.sentence
+
+
 def test_disk_is_measured_where_the_home_folder_will_be(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     asked = []

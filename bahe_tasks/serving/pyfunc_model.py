@@ -126,7 +126,7 @@ def _matrix(column: pd.Series) -> np.ndarray:
 def _lists(frame: pd.DataFrame, name: str) -> list[Any]:
     """Return a list a row, empty where the value or the whole column is absent."""
     return (
-        [row if isinstance(row, list | np.ndarray) else [] for row in frame[name]]
+        [row if isinstance(row, list | tuple | np.ndarray) else [] for row in frame[name]]
         if name in frame
         else [[]] * len(frame)
     )
@@ -140,6 +140,8 @@ def _sums(frame: pd.DataFrame) -> np.ndarray | None:
 
     sums = np.full((len(frame), len(IMPRESSION_SUMS)), np.nan)
     for p, row in enumerate(_lists(frame, "sums")):
+        if len(row) not in (0, len(IMPRESSION_SUMS)):
+            raise ValueError(f"sums must hold {len(IMPRESSION_SUMS)} numbers a row, not {len(row)}")
         if len(row):
             sums[p] = np.asarray(row, dtype=np.float64)  # None becomes NaN
     return sums

@@ -127,6 +127,18 @@ def test_no_pairs_give_no_predictions(champion):
     assert list(champion.predict(frame)["click_probability"]) == []
 
 
+def test_an_empty_category_says_no_more_than_an_absent_one(champion, pairs):
+    frame = pd.DataFrame({"user_embedding": pairs["user"].tolist(), "item_embedding": pairs["item"].tolist()})
+    found = [champion.predict(frame.assign(cat_genre=genre))["click_probability"].tolist() for genre in ("", "war")]
+    assert found[0] == champion.predict(frame)["click_probability"].tolist() != found[1]
+
+
+def test_sums_of_another_length_are_refused(champion, pairs):
+    frame = pd.DataFrame({"user_embedding": pairs["user"].tolist(), "item_embedding": pairs["item"].tolist()})
+    with pytest.raises(ValueError, match="numbers a row, not 1"):
+        champion.predict(frame.assign(sums=[[0.5]] * 3))
+
+
 def test_sums_are_a_list_a_row_and_may_be_absent(champion, pairs):
     frame = pd.DataFrame({"user_embedding": pairs["user"].tolist(), "item_embedding": pairs["item"].tolist()})
     frame["sums"] = [[0.5, *[0.0] * (len(IMPRESSION_SUMS) - 1)], [None] * len(IMPRESSION_SUMS), None]
