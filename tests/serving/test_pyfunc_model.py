@@ -41,7 +41,7 @@ def model():
     )
     built = new_model(spec, split.deep, seed=3)
     with torch.no_grad():
-        for parameter in built.head.parameters():
+        for parameter in [*built.head.parameters(), *built.columns.parameters()]:
             parameter.normal_(0, 0.3)
     return built
 
