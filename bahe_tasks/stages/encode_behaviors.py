@@ -32,8 +32,9 @@ def encode_behaviors(
 ) -> dict[str, Any]:
     """Write an embedding for each new behavior of the day that has none; return what was new and the reuse rate.
 
-    With them those of earlier days that died before they were encoded, whose rows the day may train on. A second run computes nothing and reports the same. `force` changes nothing here: a vector is, within rounding, a function of
-    text and encoder_version.
+    With them those of earlier days that died before they were encoded, whose rows the day may train on. A second run
+    computes nothing and reports the same. `force` changes nothing here: a vector is, within rounding, a function of text and
+    encoder_version.
     """
     version = encoder_version(config.encoder)
     new = _new_behaviors([day], config, encoder_version=version)

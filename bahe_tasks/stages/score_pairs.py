@@ -7,7 +7,6 @@ is encoded; without a title it gets the model's vector for unknown items. Where 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
 from bahe_tasks.stages.histories_as_of import newest_items
+from bahe_tasks.stages.pair_file import check_out, read_pairs, write_pairs
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
@@ -35,10 +35,6 @@ from bahe_tasks.stores.model_registry import connect, local_model_folder
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 
-class ScoreFileError(ValueError):
-    """A file of pairs that cannot be read or written."""
-
-
 class NothingToScoreWithError(LookupError):
     """There is no champion, or its embeddings are not published."""
 
@@ -48,8 +44,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
 
     Raises `ScoreFileError` and `NothingToScoreWithError`.
     """
-    if out.suffix not in _WRITERS:
-        raise ScoreFileError(f"{out}: the ending must be one of {', '.join(_WRITERS)}")
+    check_out(out)
     frame = read_pairs(pairs)
     registry = connect(config)
     champion = current_champion(registry)
@@ -62,9 +57,9 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     model, spec = load_model(local_model_folder(registry, champion.version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))  # what is not stored is encoded now
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
-    probabilities, new_users, new_items = score_all(frame, model, champion, config)
+    frame["click_probability"], new_users, new_items = score_all(frame, model, champion, config)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[out.suffix](as_given(pairs, frame).assign(click_probability=probabilities), out)
+    write_pairs(frame, out)
     return {
         "pairs": len(frame),
         "model_version": champion.version,
@@ -72,64 +67,6 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
         "items_not_published": new_items,
         "out": str(out),
     }
-
-
-def read_pairs(path: Path) -> pd.DataFrame:
-    """Return the pairs of a file, ids as texts. Raises `ScoreFileError`."""
-    try:
-        if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
-        elif path.suffix == ".jsonl":
-            with path.open(encoding="utf-8-sig") as lines:
-                rows = [_object_of(line, number) for number, line in enumerate(lines, 1) if line.strip()]
-                frame = pd.DataFrame(rows, dtype=object)
-        elif path.suffix == ".parquet":
-            # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
-            frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
-            for column in (c for c in frame if c in ("user_id", "item_id") or str(c).startswith("cat_")):
-                if pd.api.types.is_float_dtype(frame[column]):
-                    frame[column] = frame[column].astype(object).map(_whole, na_action="ignore")
-        else:
-            raise ScoreFileError(f"{path}: the ending must be .csv, .jsonl or .parquet")
-    except (OSError, ValueError) as error:
-        raise ScoreFileError(f"{path} cannot be read: {error}") from error
-    frame = frame.reset_index(drop=True)
-    for column in ("user_id", "item_id"):
-        if column not in frame or frame[column].isna().any() or (frame[column].astype(str).str.strip() == "").any():
-            raise ScoreFileError(f"{path}: every row needs a {column}")
-        frame[column] = frame[column].astype(str)
-    for column in frame.columns[frame.columns.astype(str).str.startswith("num_")]:
-        given = frame[column].notna() & (frame[column] != "")
-        numbers = pd.to_numeric(frame[column][given].astype(str), errors="coerce").astype(float)
-        wrong = numbers.index[~np.isfinite(numbers)]
-        if len(wrong):
-            raise ScoreFileError(f"{path}: {column} of row {wrong[0] + 1} is no number: {frame[column][wrong[0]]!r}")
-    return frame
-
-
-def _whole(value: float) -> str:
-    """Return a number as the landing writes ids of it: a whole one as such."""
-    return str(int(value)) if value.is_integer() else str(value)
-
-
-def as_given(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs with their values as the file has them: numbers of json lines, which `read_pairs` has as texts."""
-    if path.suffix != ".jsonl":
-        return frame
-    with path.open(encoding="utf-8-sig") as lines:
-        rows = pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
-    return rows.assign(user_id=frame["user_id"], item_id=frame["item_id"])
-
-
-def _object_of(line: str, number: int) -> dict[str, Any]:
-    """Return a line's object with its numbers as they are written, as the landing has them. Raises `ValueError`."""
-    try:
-        row = json.loads(line, parse_int=str, parse_float=str)
-    except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number} is no object")
-    return row
 
 
 def _score_published(
@@ -200,18 +137,3 @@ def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersi
 
 def _vectors(table: pa.Table, width: int) -> np.ndarray:
     return np.frombuffer(b"".join(table["embedding"].to_pylist()), "<f4").reshape(table.num_rows, width)
-
-
-def _write_jsonl(frame: pd.DataFrame, out: Path) -> None:
-    frame.to_json(out, orient="records", lines=True, force_ascii=False, double_precision=15)
-
-
-def _write_csv(frame: pd.DataFrame, out: Path) -> None:
-    frame.to_csv(out, index=False)
-
-
-def _write_parquet(frame: pd.DataFrame, out: Path) -> None:
-    frame.to_parquet(out, index=False)
-
-
-_WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}

@@ -19,13 +19,15 @@ def training_days(registry: Registry, day: date, parent: ModelVersion | None, co
     judged a model: nothing landed, or the run failed, or its inputs were refused. Nobody else would train on their rows.
     Those of a model that was refused, or withdrawn since, had their turn.
     """
-    window_start = since = first_day_of_window(day, config)
-    if parent is not None and config.training.start_from == "parent":
-        since = max(parent.day + timedelta(days=1), day - timedelta(days=CATCH_UP_DAYS))
+    window_start = first_day_of_window(day, config)
+    window = tuple(days_between(window_start, day))
+    if parent is None or config.training.start_from != "parent":
+        return window
+    since = max(parent.day + timedelta(days=1), day - timedelta(days=CATCH_UP_DAYS))
     missed = set(days_between(since, window_start - timedelta(days=1)))
-    if missed and parent is not None:
+    if missed:
         missed -= _had_their_turn(versions(registry), parent.day, day)
-    return (*sorted(missed), *days_between(window_start, day))
+    return (*sorted(missed), *window)
 
 
 def _had_their_turn(known: Iterable[ModelVersion], parent_day: date, day: date) -> set[date]:

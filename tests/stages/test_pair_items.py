@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bahe_tasks.stages.pair_file import ScoreFileError, read_pairs, write_pairs
 from bahe_tasks.stages.pair_items import pair_columns
-from bahe_tasks.stages.score_pairs import ScoreFileError, as_given, read_pairs
 
 
 def test_what_the_file_says_wins_and_an_empty_text_says_nothing():
@@ -77,8 +77,8 @@ def test_what_cannot_be_read_is_told_with_file_and_place(tmp_path, name, text, m
 def test_what_is_written_beside_the_probability_is_what_the_file_has(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"user_id": 1, "item_id": "i", "num_position": 3, "extra": {"a": 1.5}}\n')
-    (row,) = as_given(path, read_pairs(path)).to_dict("records")
-    assert row == {"user_id": "1", "item_id": "i", "num_position": 3, "extra": {"a": 1.5}}
+    write_pairs(read_pairs(path), tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == '{"user_id":"1","item_id":"i","num_position":3,"extra":{"a":1.5}}\n'
 
 
 def test_whole_floats_of_parquet_are_the_ids_that_landed(tmp_path):

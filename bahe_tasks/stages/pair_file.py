@@ -1,0 +1,103 @@
+"""A file of (user_id, item_id) pairs: read as the landing would read it, and written with what it had."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+class ScoreFileError(ValueError):
+    """A file of pairs that cannot be read or written."""
+
+
+class _Float(float):
+    """A number of a json line: as text it is as it was written, 1.10 and not 1.1, which is what an id of it is."""
+
+    def __new__(cls, text: str) -> _Float:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def read_pairs(path: Path) -> pd.DataFrame:
+    """Return the pairs of a file, ids as texts. Raises `ScoreFileError`."""
+    try:
+        if path.suffix == ".csv":
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
+        elif path.suffix == ".jsonl":
+            with path.open(encoding="utf-8-sig") as lines:
+                rows = [_object_of(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+                frame = pd.DataFrame(rows, dtype=object)
+        elif path.suffix == ".parquet":
+            # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
+            frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
+            for column in (c for c in frame if c in ("user_id", "item_id") or str(c).startswith("cat_")):
+                if pd.api.types.is_float_dtype(frame[column]):
+                    frame[column] = frame[column].astype(object).map(_whole, na_action="ignore")
+        else:
+            raise ScoreFileError(f"{path}: the ending must be one of {', '.join(_WRITERS)}")
+    except (OSError, ValueError) as error:
+        raise ScoreFileError(f"{path} cannot be read: {error}") from error
+    frame = frame.reset_index(drop=True)
+    for column in ("user_id", "item_id"):
+        if column not in frame or frame[column].isna().any() or (frame[column].map(str).str.strip() == "").any():
+            raise ScoreFileError(f"{path}: every row needs a {column}")
+        frame[column] = frame[column].map(str)
+    for column in frame.columns[frame.columns.astype(str).str.startswith("num_")]:
+        given = frame[column].notna() & (frame[column] != "")
+        numbers = pd.to_numeric(frame[column][given].map(str), errors="coerce").astype(float)
+        wrong = numbers.index[~np.isfinite(numbers)]
+        if len(wrong):
+            raise ScoreFileError(f"{path}: {column} of row {wrong[0] + 1} is no number: {frame[column][wrong[0]]!r}")
+    return frame
+
+
+def check_out(out: Path) -> None:
+    """Raise `ScoreFileError` where pairs cannot be written to such a file."""
+    if out.suffix not in _WRITERS:
+        raise ScoreFileError(f"{out}: the ending must be one of {', '.join(_WRITERS)}")
+
+
+def write_pairs(frame: pd.DataFrame, out: Path) -> None:
+    """Write pairs in the format of the file's ending."""
+    _WRITERS[out.suffix](frame, out)
+
+
+def _object_of(line: str, number: int) -> dict[str, Any]:
+    """Return a line's object. Raises `ValueError`."""
+    try:
+        row = json.loads(line, parse_float=_Float)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is no object")
+    return row
+
+
+def _whole(value: float) -> str:
+    """Return a number as the landing writes ids of it: a whole one as such."""
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def _write_jsonl(frame: pd.DataFrame, out: Path) -> None:
+    frame.to_json(out, orient="records", lines=True, force_ascii=False, double_precision=15)
+
+
+def _write_csv(frame: pd.DataFrame, out: Path) -> None:
+    frame.to_csv(out, index=False)
+
+
+def _write_parquet(frame: pd.DataFrame, out: Path) -> None:
+    frame.to_parquet(out, index=False)
+
+
+_WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
