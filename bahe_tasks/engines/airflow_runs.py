@@ -28,7 +28,14 @@ def day_of(run: dict[str, Any]) -> date:
 
 
 def runs_of(api: AirflowApi, days: list[date]) -> list[dict[str, Any]]:
-    """Return the runs whose date is one of `days` (consecutive, in order), oldest first."""
+    """Return the runs for `days` (consecutive, in order), oldest first.
+
+    A run that was triggered by hand with one of these dates is for the day before, as Airflow counts: it is none of them.
+    """
+    return [run for run in _runs_dated(api, days) if run["data_interval_start"] == run["logical_date"]]
+
+
+def _runs_dated(api: AirflowApi, days: list[date]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     span = {"logical_date_gte": start_of(days[0]).isoformat(), "logical_date_lte": start_of(days[-1]).isoformat()}
     while True:
@@ -88,6 +95,6 @@ def _remove_runs_of_other_days(api: AirflowApi, days: list[date]) -> None:
 
     Airflow's backfill of the date would run such a run again, and so the wrong day. What it did stays in the tables.
     """
-    for run in runs_of(api, days):
+    for run in _runs_dated(api, days):
         if run["data_interval_start"] != run["logical_date"]:
             api.call("DELETE", f"{RUNS}/{run['dag_run_id']}")
