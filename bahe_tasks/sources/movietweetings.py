@@ -11,6 +11,7 @@ silence; a line that stands twice is landed twice, for the contract's duplicate 
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -246,7 +247,7 @@ def _lines(src: Path, name: str) -> list[bytes]:
         raise MovieTweetingsError(
             f"{path} does not exist; SRC must be a MovieTweetings folder with ratings.dat and movies.dat"
         )
-    return path.read_bytes().splitlines()
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
 
 
 def _decoded(line: bytes) -> str:

@@ -60,6 +60,14 @@ def test_every_line_is_landed_or_reported_with_its_number(source: Path, tmp_path
     assert len(landed(tmp_path / "landing", "items")) == counts.items
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(source: Path, tmp_path: Path) -> None:
+    counts = import_movietweetings(source, tmp_path / "plain")
+    for file in source.iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert import_movietweetings(source, tmp_path / "marked") == counts
+    assert tree(tmp_path / "marked") == tree(tmp_path / "plain")
+
+
 def test_label_and_feature_turn_at_rating_eight(source: Path, tmp_path: Path) -> None:
     import_movietweetings(source, tmp_path)
     labels = {(row["user_id"], row["item_id"]): row["label"] for row in landed(tmp_path, "impressions")}
