@@ -79,6 +79,23 @@ def at(day: date, hour: int, minute: int = 0) -> str:
     return (datetime(day.year, day.month, day.day) + timedelta(hours=hour, minutes=minute)).isoformat() + "Z"
 
 
+def impression(day, number, *, user="u0", item="i0", label=1, hour=12, **more):
+    """One row of impressions."""
+    return {
+        "impression_id": f"{day}-{number}",
+        "user_id": user,
+        "item_id": item,
+        "shown_at": at(day, hour),
+        "label": label,
+        **more,
+    }
+
+
+def event(day, user="u0", text="order takeout", hour=6):
+    """One row of behavior_events."""
+    return {"user_id": user, "feature": "bills", "occurred_at": at(day, hour), "text": text}
+
+
 SMALL = {
     "sequences": {"max_behaviors_per_sequence": 8, "max_events_per_sequence": 64},
     "model": {"hidden_widths": [16], "hash_buckets": 256},

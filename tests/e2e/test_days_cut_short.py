@@ -1,0 +1,122 @@
+"""Days that are killed, fail or never come: what later ones read, train on and make good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from conftest import FIRST, event, impression
+
+from bahe_tasks.engines import inline
+from bahe_tasks.engines.inline import run_day
+from bahe_tasks.stages.read_status import read_status
+from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.model_registry import connect, versions
+
+pytestmark = [pytest.mark.e2e, pytest.mark.spark]
+NEXT = FIRST + timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _one_session(spark):
+    """Days run in the session the Spark tests share."""
+
+
+def kill_in(task, day, config, monkeypatch):
+    """Run the day until that task begins."""
+
+    def killed(*_arguments, **_named):
+        raise KeyboardInterrupt(task)
+
+    killed.__name__ = task
+    with monkeypatch.context() as patch:
+        patch.setattr(inline, task, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_day(day, config)
+
+
+def test_a_failed_day_of_a_backfill_says_which_task_failed(home, log, monkeypatch):
+    def broken(*_arguments, **_named):
+        raise OSError("no disk")
+
+    broken.__name__ = "validate_inputs"
+    log.ordinary_day(FIRST)
+    monkeypatch.setattr(inline, "validate_inputs", broken)
+    (outcome,) = inline.run_backfill(FIRST, FIRST, home)
+    assert (outcome.state, outcome.message) == ("failed", "OSError: no disk")
+    assert outcome.task_states == {"dedup_behaviors": "success", "validate_inputs": "failed"}
+    assert outcome.seconds > 0
+
+
+def test_a_day_killed_after_any_task_is_finished_by_the_next_run(home, log, monkeypatch, tmp_path):
+    """The reference is an undisturbed home with the same log."""
+    log.ordinary_day(FIRST)
+    for task in (
+        "validate_inputs",
+        "encode_behaviors",
+        "fine_tune",
+        "register_challenger",
+        "promote_champion",
+        "publish_embeddings",
+    ):
+        kill_in(task, FIRST, home, monkeypatch)
+    assert run_day(FIRST, home).state == "done"
+    undisturbed = replace(home, home=tmp_path / "other", landing=replace(home.landing, folder=str(home.landing_dir)))
+    run_day(FIRST, undisturbed)
+    for name in ("impressions", "user_sequences", "behavior_embeddings", "user_embeddings", "gate_results"):
+        ours, theirs = (sorted(map(str, read_table(c.tables_dir, name).to_pylist())) for c in (home, undisturbed))
+        assert ours == theirs
+    assert len(versions(connect(home))) == 1
+
+
+def test_a_day_written_anew_and_killed_before_its_gate_is_unread_until_it_is_run_again(home, log, monkeypatch):
+    log.ordinary_day(FIRST)
+    log.ordinary_day(NEXT)
+    run_day(FIRST, home)
+    log.ordinary_day(FIRST, users=30)
+    kill_in("validate_inputs", FIRST, home, monkeypatch)
+
+    def dates_read_by_next() -> set:
+        assert run_day(NEXT, home).state == "done"
+        of_next = [row for row in read_table(home.tables_dir, "user_sequences").to_pylist() if row["dt"] == NEXT]
+        return {time.date() for row in of_next for time in row["occurred_at"]}
+
+    assert read_status(home)["days"][0]["gate"] == "inputs_not_judged"
+    assert dates_read_by_next() == {NEXT}
+    run_day(FIRST, home)
+    assert dates_read_by_next() == {FIRST, NEXT}
+
+
+def test_days_that_died_before_they_were_encoded_are_encoded_by_the_one_that_trains_on_them(home, log, monkeypatch):
+    home = replace(home, gate=replace(home.gate, gate_days=1, held_out_share=0.0))
+    home = replace(home, landing=replace(home.landing, label_horizon_days=0))  # the window reaches back a day
+    days = [FIRST + timedelta(days=n) for n in range(4)]
+    for day in days:
+        log.ordinary_day(day)
+    log.land("behavior_events", NEXT, [event(NEXT, user="u99", text="of this day alone", hour=4)], name="p1.jsonl")
+    log.land("impressions", NEXT, [impression(NEXT, "x", user="u99", item="i00")], name="p1.jsonl")
+    run_day(FIRST, home)
+    kill_in("encode_behaviors", NEXT, home, monkeypatch)
+    kill_in("encode_behaviors", days[2], home, monkeypatch)
+    outcome = run_day(days[3], home)
+    assert (outcome.state, outcome.results["fine_tune"]["rows"]) == ("done", 3 * 72 + 1)
+
+
+def test_rows_of_days_without_a_model_are_trained_on_by_the_next_one_and_none_twice(home, log, monkeypatch):
+    """Labels are usable a day later; nothing lands on the third day, and the run of the fifth is killed."""
+    home = replace(
+        home, landing=replace(home.landing, label_delay_s=86400), gate=replace(home.gate, held_out_share=0.0)
+    )
+    landed = [FIRST + timedelta(days=n) for n in (0, 1, 3, 4, 5)]
+    for day in landed:
+        log.ordinary_day(day)
+    assert run_day(landed[0], home).state == "no_training_rows"  # no label is known yet
+    rows = [run_day(landed[1], home).results["fine_tune"]["rows"]]
+    rows.append(run_day(landed[2], home).results["fine_tune"]["rows"])
+    kill_in("fine_tune", landed[3], home, monkeypatch)
+    rows.append(run_day(landed[4], home).results["fine_tune"]["rows"])
+    a_day = len(read_table(home.tables_dir, "impressions")) // len(landed)
+    assert rows == [a_day, a_day, 2 * a_day]
+    newest = max(versions(connect(home)), key=lambda version: version.day)
+    assert newest.tags["training_days"] == f"{landed[3]} {landed[4]}"
