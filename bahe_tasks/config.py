@@ -12,7 +12,7 @@ import difflib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -106,7 +106,7 @@ def load_config(home: Path, *, landing_dir: str | None = None) -> Config:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; make a home folder with `bahe init {home}`")
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader) or {}
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     config = config_from(document, home=home, where=str(path))
@@ -116,8 +116,16 @@ def load_config(home: Path, *, landing_dir: str | None = None) -> Config:
     return config
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """YAML in which a key stands once: of two sections of one name the first would be dropped without a word."""
+class _Loader(yaml.SafeLoader):
+    """YAML in which a day is text, with quotes or without, and a key stands once.
+
+    Of two sections of one name the first would be dropped without a word.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [name.value for name, _ in node.value]

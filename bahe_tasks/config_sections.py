@@ -159,7 +159,8 @@ class AirflowConfig:
 
     port: int = setting(8080, "port of the Airflow page on the loopback interface")
     schedule_start: str = setting(
-        "2100-01-01", "first day the schedule runs by itself; backfills of earlier days always work"
+        "2100-01-01",
+        "first day that runs by itself once it is over, while `bahe ui` runs; days missed since then run first, oldest first. Earlier days can always be backfilled",
     )
     retries: int = setting(2, "retries of a task that can heal; a refused gate is never retried")
 

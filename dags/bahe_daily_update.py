@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import Asset, CronDataIntervalTimetable, Param, dag, task
 
-from bahe_tasks.engines.airflow_task import airflow_settings, run_stage, schedule_start, skip_with, write_pages
+from bahe_tasks.engines.airflow_task import airflow_settings, run_stage, skip_with, starts, write_pages
 
 Json = Any  # a small JSON document; annotated as a dict, Airflow would cut it into one XCom a key
 SETTINGS = airflow_settings()
@@ -109,8 +109,7 @@ def publish_embeddings(promoted: Json) -> Json:
 
 @dag(
     schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
-    start_date=schedule_start(SETTINGS),
-    catchup=False,
+    **starts(SETTINGS),
     max_active_runs=1,
     tags=["bahe", "ctr", "daily"],
     params={

@@ -113,6 +113,14 @@ def test_a_section_or_setting_that_stands_twice_is_refused(tmp_path):
             load_config(tmp_path)
 
 
+def test_a_day_needs_no_quotes(tmp_path):
+    (tmp_path / "bahe.yaml").write_text("airflow: {schedule_start: 2026-01-02}\n")
+    assert load_config(tmp_path).airflow.schedule_start == "2026-01-02"
+    (tmp_path / "bahe.yaml").write_text("airflow: {schedule_start: 2026-02-30}\n")
+    with pytest.raises(ConfigError, match="2026-02-30"):
+        load_config(tmp_path)
+
+
 def test_a_file_that_is_no_text_is_refused_by_name(tmp_path):
     (tmp_path / "bahe.yaml").write_bytes(b"training: {epochs: 2} # \xff\n")
     with pytest.raises(ConfigError, match=r"bahe\.yaml is not valid YAML"):

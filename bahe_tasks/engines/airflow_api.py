@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+DONE_BEFORE = {"DELETE": 404, "PUT": 409, "POST": 409}
+"""What a call made again is answered where the first did its work and only its answer was lost."""
 
 
 class AirflowApiError(RuntimeError):
@@ -46,11 +48,16 @@ class AirflowApi:
         *,
         retry: bool = True,
     ) -> Any:
-        """Return the JSON answer. A call that met a locked database or no answer is made again, with growing pauses."""
-        for pause_s in (*PAUSES_S, None) if retry else (None,):
+        """Return the JSON answer. A call that met a locked database or no answer is made again, with growing pauses.
+
+        None where such a call turns out to have done its work the first time.
+        """
+        for number, pause_s in enumerate((*PAUSES_S, None) if retry else (None,)):
             try:
                 return self._call_once(method, f"api/v2/{path}", body)
             except AirflowApiError as error:
+                if number and error.status == DONE_BEFORE.get(method):
+                    return None
                 if pause_s is None or 0 < error.status < 500:
                     raise
                 time.sleep(pause_s)

@@ -32,7 +32,7 @@ def run_backfill_in_airflow(
     days = list(days_between(first, last))
     with BackfillProgress(len(days)) as progress:
         progress.phase("starting Airflow")
-        with running_airflow(config) as server:
+        with running_airflow(config, schedules=False) as server:
             lay_out_backfill(server.api, days, conf={"day": None, "force": force, "accept_inputs": accept_inputs})
             server.start_scheduler()
             progress.phase(f"running {len(days)} days; page at {server.address}")
@@ -47,8 +47,12 @@ def _watch(server: AirflowServer, days: list[date], progress: BackfillProgress) 
     shown: dict[tuple[date, str], str] = {}
     while len(outcomes) < len(days):
         server.check()
-        for run in runs_of(server.api, days):
-            day = day_of(run)
+        runs = {day_of(run): run for run in runs_of(server.api, days)}
+        for day in days:
+            if day not in runs and day not in outcomes:
+                outcomes[day] = DayOutcome(day, "failed", seconds=0.0, message="its run was deleted in Airflow")
+                progress.day(outcomes[day])
+        for day, run in runs.items():
             if day in outcomes or run["state"] == "queued":
                 continue
             tasks = server.api.get(f"{RUNS}/{run['dag_run_id']}/taskInstances", limit=100)["task_instances"]
@@ -76,7 +80,7 @@ def _outcome(server: AirflowServer, run: dict[str, Any], tasks: list[dict[str, A
         if has_told and (value := _xcom(server.api, f"{values}/return_value")):
             results[task["task_id"]] = value
         if task["state"] == "failed" and problem is None:
-            problem = _xcom(server.api, f"{values}/problem") or {
+            problem = (_xcom(server.api, f"{values}/problem") if _began(task, run) else None) or {
                 "state": "failed",
                 "message": f"{task['task_id']} ended without a word; see the logs in {server.folder / 'logs'}",
             }
@@ -107,5 +111,14 @@ def _xcom(api: AirflowApi, path: str) -> Any:
         raise
 
 
+def _began(task: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Tell whether a task was started in this run: of one that was not, Airflow keeps times and XComs of an earlier run."""
+    times = [told["start_date"] and datetime.fromisoformat(told["start_date"]) for told in (run, task)]
+    return all(times) and times[0] <= times[1]
+
+
 def _seconds(run: dict[str, Any]) -> float:
+    """Return how long a run took, 0 for one that was ended before it began."""
+    if run["start_date"] is None:
+        return 0.0
     return (datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])).total_seconds()

@@ -61,15 +61,18 @@ def free_port(wanted: int) -> int:
     raise OSError(f"no free port on {HOST}")
 
 
-def write_settings(config: Config, *, port: int) -> Path:
-    """Write HOME/airflow/airflow.cfg, readable by its owner only, and return its path. Secrets that are there stay."""
+def write_settings(config: Config, *, port: int, schedules: bool) -> Path:
+    """Write HOME/airflow/airflow.cfg, readable by its owner only, and return its path. Secrets that are there stay.
+
+    `schedules`: whether days from `airflow.schedule_start` on, where it is set, run by themselves.
+    """
     folder = airflow_home(config)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "airflow.cfg"
     before = configparser.RawConfigParser()
     before.read(path, encoding="utf-8")
     parser = configparser.RawConfigParser()
-    parser.read_dict(_settings(config, port=port))
+    parser.read_dict(_settings(config, port=port, schedules=schedules))
     for section, key in _SECRETS:
         length = 32 if key == "fernet_key" else 64  # bytes; what fernet needs, and what SHA-512 should have
         made = urlsafe_b64encode(secrets.token_bytes(length)).decode()
@@ -81,7 +84,7 @@ def write_settings(config: Config, *, port: int) -> Path:
     return path
 
 
-def _settings(config: Config, *, port: int) -> dict[str, dict[str, str]]:
+def _settings(config: Config, *, port: int, schedules: bool) -> dict[str, dict[str, str]]:
     address, here = f"http://{HOST}:{port}", str(airflow_home(config)).replace("%", "%%")
     return {
         "core": {
@@ -90,6 +93,7 @@ def _settings(config: Config, *, port: int) -> dict[str, dict[str, str]]:
             "executor": "LocalExecutor",
             "parallelism": str(PARALLELISM),
             "load_examples": "False",
+            "dags_are_paused_at_creation": "False",
             "simple_auth_manager_all_admins": "True",
             "execution_api_server_url": f"{address}/execution/",
         },
@@ -99,7 +103,7 @@ def _settings(config: Config, *, port: int) -> dict[str, dict[str, str]]:
         # A task's token must outlive the task, however long it trains.
         "execution_api": {"jwt_expiration_time": str(7 * 24 * 3600)},
         "scheduler": {
-            "use_job_schedule": str(config.airflow.schedule_start != AirflowConfig.schedule_start),
+            "use_job_schedule": str(schedules and config.airflow.schedule_start != AirflowConfig.schedule_start),
             "scheduler_idle_sleep_time": "0.5",  # seconds lost between two tasks; less costs CPU while one runs
             "scheduler_health_check_server_host": HOST,
         },

@@ -19,11 +19,12 @@ CHECK_S = 1.0
 def serve_pages(config: Config) -> None:
     """Serve both pages, print their addresses on standard error, and end them on Ctrl-C.
 
-    The scheduler runs too, so a run that is triggered on the page runs. Raises what `running_airflow` raises.
+    The scheduler runs too, so a run that is triggered on the page runs, and from `airflow.schedule_start` on each day runs
+    by itself once it is over. Raises what `running_airflow` raises.
     """
     console = Console(stderr=True, highlight=False)
     console.print("starting Airflow and MLflow …")
-    with suppress(KeyboardInterrupt), running_airflow(config) as server:
+    with suppress(KeyboardInterrupt), running_airflow(config, schedules=True) as server:
         server.start_scheduler()
         console.print(f"Airflow  {server.address}", soft_wrap=True)
         if config.tracking_uri.startswith(("http://", "https://")):

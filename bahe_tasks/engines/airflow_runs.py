@@ -45,13 +45,17 @@ def _runs_dated(api: AirflowApi, days: list[date]) -> list[dict[str, Any]]:
             return found
 
 
-def close_leftovers(api: AirflowApi) -> None:
-    """Cancel unfinished backfills and mark unfinished runs as failed. Only for an Airflow without a scheduler."""
+def close_leftovers(api: AirflowApi, *, backfills_only: bool = False) -> None:
+    """Cancel unfinished backfills and mark unfinished runs as failed, theirs alone or all.
+
+    Only for an Airflow without a scheduler.
+    """
     for backfill in api.get("backfills", dag_id=DAG_ID, order_by="-id")["backfills"]:
         if backfill["completed_at"] is None:
             api.call("PUT", f"backfills/{backfill['id']}/cancel")
     for state in ("running", "queued"):
-        while runs := api.get(RUNS, state=state, limit=100)["dag_runs"]:
+        kinds = {"run_type": "backfill"} if backfills_only else {}
+        while runs := api.get(RUNS, state=state, limit=100, **kinds)["dag_runs"]:
             for run in runs:
                 body = {"state": "failed", "note": "left unfinished when Airflow was ended"}
                 api.call("PATCH", f"{RUNS}/{run['dag_run_id']}", body)

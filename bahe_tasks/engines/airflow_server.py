@@ -32,6 +32,7 @@ from bahe_tasks.engines.airflow_home import (
     locked,
     write_settings,
 )
+from bahe_tasks.engines.airflow_keeper import GRACE_S, end_session
 from bahe_tasks.engines.airflow_runs import close_leftovers
 
 START_TIMEOUT_S = 180.0
@@ -73,14 +74,17 @@ class AirflowServer:
 
 
 @contextmanager
-def running_airflow(config: Config) -> Iterator[AirflowServer]:
+def running_airflow(config: Config, *, schedules: bool) -> Iterator[AirflowServer]:
     """Start the API server and the DAG processor; yield when the DAG is known; end everything on the way out.
+
+    `schedules`: whether days start by themselves, from `airflow.schedule_start` on, and go on that an ended Airflow left
+    half-run. Otherwise nothing runs but what is asked for: it would be cut short when this Airflow ends.
 
     Raises `AirflowInUseError`, `AirflowStartError`.
     """
     with locked(config) as lock:
         port = free_port(config.airflow.port)
-        write_settings(config, port=port)
+        write_settings(config, port=port, schedules=schedules)
         environment = airflow_environment(config, os.environ)
         folder, address = airflow_home(config), f"http://{HOST}:{port}"
         (folder / "logs").mkdir(exist_ok=True)
@@ -92,7 +96,7 @@ def running_airflow(config: Config) -> Iterator[AirflowServer]:
             server.start("dag-processor", [sys.executable, "-m", "airflow", "dag-processor"])
             _wait_until_ready(server)
             _make_pools(server.api)
-            close_leftovers(server.api)
+            close_leftovers(server.api, backfills_only=schedules)
             yield server
         finally:
             _end(keeper)
@@ -101,7 +105,7 @@ def running_airflow(config: Config) -> Iterator[AirflowServer]:
 def _start_keeper(folder: Path, environment: dict[str, str], *, lock: int) -> subprocess.Popen[str]:
     with (folder / "logs" / "keeper.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "bahe_tasks.engines.airflow_keeper"],
+            [sys.executable, "-m", "bahe_tasks.engines.airflow_keeper", str(lock)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -166,8 +170,12 @@ def _make_pools(api: AirflowApi) -> None:
 
 
 def _end(keeper: subprocess.Popen[str]) -> None:
-    """Close the keeper's input and wait until everything it keeps has ended. Interrupted here, it still ends them."""
+    """Close the keeper's input and wait until everything it keeps has ended. Interrupted here, it still ends them.
+
+    What a keeper that was killed has left alive is ended too.
+    """
     assert keeper.stdin is not None
     with suppress(OSError):
         keeper.stdin.close()
     keeper.wait(timeout=60)
+    end_session(keeper.pid, grace_s=GRACE_S)

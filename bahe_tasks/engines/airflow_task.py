@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,18 @@ def airflow_settings() -> AirflowConfig:
     return load_config(home).airflow if (home / "bahe.yaml").is_file() else AirflowConfig()
 
 
-def schedule_start(settings: AirflowConfig) -> datetime:
-    """Return the DAG's start date: airflow.schedule_start, so that no run starts by itself before it.
+def starts(settings: AirflowConfig) -> dict[str, Any]:
+    """Return the DAG's `start_date` and `catchup`: every day from airflow.schedule_start on runs by itself, oldest first.
 
-    In an Airflow that starts none by itself anyway (the embedded one, until schedule_start is set) it is long past:
-    a run that is triggered by hand for a date before the start date would succeed without running any task.
+    A day that was missed would be a hole in histories and in what the model has seen. In an Airflow that starts no run by
+    itself (the embedded one in a backfill, or until schedule_start is set) the start is long past: a run that is
+    triggered by hand for a date before it would succeed without running any task.
     """
-    schedules = conf.getboolean("scheduler", "use_job_schedule")
-    return start_of(parse_day(settings.schedule_start if schedules else "2000-01-01"))
+    by_itself = conf.getboolean("scheduler", "use_job_schedule")
+    return {
+        "start_date": start_of(parse_day(settings.schedule_start if by_itself else "2000-01-01")),
+        "catchup": by_itself,
+    }
 
 
 def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

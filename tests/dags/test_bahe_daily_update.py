@@ -57,10 +57,10 @@ def test_the_interval_of_a_date_is_that_day(dag):
     assert (info.logical_date, info.data_interval.end) == (day, day + timedelta(days=1))
 
 
-def test_no_run_starts_by_itself_beside_a_backfill(dag):
-    assert dag.catchup is False
-    assert dag.max_active_runs == 1
+def test_no_run_starts_by_itself_until_schedule_start_is_set_and_then_every_day_in_turn(dag):
     assert dag.start_date == datetime(2100, 1, 1, tzinfo=UTC)  # the default of airflow.schedule_start
+    assert dag.catchup is True
+    assert dag.max_active_runs == 1
     assert not any(task.depends_on_past for task in dag.tasks)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from datetime import date
-from pathlib import Path
 
 import psutil
 import pytest
@@ -23,14 +22,11 @@ DAYS = [date(2024, 1, n) for n in range(1, 6)]
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    """A home folder, with the stubs in the environment of every program that is started."""
+def config(tmp_path_factory, stub_stages):
+    """A home folder."""
     home = tmp_path_factory.mktemp("home")
     (home / "bahe.yaml").write_text("airflow: {retries: 0}\n", encoding="utf-8")
-    stubs = str(Path(__file__).parent / "stub_stages")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (stubs, os.environ.get("PYTHONPATH")))))
-        yield Config(home=home, airflow=AirflowConfig(retries=0))
+    return Config(home=home, airflow=AirflowConfig(retries=0))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def hand_runs(config):
         "with neither": {"logical_date": None},
         "with a date": {"logical_date": "2024-01-02T00:00:00Z"},
     }
-    with running_airflow(config) as server:
+    with running_airflow(config, schedules=False) as server:
         server.start_scheduler()
         server.api.call("PATCH", f"dags/{DAG_ID}", {"is_paused": False})
         runs = {name: server.api.call("POST", RUNS, body)["dag_run_id"] for name, body in bodies.items()}

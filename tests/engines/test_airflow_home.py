@@ -22,9 +22,9 @@ def config(tmp_path):
     return Config(home=tmp_path / "home")
 
 
-def settings_of(config, *, port=8080):
+def settings_of(config, *, port=8080, schedules=True):
     parser = configparser.RawConfigParser()
-    parser.read(write_settings(config, port=port))
+    parser.read(write_settings(config, port=port, schedules=schedules))
     return parser
 
 
@@ -66,14 +66,15 @@ def test_two_homes_have_different_secrets(config, tmp_path):
 def test_a_percent_sign_in_the_home_folder_is_kept(tmp_path):
     config = Config(home=tmp_path / "100%s")
     parser = configparser.ConfigParser()  # interpolates, as Airflow does
-    parser.read(write_settings(config, port=8080))
+    parser.read(write_settings(config, port=8080, schedules=True))
     assert parser["logging"]["base_log_folder"] == f"{tmp_path}/100%s/airflow/logs"
 
 
-def test_runs_start_by_themselves_only_once_schedule_start_is_set(config):
+def test_runs_start_by_themselves_only_once_schedule_start_is_set_and_not_in_a_backfill(config):
     assert settings_of(config)["scheduler"]["use_job_schedule"] == "False"
     scheduled = replace(config, airflow=AirflowConfig(schedule_start="2026-01-01"))
     assert settings_of(scheduled)["scheduler"]["use_job_schedule"] == "True"
+    assert settings_of(scheduled, schedules=False)["scheduler"]["use_job_schedule"] == "False"
 
 
 def test_settings_of_another_airflow_are_kept_out_of_the_environment(config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import time
 
 import psutil
 import pytest
+
+from bahe_tasks.engines.airflow_server import _end
 
 # A program whose child leads a process group of its own, as an Airflow task does, and neither heeds a Ctrl-C.
 FAMILY = (
@@ -22,11 +25,17 @@ FAMILY = (
 
 @pytest.fixture
 def keeper(tmp_path):
-    """Start a keeper with one family; return (keeper, pids of the family)."""
-    command = [sys.executable, "-m", "bahe_tasks.engines.airflow_keeper"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    """Start a keeper with one family, sharing a lock on tmp_path/lock; return (keeper, pids of the family)."""
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bahe_tasks.engines.airflow_keeper", str(lock.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            pass_fds=(lock.fileno(),),
+        )
     log = tmp_path / "family.log"
     order = {"name": "family", "command": [sys.executable, "-c", FAMILY], "log": str(log)}
     print(json.dumps(order), file=process.stdin, flush=True)
@@ -76,3 +85,23 @@ def test_when_one_program_ends_the_keeper_names_it_and_ends_the_others(keeper):
     assert process.stdout.readline().strip() == "short"
     process.wait(timeout=20)
     wait_for(lambda: gone(family), seconds=2)
+
+
+def is_locked(path):
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_what_a_killed_keeper_leaves_holds_the_lock_until_its_owner_ends_it(keeper, tmp_path):
+    process, family = keeper
+    process.kill()
+    process.wait(timeout=20)
+    assert not gone(family)
+    assert is_locked(tmp_path / "lock")
+    _end(process)
+    assert gone(family)
+    assert not is_locked(tmp_path / "lock")

@@ -6,8 +6,10 @@ from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
+from bahe_tasks.engines import airflow_backfill
 from bahe_tasks.engines.airflow_backfill import _outcome
 from bahe_tasks.engines.airflow_runs import RUNS, runs_of
+from bahe_tasks.engines.day_outcome import DayOutcome
 
 DAY, NOON = "2024-01-02T00:00:00Z", "2024-01-02T12:00:00Z"
 
@@ -39,3 +41,39 @@ def test_what_skipped_tasks_said_in_an_earlier_run_of_the_day_is_not_told_again(
     outcome = _outcome(server, run("r", DAY, DAY), tasks)
     assert outcome.state == "no_impressions"
     assert outcome.results == {"dedup_behaviors": {"rows": 1}, "fine_tune": {"state": "no_impressions"}}
+
+
+def failed(told: dict, **times) -> DayOutcome:
+    """The outcome of a run whose first task failed, `told` being its XCom `problem`."""
+    task = {
+        "task_id": "dedup_behaviors",
+        "state": "failed",
+        "duration": None,
+        "start_date": times.pop("task_began", DAY),
+    }
+    server = airflow({f"{RUNS}/r/taskInstances/dedup_behaviors/xcomEntries/problem": {"value": told}})
+    return _outcome(server, run("r", DAY, DAY) | {"state": "failed"} | times, [task])
+
+
+def test_a_task_that_failed_tells_why():
+    assert failed({"state": "refused", "message": "too few rows"}).state == "refused"
+
+
+def test_a_task_that_failed_before_it_began_does_not_tell_why_it_failed_in_an_earlier_run():
+    outcome = failed({"state": "refused", "message": "too few rows"}, task_began="2024-01-01T00:00:00Z")
+    assert outcome.state == "failed"
+    assert outcome.message.startswith("dedup_behaviors ended without a word")
+
+
+def test_a_run_that_was_ended_before_it_began_took_no_time():
+    assert failed({}, start_date=None).seconds == 0
+
+
+def test_a_day_whose_run_was_deleted_has_failed(monkeypatch):
+    monkeypatch.setattr(airflow_backfill, "POLL_S", 0)
+    said = []
+    server = airflow({RUNS: {"dag_runs": [], "total_entries": 0}})
+    server.check = lambda: None
+    outcomes = airflow_backfill._watch(server, [date(2024, 1, 2)], SimpleNamespace(day=said.append))
+    assert [(outcome.state, outcome.message) for outcome in outcomes] == [("failed", "its run was deleted in Airflow")]
+    assert said == outcomes

@@ -25,7 +25,8 @@ class PlayedApi:
     def get(self, path, **query):
         if path == "backfills":
             return {"backfills": [{"id": n, "completed_at": None} for n in self.open_backfills]}
-        runs = [run for run in self.runs if query.get("state") in (None, run["state"])]
+        asked = {key: query[key] for key in ("state", "run_type") if key in query}
+        runs = [run for run in self.runs if all(run[key] == value for key, value in asked.items())]
         page = runs[query.get("offset", 0) :][: query["limit"]]
         return {"dag_runs": page, "total_entries": len(runs)}
 
@@ -44,13 +45,14 @@ class PlayedApi:
             self.runs += [a_run(day) for day in DAYS if day not in {airflow_runs.day_of(run) for run in self.runs}]
 
 
-def a_run(day, *, interval_start=None, state="queued"):
+def a_run(day, *, interval_start=None, state="queued", run_type="backfill"):
     start = interval_start or day
     return {
         "dag_run_id": f"run-{day}",
         "logical_date": f"{day}T00:00:00Z",
         "data_interval_start": f"{start}T00:00:00Z",
         "state": state,
+        "run_type": run_type,
     }
 
 
@@ -110,6 +112,12 @@ def test_leftovers_of_an_ended_airflow_are_closed():
     close_leftovers(api)
     assert [run["state"] for run in api.runs] == ["failed", "failed"]
     assert api.open_backfills == []
+
+
+def test_a_scheduled_day_that_was_left_half_run_goes_on_where_days_are_scheduled():
+    api = PlayedApi(runs=[a_run(DAYS[0], state="running"), a_run(DAYS[1], state="running", run_type="scheduled")])
+    close_leftovers(api, backfills_only=True)
+    assert [run["state"] for run in api.runs] == ["failed", "running"]
 
 
 def test_more_runs_than_fit_a_page_are_all_found():

@@ -123,8 +123,12 @@ def test_the_settings_come_from_the_home_folder_and_are_the_defaults_without_one
     assert airflow_task.airflow_settings() == AirflowConfig()
 
 
-def test_an_airflow_without_a_schedule_takes_runs_of_any_date(airflow_task, monkeypatch):
+def test_days_from_schedule_start_on_run_by_themselves_missed_ones_too(airflow_task):
     settings = AirflowConfig(schedule_start="2030-05-01")
-    assert airflow_task.schedule_start(settings) == datetime(2030, 5, 1, tzinfo=UTC)
+    assert airflow_task.starts(settings) == {"start_date": datetime(2030, 5, 1, tzinfo=UTC), "catchup": True}
+
+
+def test_an_airflow_without_a_schedule_takes_runs_of_any_date(airflow_task, monkeypatch):
     monkeypatch.setenv("AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False")
-    assert airflow_task.schedule_start(settings) == datetime(2000, 1, 1, tzinfo=UTC)
+    settings = AirflowConfig(schedule_start="2030-05-01")
+    assert airflow_task.starts(settings) == {"start_date": datetime(2000, 1, 1, tzinfo=UTC), "catchup": False}
