@@ -5,7 +5,7 @@ feature `liked` (≥ 8) or `disliked`. A history holds what happened strictly be
 helps to predict itself. The text of an event is the title text of its movie, word for word, so both share one key.
 
 Unusual: a movie lands on the day of its first rating in the whole file, whatever range is imported; a later, wider
-import then only adds files. A line that cannot be read is skipped and reported with its number, never dropped in
+import then only adds files. Of another edition of the data, files of imported days that have no rows any more are removed. A line that cannot be read is skipped and reported with its number, never dropped in
 silence; a line that stands twice is landed twice, for the contract's duplicate rule to count.
 """
 
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bahe_tasks.data_interval import start_of
+from bahe_tasks.landing import landed_days
+from bahe_tasks.schemas import SOURCES
 from bahe_tasks.sources.landing_files import json_lines, landing_file, write_whole
 
 LIKED_FROM = 8
@@ -113,6 +115,7 @@ def import_movietweetings(
             new_movies[day].append(movie_id)
 
     files_changed = events = 0
+    landed: set[Path] = set()
     for day in sorted(by_day.keys() | new_movies.keys()):
         day_events = [_event_row(r, movies[r.movie_id]) for r in by_day[day] if r.movie_id in movies]
         events += len(day_events)
@@ -125,6 +128,14 @@ def import_movietweetings(
             if source_rows:
                 path = landing_file(landing, source, day, _FILE_NAME)
                 files_changed += write_whole(path, json_lines(source_rows))
+                landed.add(path)
+    for source in SOURCES:
+        for day in landed_days(landing, source):
+            path = landing_file(landing, source, day, _FILE_NAME)
+            imported = (first is None or day >= first or source == "items") and (last is None or day <= last)
+            if imported and path not in landed and path.is_file():
+                path.unlink()
+                files_changed += 1
 
     items = sum(map(len, new_movies.values()))
     return ImportCounts(

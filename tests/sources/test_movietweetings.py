@@ -143,6 +143,21 @@ def test_range_lands_its_ratings_and_earlier_titles_and_a_wider_import_only_adds
     assert narrow.items() <= tree(tmp_path / "late").items()
 
 
+def test_files_of_another_edition_whose_days_have_no_rows_any_more_are_removed(source: Path, tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    import_movietweetings(source, landing)
+    other = landing / "impressions" / "dt=2013-09-25" / "other.jsonl"
+    other.write_text("")
+    (source / "ratings.dat").write_bytes(RATINGS.splitlines(keepends=True)[1])
+    import_movietweetings(source, landing, last=date(2013, 9, 24))
+    assert len(landed(landing, "impressions")) == 3, "the day after was not imported again"
+    counts = import_movietweetings(source, landing)
+    assert counts.files_changed == 2
+    assert [row["impression_id"] for row in landed(landing, "impressions")] == ["7-0000002-1380067199"]
+    assert [row["item_id"] for row in landed(landing, "items")] == ["0000002"]
+    assert other.exists()
+
+
 @pytest.mark.parametrize("missing", ["ratings.dat", "movies.dat"])
 def test_incomplete_source_folder_is_an_error_that_names_the_file(source: Path, tmp_path: Path, missing: str) -> None:
     (source / missing).unlink()
