@@ -13,9 +13,8 @@ import typer
 
 from bahe_tasks.commands import days, landing, metrics, models, pages, settings, tables
 from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log
-from bahe_tasks.config import ConfigError
-from bahe_tasks.data_interval import InvalidDayError
 from bahe_tasks.processor_sharing import sleep_while_waiting
+from bahe_tasks.wrong_use import WrongUseError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +46,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BAHE_TRACEBACK"):
             raise
-        wrong_use = isinstance(error, ConfigError | InvalidDayError)
+        wrong_use = isinstance(error, WrongUseError)
         kind = "" if wrong_use else f"{type(error).__name__}: "
         log.print(f"error: {kind}{error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_WRONG_USE if wrong_use else EXIT_FAILED)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from bahe_tasks.wrong_use import WrongUseError
 
-class ConfigError(ValueError):
+
+class ConfigError(WrongUseError):
     """A setting that is unknown, of the wrong type or out of range."""
 
 

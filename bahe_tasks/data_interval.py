@@ -9,10 +9,12 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
+from bahe_tasks.wrong_use import WrongUseError
+
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-class InvalidDayError(ValueError):
+class InvalidDayError(WrongUseError):
     """A day that is missing, malformed or ambiguous."""
 
 

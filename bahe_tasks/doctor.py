@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from packaging.requirements import Requirement
 
@@ -54,6 +55,7 @@ def run_checks(config: Config | None) -> list[Check]:
         java,
         check_memory(available_memory_gb()),
         check_disk(config.home if config else Path.cwd()),
+        *([check_home(config.home)] if config else []),
         check_packages(),
         check_delta_jars(config.spark if config else SparkConfig(), java_ok=java.ok),
         check_checkpoint(config.encoder if config else EncoderConfig()),
@@ -116,6 +118,16 @@ def check_disk(folder: Path) -> Check:
     ok = free_gb >= MIN_DISK_GB
     command = "" if ok else "free some space, or choose a home folder on another disk with --home"
     return Check("disk", ok, f"{free_gb:.1f} GB are free at {there}; {MIN_DISK_GB:.0f} GB are needed", command)
+
+
+def check_home(folder: Path) -> Check:
+    """Check that files can be made in the home folder."""
+    try:
+        with TemporaryFile(dir=folder):
+            return Check("home folder", True, f"{folder} can be written")
+    except OSError as error:
+        command = "correct its permissions, or choose another with --home"
+        return Check("home folder", False, f"the home folder {folder} cannot be written ({error.strerror})", command)
 
 
 def check_packages() -> Check:

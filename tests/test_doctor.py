@@ -86,6 +86,15 @@ def test_disk_is_measured_where_the_home_folder_will_be(tmp_path, monkeypatch):
     assert "1.9 GB are free" in check.sentence
 
 
+def test_a_home_folder_in_which_no_file_can_be_made_is_told(tmp_path):
+    assert doctor.check_home(tmp_path).ok
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    check = doctor.check_home(tmp_path / "file")
+    assert not check.ok
+    assert "file cannot be written (Not a directory)" in check.sentence
+
+
 def test_a_package_in_another_version_or_missing_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "requires", lambda name: ["rich == 0.1", "no-such-package", "pytest; extra == 'dev'"])
     check = doctor.check_packages()

@@ -13,8 +13,9 @@ import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from bahe_tasks.config import Config, load_config
-from bahe_tasks.data_interval import parse_day
+from bahe_tasks.config import Config, ConfigError, load_config
+from bahe_tasks.data_interval import InvalidDayError, parse_day
+from bahe_tasks.doctor import check_home
 
 EXIT_FAILED, EXIT_WRONG_USE, EXIT_REFUSED = 1, 2, 3
 DEFAULT_HOME = Path("bahe_home")
@@ -35,9 +36,26 @@ def read_config(home: Path) -> Config:
     return load_config(home, landing_dir=os.environ.get("BAHE_LANDING"))
 
 
-def optional_day(text: str | None) -> date | None:
-    """Return the day, or None when the option was not given."""
-    return parse_day(text) if text else None
+def writable_config(home: Path) -> Config:
+    """Read the settings of a home folder that will be written to. Raises `ConfigError` where it cannot be."""
+    config = read_config(home)
+    if not (check := check_home(config.home)).ok:
+        raise ConfigError(f"{check.sentence}; {check.command}")
+    return config
+
+
+def optional_days(first: str | None, last: str | None) -> tuple[date | None, date | None]:
+    """Return the days of `--from` and `--to`, None for one that was not given."""
+    start, end = (parse_day(text) if text else None for text in (first, last))
+    if start and end:
+        require_order(start, end)
+    return start, end
+
+
+def require_order(first: date, last: date) -> None:
+    """Raise `InvalidDayError` where the first of two days is after the last."""
+    if last < first:
+        raise InvalidDayError(f"the first day, {first}, is after the last, {last}")
 
 
 def show(document: Any, *, as_json: bool, table: RenderableType | None = None) -> None:

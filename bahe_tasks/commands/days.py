@@ -17,11 +17,13 @@ from bahe_tasks.commands.console import (
     Home,
     log,
     read_config,
+    require_order,
     show,
     table_of,
+    writable_config,
 )
 from bahe_tasks.commands.progress import day_progress
-from bahe_tasks.config import Config, ConfigError
+from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def run_day(
     """Run one day in this process: dedup, validate, encode, fine-tune, register, gate, promote, publish."""
     from bahe_tasks.engines import inline
 
-    config, wanted = read_config(home), parse_day(day)
+    config, wanted = writable_config(home), parse_day(day)
     with day_progress() as progress:
         outcomes = list(
             inline.run_backfill(wanted, wanted, config, force=force, accept_reason=accept_inputs, progress=progress)
@@ -72,9 +74,8 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """Run the days from FROM to TO, oldest first. Goes on after a refused day and exits 3 at the end."""
-    config, start, end = read_config(home), parse_day(first), parse_day(last)
-    if end < start:
-        raise ConfigError(f"FROM {start} is after TO {end}")
+    config, start, end = writable_config(home), parse_day(first), parse_day(last)
+    require_order(start, end)
     _finish(list(_run(engine, start, end, config, force=force, accept_reason=accept_inputs)), as_json=as_json)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, FirstDay, Home, LastDay, optional_day, show
+from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, FirstDay, Home, LastDay, optional_days, show
 from bahe_tasks.config import load_config, render_config
 from bahe_tasks.data_interval import parse_day
 
@@ -42,7 +42,8 @@ def import_movietweetings(
     """MovieTweetings ratings: label = rating of 8 or more; liked and disliked titles are the text features."""
     from bahe_tasks.sources.movietweetings import import_movietweetings as run
 
-    show(asdict(run(src, landing, first=optional_day(first), last=optional_day(last))), as_json=as_json)
+    start, end = optional_days(first, last)
+    show(asdict(run(src, landing, first=start, last=end)), as_json=as_json)
 
 
 @import_app.callback()

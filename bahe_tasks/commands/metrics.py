@@ -17,7 +17,7 @@ from bahe_tasks.commands.console import (
     Home,
     LastDay,
     cell,
-    optional_day,
+    optional_days,
     read_config,
     show,
 )
@@ -52,9 +52,8 @@ def metrics(
     """Show progressive metrics: each day scored by the model of the days before it; per day, averaged and pooled."""
     from bahe_tasks.stages.read_metrics import read_metrics
 
-    document = read_metrics(
-        read_config(home), first=optional_day(first), last=optional_day(last), intervals=intervals, segments=segments
-    )
+    start, end = optional_days(first, last)
+    document = read_metrics(read_config(home), first=start, last=end, intervals=intervals, segments=segments)
     tables = [_days_table(document), *_segment_tables(document)]
     show(document, as_json=as_json, table=Group(*tables, _legend(document)))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, show
+from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, show, writable_config
 
 
 def score(
@@ -36,4 +36,4 @@ def rollback(
     """Make an earlier passed version the champion again and withdraw every later one."""
     from bahe_tasks.stages.roll_back import roll_back
 
-    show(roll_back(read_config(home), to=to, reason=reason), as_json=as_json)
+    show(roll_back(writable_config(home), to=to, reason=reason), as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, EXIT_FAILED, AsJson, Home, log, read_config, show
+from bahe_tasks.commands.console import DEFAULT_HOME, EXIT_FAILED, AsJson, Home, log, read_config, show, writable_config
 
 
 def report(
@@ -30,7 +30,7 @@ def ui(home: Home = DEFAULT_HOME) -> None:
     """Serve the Airflow and MLflow pages on this machine until Ctrl-C."""
     from bahe_tasks.engines.airflow_pages import serve_pages
 
-    serve_pages(read_config(home))
+    serve_pages(writable_config(home))
 
 
 def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:

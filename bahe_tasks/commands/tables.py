@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, show, table_of
+from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, show, table_of, writable_config
 
 
 def compact(
@@ -22,7 +22,7 @@ def compact(
     """Merge the tables' small files, between days; no row changes, and older versions stay readable."""
     from bahe_tasks.stages.compact_tables import compact_tables
 
-    document = compact_tables(read_config(home), vacuum=vacuum)
+    document = compact_tables(writable_config(home), vacuum=vacuum)
     rows = [{"table": name, **files} for name, files in document["tables"].items()]
     columns = ["table", "files_before", "files_after", "deleted_files"]
     show(document, as_json=as_json, table=table_of("Data files", rows, columns))

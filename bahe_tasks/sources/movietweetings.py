@@ -23,6 +23,7 @@ from bahe_tasks.data_interval import start_of
 from bahe_tasks.landing import landed_days
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.sources.landing_files import json_lines, landing_file, write_whole
+from bahe_tasks.wrong_use import WrongUseError
 
 LIKED_FROM = 8
 """Ratings from here on (of 0 to 10) are label 1; in the public data they are half of all."""
@@ -31,7 +32,7 @@ _FILE_NAME = "movietweetings.jsonl"
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
 
 
-class MovieTweetingsError(ValueError):
+class MovieTweetingsError(WrongUseError):
     """The source folder is missing, incomplete, or holds nothing that can be imported."""
 
 

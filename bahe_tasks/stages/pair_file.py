@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bahe_tasks.wrong_use import WrongUseError
 
-class ScoreFileError(ValueError):
+
+class ScoreFileError(WrongUseError):
     """A file of pairs that cannot be read or written."""
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
+from bahe_tasks.wrong_use import WrongUseError
+
 GateState = Literal["pending", "passed", "refused", "errored"]
 ROLLING_BACK = "rolling_back"
 """Tag of a version that a rollback goes to, until that version's embeddings are published."""
 
 
-class RollbackError(ValueError):
+class RollbackError(WrongUseError):
     """A rollback that has no version to go to."""
 
 

@@ -22,13 +22,14 @@ from bahe_tasks.sources.synthetic.oracle import write_oracle
 from bahe_tasks.sources.synthetic.phrases import FEATURES, phrase_book
 from bahe_tasks.sources.synthetic.population import first_world, next_world
 from bahe_tasks.sources.synthetic.row_formats import FILE_FORMATS, FileFormat, file_bytes
+from bahe_tasks.wrong_use import WrongUseError
 
 GENERATOR = "synthetic-log/1"
 """Name of the rules that make the log; change what they draw, change the name."""
 _USERS_PER_FILE = 20_000
 
 
-class SyntheticLogError(ValueError):
+class SyntheticLogError(WrongUseError):
     """A setting out of range, or a landing folder that holds another synthetic log."""
 
 

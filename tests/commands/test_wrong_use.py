@@ -1,0 +1,75 @@
+"""Wrong use exits 2 with one sentence that says what is wrong, before anything is written."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from bahe_tasks import cli
+from bahe_tasks.commands import console
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "bahe.yaml").write_text("", encoding="utf-8")
+    (folder / "pairs.csv").write_text("user_id,item_id\nu,i\n", encoding="utf-8")
+    return folder
+
+
+def answer_of(monkeypatch, capsys, *words):
+    """Run the command line as a shell does; return its exit status and what it said on standard error."""
+    monkeypatch.setattr(sys, "argv", ["bahe", *map(str, words)])
+    monkeypatch.setattr(console.log, "file", sys.stderr)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["metrics", "--from", "2024-01-03", "--to", "2024-01-02"], "the first day, 2024-01-03, is after the last"),
+        (["backfill", "2024-01-03", "2024-01-02"], "the first day, 2024-01-03, is after the last"),
+        (["run-day", "2024-02-30"], "not a day of the calendar"),
+        (["rollback", "--to", "99"], "no champion to roll back from"),
+        (["score", "HOME/pairs.csv", "HOME/out.txt"], "the ending must be one of"),
+        (["score", "HOME/none.csv", "HOME/out.csv"], "cannot be read"),
+    ],
+)
+def test_wrong_use_of_a_home(home, monkeypatch, capsys, words, said):
+    words = [word.replace("HOME", str(home)) for word in words]
+    status, error = answer_of(monkeypatch, capsys, *words, "--home", home)
+    assert (status, said in error) == (2, True), error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["synthesize", "LANDING", "--days", "0"], "days and users must be at least 1"),
+        (["import", "movietweetings", "SRC", "LANDING"], "does not exist"),
+    ],
+)
+def test_wrong_use_of_a_source(tmp_path, monkeypatch, capsys, words, said):
+    status, error = answer_of(monkeypatch, capsys, *(tmp_path / word if word.isupper() else word for word in words))
+    assert (status, said in error) == (2, True), error
+    assert not (tmp_path / "LANDING").exists()
+
+
+@pytest.mark.parametrize(
+    "verb", [["run-day", "2024-01-01"], ["backfill", "2024-01-01", "2024-01-01"], ["ui"], ["compact"]]
+)
+def test_a_home_that_cannot_be_written_is_told_at_once(verb, home, monkeypatch, capsys):
+    (home / "bahe.yaml").rename(home.parent / "bahe.yaml")
+    read = console.load_config
+    monkeypatch.setattr(
+        console,
+        "load_config",
+        lambda _home, **options: replace(read(home.parent, **options), home=home / "gone"),
+    )
+    status, error = answer_of(monkeypatch, capsys, *verb, "--home", home)
+    assert status == 2
+    assert "gone cannot be written (No such file or directory); correct its permissions" in error
