@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
 from bahe_tasks.config_checks import ConfigError, at_least, setting, share
@@ -162,6 +163,10 @@ class AirflowConfig:
         "2100-01-01",
         "first day that runs by itself once it is over, while `bahe ui` runs; days missed since then run first, oldest first. Earlier days can always be backfilled",
     )
+    wait_for: tuple[str, ...] = setting(
+        (),
+        "files in the landing folder that say a day has landed, {day} being the day, such as impressions/dt={day}/_SUCCESS; a day that runs by itself waits for them, 24 h at most",
+    )
     retries: int = setting(2, "retries of a task that can heal; a refused gate is never retried")
 
     def __post_init__(self) -> None:
@@ -172,3 +177,12 @@ class AirflowConfig:
             parse_day(self.schedule_start)
         except InvalidDayError as error:
             raise ConfigError(f"AirflowConfig.schedule_start: {error}") from error
+        for path in self.wait_for:
+            if "{day}" not in path:
+                raise ConfigError(
+                    f"AirflowConfig.wait_for: {path!r} has no {{day}} and would be the same file every day"
+                )
+
+    def paths_of(self, day: date) -> list[str]:
+        """Return the files, relative to the landing folder, that say `day` has landed."""
+        return [path.replace("{day}", day.isoformat()) for path in self.wait_for]

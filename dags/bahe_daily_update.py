@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import Asset, CronDataIntervalTimetable, Param, dag, task
 
-from bahe_tasks.engines.airflow_task import airflow_settings, run_stage, skip_with, starts, write_pages
+from bahe_tasks.engines.airflow_task import LandingSensor, airflow_settings, run_stage, skip_with, starts, write_pages
 
 Json = Any  # a small JSON document; annotated as a dict, Airflow would cut it into one XCom a key
 SETTINGS = airflow_settings()
@@ -113,9 +113,7 @@ def publish_embeddings(promoted: Json) -> Json:
     max_active_runs=1,
     tags=["bahe", "ctr", "daily"],
     params={
-        "day": Param(
-            None, type=["null", "string"], format="date", description="the day to run, whatever the run's date"
-        ),
+        "day": Param(None, type=["null", "string"], format="date", description="the day to run, whatever the date"),
         "force": Param(False, type="boolean", description="run stages even where their output is up to date"),
         "accept_inputs": Param(None, type=["null", "string"], description="reason to accept refused inputs"),
     },
@@ -137,8 +135,10 @@ def bahe_daily_update() -> None:
     model's tasks skipped. Every task may run again: what is up to date writes nothing. A day trained anew, filled in
     or accepted makes the later days stale; backfill them too.
     """
-    trained = fine_tune()
-    dedup_behaviors() >> validate_inputs() >> encode_behaviors() >> trained
+    landed, trained = dedup_behaviors(), fine_tune()
+    if SETTINGS.wait_for:
+        LandingSensor(task_id="wait_for_landing", settings=SETTINGS) >> landed
+    landed >> validate_inputs() >> encode_behaviors() >> trained
     publish_embeddings(promote_champion(validate_challenger(register_challenger(trained))))
 
 

@@ -56,7 +56,10 @@ def _watch(server: AirflowServer, days: list[date], progress: BackfillProgress) 
             if day in outcomes or run["state"] == "queued":
                 continue
             tasks = server.api.get(f"{RUNS}/{run['dag_run_id']}/taskInstances", limit=100)["task_instances"]
-            tasks.sort(key=lambda task: TASK_ORDER.index(task["task_id"]))
+            tasks = sorted(
+                (task for task in tasks if task["task_id"] in TASK_ORDER),  # a backfill does not wait for the landing
+                key=lambda task: TASK_ORDER.index(task["task_id"]),
+            )
             finished = sum(task["state"] in ENDED for task in tasks)
             for task in tasks:
                 key, state = (day, task["task_id"]), task["state"] or "waiting"

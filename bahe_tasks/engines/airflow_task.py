@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import get_current_context
+from airflow.sdk import BaseSensorOperator, get_current_context
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -44,6 +44,25 @@ def starts(settings: AirflowConfig) -> dict[str, Any]:
         "start_date": start_of(parse_day(settings.schedule_start if by_itself else "2000-01-01")),
         "catchup": by_itself,
     }
+
+
+class LandingSensor(BaseSensorOperator):
+    """Waits for the files that airflow.wait_for names, for a day at most. A run that somebody asked for does not wait."""
+
+    def __init__(self, *, settings: AirflowConfig, **of_task: Any) -> None:
+        super().__init__(mode="reschedule", poke_interval=60, timeout=24 * 3600, doc_md=self.__doc__, **of_task)
+        self.settings = settings
+
+    def poke(self, context: Any) -> bool:
+        """Tell whether this run's day has landed; say what is missing."""
+        if context["dag_run"].run_type != "scheduled":
+            return True
+        day = day_of_run(context.get("data_interval_start"), context["params"]["day"])
+        landing = load_config(_home(), landing_dir=os.environ.get("BAHE_LANDING")).landing_dir
+        missing = [path for path in self.settings.paths_of(day) if not (landing / path).exists()]
+        if missing:
+            self.log.info("waiting for %s in %s", ", ".join(missing), landing)
+        return not missing
 
 
 def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

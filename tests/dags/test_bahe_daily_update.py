@@ -43,6 +43,17 @@ def test_the_tasks_are_one_chain_in_the_order_of_the_design(dag):
     assert set(dag.task_ids) == set(TASK_ORDER)
 
 
+def test_a_day_waits_for_its_landing_where_the_settings_say_what_for(tmp_path, monkeypatch):
+    from airflow.dag_processing.dagbag import DagBag
+
+    (tmp_path / "bahe.yaml").write_text('airflow: {wait_for: ["impressions/dt={day}/_SUCCESS"]}')
+    monkeypatch.setenv("BAHE_HOME", str(tmp_path))
+    dag = DagBag(DAG_FILE.parent).dags["bahe_daily_update"]
+    sensor = dag.get_task("wait_for_landing")
+    assert sensor.downstream_task_ids == {"dedup_behaviors"}
+    assert sensor.reschedule  # it takes no slot while it waits
+
+
 def test_the_interval_of_a_date_is_that_day(dag):
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.interval import CronDataIntervalTimetable

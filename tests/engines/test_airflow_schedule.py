@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from bahe_tasks.config import AirflowConfig, Config
+from bahe_tasks.config import load_config
 from bahe_tasks.engines.airflow_backfill import run_backfill_in_airflow
 from bahe_tasks.engines.airflow_runs import RUNS
 from bahe_tasks.engines.airflow_server import running_airflow
@@ -27,10 +27,14 @@ def past_days():
 
 @pytest.fixture(scope="module")
 def config(past_days, tmp_path_factory, stub_stages):
-    """A home folder whose schedule began three days ago."""
+    """A home folder whose schedule began three days ago; all days but the last have landed."""
     home = tmp_path_factory.mktemp("home")
-    (home / "bahe.yaml").write_text(f"airflow: {{retries: 0, schedule_start: {past_days[0]}}}\n", encoding="utf-8")
-    return Config(home=home, airflow=AirflowConfig(retries=0, schedule_start=str(past_days[0])))
+    settings = f"{{retries: 0, schedule_start: {past_days[0]}, wait_for: ['impressions/dt={{day}}/_SUCCESS']}}"
+    (home / "bahe.yaml").write_text(f"airflow: {settings}\n", encoding="utf-8")
+    for day in past_days[:-1]:
+        (home / "landing" / "impressions" / f"dt={day}").mkdir(parents=True)
+        (home / "landing" / "impressions" / f"dt={day}" / "_SUCCESS").touch()
+    return load_config(home)
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +44,19 @@ def backfilled(config):
 
 
 @pytest.fixture(scope="module")
-def runs(config, backfilled, past_days):
-    """All runs, in the order they began, once as many have ended as days are over; the DAG was never touched on the page."""
+def waiting(config, backfilled, past_days):
+    """All runs in the order they began, and the tasks of the last, which waits. The DAG was never touched on the page."""
     with running_airflow(config, schedules=True) as server:
         server.start_scheduler()
         deadline = time.monotonic() + 300
         while True:
             server.check()
             found = server.api.get(RUNS, order_by="start_date", limit=100)["dag_runs"]
-            if sum(run["state"] in ("success", "failed") for run in found) > len(past_days):
-                return found
-            assert time.monotonic() < deadline, [run["state"] for run in found]
+            last = server.api.get(f"{RUNS}/{found[-1]['dag_run_id']}/taskInstances")["task_instances"]
+            states = {task["task_id"]: task["state"] for task in last}
+            if len(found) > len(past_days) and states["wait_for_landing"] == "up_for_reschedule":
+                return found, states
+            assert time.monotonic() < deadline, (found, states)
             time.sleep(0.5)
 
 
@@ -58,7 +64,8 @@ def test_a_backfill_of_a_day_before_the_schedule_runs_its_tasks(backfilled):
     assert backfilled[0].state == "done"
 
 
-def test_a_backfill_starts_no_day_of_the_schedule_and_then_all_that_were_missed_run_oldest_first(runs, past_days):
+def test_a_backfill_starts_no_day_of_the_schedule_and_then_all_that_were_missed_run_oldest_first(waiting, past_days):
+    runs, _ = waiting
     days = [datetime.fromisoformat(run["data_interval_start"]).date() for run in runs]
     assert list(zip([run["run_type"] for run in runs], days, strict=True)) == [
         ("backfill", EARLIER),
@@ -66,6 +73,13 @@ def test_a_backfill_starts_no_day_of_the_schedule_and_then_all_that_were_missed_
     ]
 
 
-def test_scheduled_days_run_one_at_a_time(runs):
+def test_scheduled_days_run_one_at_a_time(waiting):
+    runs, _ = waiting
     for earlier, later in pairwise(runs):
         assert earlier["end_date"] <= later["start_date"]
+
+
+def test_a_day_that_has_not_landed_waits_and_does_nothing(waiting):
+    runs, states = waiting
+    assert runs[-1]["state"] == "running"
+    assert {name for name, state in states.items() if state} == {"wait_for_landing"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +122,28 @@ def test_the_settings_come_from_the_home_folder_and_are_the_defaults_without_one
     assert airflow_task.airflow_settings().retries == 5
     monkeypatch.setenv("BAHE_HOME", str(tmp_path / "none"))
     assert airflow_task.airflow_settings() == AirflowConfig()
+
+
+@pytest.mark.parametrize(
+    ("run_type", "landed"), [("scheduled", [False, False, True]), ("backfill", [True, True, True])]
+)
+def test_a_day_that_runs_by_itself_waits_until_every_file_it_waits_for_is_there(
+    airflow_task, monkeypatch, tmp_path, run_type, landed
+):
+    context = {
+        "dag_run": SimpleNamespace(run_type=run_type),
+        "data_interval_start": datetime(2024, 1, 2, tzinfo=UTC),
+        "params": {"day": None},
+    }
+    monkeypatch.setenv("BAHE_LANDING", str(tmp_path))
+    settings = AirflowConfig(wait_for=("items/{day}", "impressions/dt={day}/_SUCCESS"))
+    sensor = airflow_task.LandingSensor(task_id="wait_for_landing", settings=settings)
+    told = [sensor.poke(context)]
+    for path in ("items/2024-01-02", "impressions/dt=2024-01-02/_SUCCESS"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+        told.append(sensor.poke(context))
+    assert told == landed
 
 
 def test_days_from_schedule_start_on_run_by_themselves_missed_ones_too(airflow_task):
