@@ -13,6 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
+ANSWER_S = 60.0
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 DONE_BEFORE = {"DELETE": 404, "PUT": 409, "POST": 409}
 """What a call made again is answered where the first did its work and only its answer was lost."""
@@ -38,7 +39,7 @@ class AirflowApi:
 
     def wake(self) -> None:
         """Make the part of the API that tasks talk to ready; it is built at its first call, which takes seconds."""
-        self._call_once("GET", "execution/health", None)
+        self._call_once("GET", "execution/health", None, ANSWER_S)
 
     def call(
         self,
@@ -47,6 +48,7 @@ class AirflowApi:
         body: Any = None,
         *,
         retry: bool = True,
+        timeout_s: float = ANSWER_S,
     ) -> Any:
         """Return the JSON answer. A call that met a locked database or no answer is made again, with growing pauses.
 
@@ -54,7 +56,7 @@ class AirflowApi:
         """
         for number, pause_s in enumerate((*PAUSES_S, None) if retry else (None,)):
             try:
-                return self._call_once(method, f"api/v2/{path}", body)
+                return self._call_once(method, f"api/v2/{path}", body, timeout_s)
             except AirflowApiError as error:
                 if number and error.status == DONE_BEFORE.get(method):
                     return None
@@ -63,12 +65,12 @@ class AirflowApi:
                 time.sleep(pause_s)
         raise AssertionError("unreachable")
 
-    def _call_once(self, method: str, path: str, body: Any) -> Any:
+    def _call_once(self, method: str, path: str, body: Any, timeout_s: float) -> Any:
         request = Request(f"{self.address}/{path}", method=method, headers={"Content-Type": "application/json"})
         if body is not None:
             request.data = json.dumps(body).encode()
         try:
-            with build_opener(ProxyHandler({})).open(request, timeout=60) as answer:
+            with build_opener(ProxyHandler({})).open(request, timeout=timeout_s) as answer:
                 text = answer.read()
         except HTTPError as error:
             detail = error.read().decode(errors="replace")[:500]

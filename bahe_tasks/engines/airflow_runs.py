@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any
 
 from bahe_tasks.data_interval import start_of
-from bahe_tasks.engines.airflow_api import AirflowApi, AirflowApiError
+from bahe_tasks.engines.airflow_api import ANSWER_S, AirflowApi, AirflowApiError
 from bahe_tasks.engines.airflow_home import DAG_ID
 
 RUNS = f"dags/{DAG_ID}/dagRuns"
@@ -79,7 +79,7 @@ def lay_out_backfill(api: AirflowApi, days: list[date], *, conf: dict[str, Any])
     not_over = "Airflow runs a day only once it is over (UTC): end the backfill earlier, or use `--engine inline`"
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            api.call("POST", "backfills", body, retry=False)
+            api.call("POST", "backfills", body, retry=False, timeout_s=ANSWER_S + len(days))  # it makes all the runs
             break
         except AirflowApiError as error:
             if error.status == 422:

@@ -14,7 +14,7 @@ def api(monkeypatch):
     monkeypatch.setattr(airflow_api, "PAUSES_S", (0, 0))
     answers: list[int] = []
 
-    def answer(self, method, path, body):
+    def answer(self, method, path, body, timeout_s):
         status = answers.pop(0)
         if status != 200:
             raise AirflowApiError(f"{status}", status=status)

@@ -30,7 +30,7 @@ class PlayedApi:
         page = runs[query.get("offset", 0) :][: query["limit"]]
         return {"dag_runs": page, "total_entries": len(runs)}
 
-    def call(self, method, path, body=None, *, retry=True):
+    def call(self, method, path, body=None, *, retry=True, timeout_s=60):
         self.calls.append((method, path))
         if method == "POST" and self.refusals:
             status = self.refusals.pop(0)
