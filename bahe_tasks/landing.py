@@ -19,12 +19,23 @@ class LandingNotFoundError(FileNotFoundError):
 
 def landed_files(landing_dir: Path, source: str, day: date) -> list[Path]:
     """Return the files of one source and day, sorted by name; none when its folder is missing or empty."""
+    return [path for path in _visible(landing_dir, source, day) if _is_read(path)]
+
+
+def passed_over(landing_dir: Path, source: str, day: date) -> list[str]:
+    """Return the names in the folder of one source and day that no run reads; of hidden ones (`.`, `_`) nothing is said."""
+    return [f"{source}/dt={day}/{path.name}" for path in _visible(landing_dir, source, day) if not _is_read(path)]
+
+
+def _visible(landing_dir: Path, source: str, day: date) -> list[Path]:
     folder = landing_dir / source / f"dt={day}"
     if not folder.is_dir():
         return []
-    return sorted(
-        p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith((".", "_")) and p.is_file()
-    )
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "_")))
+
+
+def _is_read(path: Path) -> bool:
+    return path.suffix in SUFFIXES and path.is_file()
 
 
 def landed_days(landing_dir: Path, source: str) -> list[date]:

@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-from bahe_tasks.landing import LandingNotFoundError, landed_days, landed_files, landing_fingerprint
+from bahe_tasks.landing import LandingNotFoundError, landed_days, landed_files, landing_fingerprint, passed_over
 
 DAY = date(2024, 1, 2)
 
@@ -49,3 +49,14 @@ def test_folders_and_names_that_are_no_day_or_no_file_are_passed_over(landing):
     (landing / "impressions/dt=2024-01-02/spark.csv").mkdir()
     assert landed_days(landing, "impressions") == [DAY]
     assert [path.name for path in landed_files(landing, "impressions", DAY)] == ["a.csv", "b.jsonl"]
+
+
+def test_what_is_passed_over_is_named_but_for_hidden_names(landing):
+    folder = landing / "impressions" / "dt=2024-01-02"
+    (folder / "c.jsonl.gz").touch()
+    (folder / "hour=00").mkdir()
+    assert passed_over(landing, "impressions", DAY) == [
+        "impressions/dt=2024-01-02/c.jsonl.gz",
+        "impressions/dt=2024-01-02/hour=00",
+    ]
+    assert passed_over(landing, "items", DAY) == []

@@ -170,3 +170,6 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     for day in document["days"] if not as_json else []:
         if day["unknown_columns"]:
             log.print(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}", highlight=False)
+        if day["passed_over_files"]:
+            names = ", ".join(day["passed_over_files"])
+            log.print(f"{day['day']}: files not read, for their ending: {names}", highlight=False, soft_wrap=True)

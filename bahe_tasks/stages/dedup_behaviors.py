@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
-from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint
+from bahe_tasks.landing import SUFFIXES, landed_days, landed_files, landing_fingerprint, passed_over
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days, first_day_of_window, first_impression_day
 from bahe_tasks.stages.errors import NothingLandedError
@@ -205,4 +205,6 @@ def _nothing_landed(day: date, config: Config, what: str) -> str:
         {*landed_days(config.landing_dir, "impressions"), *landed_days(config.landing_dir, "behavior_events")}
     )
     span = f"landed days are {days[0]} to {days[-1]}" if days else "no day has landed at all"
-    return f"{day} {what} in behavior_events/dt={day} or impressions/dt={day} of {config.landing_dir}; {span}"
+    others = [name for source in SOURCES for name in passed_over(config.landing_dir, source, day)]
+    unread = f"; not read, for their ending: {', '.join(others)} (read are {', '.join(SUFFIXES)})" if others else ""
+    return f"{day} {what} in behavior_events/dt={day} or impressions/dt={day} of {config.landing_dir}; {span}{unread}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from bahe_tasks.config import Config
+from bahe_tasks.landing import passed_over
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.stages.gate_record import is_refused, record_key
@@ -29,7 +31,11 @@ def read_status(config: Config) -> dict[str, Any]:
     days = sorted({dt for records in landed.values() for dt in records})
     excluded = {str(day) for day in excluded_days(config)}
     outdated = stale(known)
-    records = [_day_status(dt, landed, gates, known, outdated, dt in excluded) for dt in days]
+    records = [
+        _day_status(dt, landed, gates, known, outdated, dt in excluded)
+        | {"passed_over_files": _passed_over(dt, config)}
+        for dt in days
+    ]
     return {
         "days": [record for record in records if record["day"] in landed["impressions"]],
         "history": [record for record in records if record["day"] not in landed["impressions"]],
@@ -63,6 +69,11 @@ def _day_status(
         "champion_version": in_force.version if in_force else None,
         "stale": bool(in_force and in_force.version in outdated),
     }
+
+
+def _passed_over(dt: str, config: Config) -> list[str]:
+    day = date.fromisoformat(dt)
+    return [name for source in SOURCES for name in passed_over(config.landing_dir, source, day)]
 
 
 def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion], excluded: bool) -> str | None:

@@ -41,8 +41,19 @@ def test_a_missing_landing_folder_says_how_to_fill_one(home):
 
 def test_a_day_with_nothing_landed_names_the_days_there_are(home, log):
     log.ordinary_day(NEXT)
-    with pytest.raises(NothingLandedError, match=f"landed days are {NEXT}"):
+    with pytest.raises(NothingLandedError, match=f"landed days are {NEXT}$"):
         run_day(FIRST, home)
+
+
+def test_files_of_another_ending_are_named_when_nothing_else_landed_and_in_the_status(home, log):
+    compressed = home.landing_dir / "impressions" / f"dt={FIRST}" / "part-0.jsonl.gz"
+    compressed.parent.mkdir(parents=True)
+    compressed.touch()
+    with pytest.raises(NothingLandedError, match=rf"impressions/dt={FIRST}/part-0.jsonl.gz \(read are .jsonl"):
+        run_day(FIRST, home)
+    log.land("behavior_events", FIRST, [event(FIRST)])
+    run_day(FIRST, home)
+    assert read_status(home)["days"][0]["passed_over_files"] == [f"impressions/dt={FIRST}/part-0.jsonl.gz"]
 
 
 def test_files_without_a_row_are_an_empty_day_every_time(home, log):
