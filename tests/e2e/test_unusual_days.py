@@ -41,7 +41,7 @@ def test_a_missing_landing_folder_says_how_to_fill_one(home):
 
 def test_a_day_with_nothing_landed_names_the_days_there_are(home, log):
     log.ordinary_day(NEXT)
-    with pytest.raises(NothingLandedError, match=f"landed days are {NEXT}$"):
+    with pytest.raises(NothingLandedError, match=f"landed days are {NEXT} to {NEXT}$"):
         run_day(FIRST, home)
 
 
