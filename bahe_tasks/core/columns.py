@@ -33,14 +33,10 @@ class LabelValueError(ValueError):
 
 @dataclass(frozen=True)
 class NumStatistics:
-    """Where a numeric column lies and how far it spreads over training rows, in the column's own unit.
-
-    `linear` is how versions read it whose spec has a mean and a deviation: (value - mean) / deviation, without the logarithm.
-    """
+    """Where a numeric column lies and how far it spreads over training rows, in the column's own unit."""
 
     middle: float
     spread: float
-    linear: bool = False
 
 
 def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
@@ -76,7 +72,7 @@ def normalised_numbers(
             scale = statistics[name]
             with np.errstate(over="ignore"):
                 scaled = (_finite_or_nan(name, num[name]) - scale.middle) / scale.spread
-            numbers[:, k] = np.clip(scaled if scale.linear else np.arcsinh(scaled), -_CLIPPED_AT, _CLIPPED_AT)
+            numbers[:, k] = np.clip(np.arcsinh(scaled), -_CLIPPED_AT, _CLIPPED_AT)
     return numbers
 
 

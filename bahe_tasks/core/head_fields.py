@@ -1,7 +1,7 @@
 """What every CTR head reads: named fields, each a (B, width) tensor.
 
 "item" and "user:FEATURE" are the embeddings of the paper, "product:FEATURE" their elementwise product (a linear map
-over a concatenation learns a similarity slowly), "met:FEATURE" how the topics of both meet (`core.text_topics`), "text_id:item" and
+over a concatenation learns a similarity slowly), "met:FEATURE" how the topics of both meet (`core.text_topics`), "text_id" and
 "text_id:FEATURE" what is learned of each text (`core.text_ids`); hashed columns give their embedding, numeric ones value and presence.
 "numbers" are the point-in-time numbers that heads read, absent ones 0, the middle of their scale: all but how the whole log went.
 "shifts", how categorical values and the log went, are for `core.expected_click`.
@@ -33,7 +33,7 @@ def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
     sizes = {"item": parts.told}
     sizes |= {f"{kind}:{feature}": parts.told for kind in ("user", "product") for feature in spec.features}
     sizes |= {f"met:{feature}": 1 for feature in spec.features if parts.topics}
-    sizes |= {f"text_id:{of}": parts.text_id for of in ("item", *spec.features) if parts.text_id}
+    sizes |= {name: parts.text_id for name in text_id_fields(spec.features) if parts.text_id}
     if spec.model.head == "din":
         sizes |= {f"{kind}:{feature}": width for kind in ("target", "target_deep") for feature in spec.features}
     sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
@@ -45,6 +45,11 @@ def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
 def embedding_parts(spec: ModelSpec, *, width: int) -> EmbeddingParts:
     """Return what the embeddings of a model hold; `width` is H."""
     return EmbeddingParts(width, spec.model.text_topics, spec.model.text_id_width)
+
+
+def text_id_fields(features: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the fields of what is learned of texts: of the item's title, then of each text feature's."""
+    return ("text_id", *(f"text_id:{feature}" for feature in features))
 
 
 class ColumnFields(nn.Module):
@@ -87,7 +92,8 @@ def embedding_fields(
         if parts.topics:
             fields[f"met:{feature}"] = met(fields[f"user:{feature}"], fields["item"], parts.topics)
     if parts.text_id:
-        fields |= {f"text_id:{of}": vectors[:, parts.told :] for of, vectors in {"item": item, **users}.items()}
+        vectors = (item, *users.values())
+        fields |= {name: of[:, parts.told :] for name, of in zip(text_id_fields(features), vectors, strict=True)}
     return fields
 
 

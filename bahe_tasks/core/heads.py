@@ -83,7 +83,7 @@ class DcnV2Head(nn.Module):
         mapped = {
             name: size
             for name, size in sizes.items()
-            if not name.startswith(("id:", "cat:", "numbers", "met:", "text_id:"))
+            if not name.startswith(("id:", "cat:", "numbers", "met:", "text_id"))
         }
         self.vectors = FieldMaps(mapped, model.field_width)
         self.factors = FieldMaps({name: size for name, size in sizes.items() if name.startswith("met:")}, 1)

@@ -18,7 +18,7 @@ from bahe_tasks.core.point_in_time import NUMBERS
 
 _ID_COLUMNS = ("id:user", "id:item")
 _MAY_CHANGE = frozenset({"features", "cat_columns", "num_columns", "extra_labels", "dropout", "lora_dropout"})
-_ARCHITECTURE = 6
+_ARCHITECTURE = 7
 """Raised whenever the same spec and weights would mean another model."""
 _NEW_LINEAGE = "restore the setting, or start a new lineage with another registry.model_name (docs/model.md)"
 
@@ -113,13 +113,9 @@ class ModelSpec:
         document = _with_tuples(json.loads(text))
         if document.get("architecture", 1) != _ARCHITECTURE:
             raise ModelMismatchError(f"the model was built by an earlier version of the code: {_NEW_LINEAGE}")
-        document.pop("trained_days", None)  # what decay counted before it counted steps
         document["model"] = ModelConfig(**_with_tuples(document["model"]))
         scales = document["num_statistics"].items()
-        document["num_statistics"] = {
-            name: NumStatistics(s["mean"], s["std"], linear=True) if "mean" in s else NumStatistics(**s)
-            for name, s in scales
-        }
+        document["num_statistics"] = {name: NumStatistics(**scale) for name, scale in scales}
         return cls(**document)
 
 

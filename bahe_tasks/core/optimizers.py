@@ -23,11 +23,12 @@ from bahe_tasks.core.muon import Muon
 from bahe_tasks.core.row_wise_adagrad import RowWiseAdagrad
 
 OptimizerState = dict[str, torch.Tensor]
-"""PARAMETER/STATISTIC → tensor: AdamW's moments and step counts, Muon's momentum, a table's sums, and the weights `in_training` of a model
-that holds their average, or the `average` of one that is in training."""
+"""PARAMETER/STATISTIC → tensor: AdamW's moments and step counts, Muon's momentum, a table's sums, the weights `in_training` of a model
+that holds their average, or the `average` of one that is in training, and the step of the lineage a weight was `born` at, if not the first."""
 
 _FIRST_STEPS = 10
-"""In a young lineage the average reaches back over about a tenth of its steps."""
+"""In a young lineage the average reaches back over about a tenth of its steps, that of a weight which appeared later over a
+tenth of its own."""
 
 
 class Optimizers:
@@ -64,6 +65,7 @@ class Optimizers:
         self._fused = training.fused_optimizer  # then step counts live where the parameters do
         self._average_steps = training.average_steps
         self._averages = {p: p.detach().clone() for p in rest} if training.average_steps else {}
+        self._born: dict[torch.Tensor, int | None] = dict.fromkeys(self._averages, 0)  # None: at the next step
 
     def zero_grad(self) -> None:
         for optimizer in self._optimizers:
@@ -83,9 +85,13 @@ class Optimizers:
         for optimizer in self._optimizers:
             optimizer.step()
         if self._averages:
-            share = max(1 / self._average_steps, _FIRST_STEPS / (number + 1 + _FIRST_STEPS))
+            self._born = {p: number if born is None else born for p, born in self._born.items()}
+            shares = [self._share_of_average(number - (born or 0)) for born in self._born.values()]
             with torch.no_grad():
-                torch._foreach_lerp_(list(self._averages.values()), [p.detach() for p in self._averages], share)
+                torch._foreach_lerp_(list(self._averages.values()), [p.detach() for p in self._averages], shares)
+
+    def _share_of_average(self, age: int) -> float:
+        return max(1 / self._average_steps, _FIRST_STEPS / (age + 1 + _FIRST_STEPS))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -104,7 +110,12 @@ class Optimizers:
             for parameter, statistics in optimizer.state.items()
             for statistic, value in statistics.items()
         }
-        return moments | {f"{self._names[p]}/average": a.clone().cpu() for p, a in self._averages.items()}
+        averages = {f"{self._names[p]}/average": a.clone().cpu() for p, a in self._averages.items()}
+        return (
+            moments
+            | averages
+            | {f"{self._names[p]}/born": torch.tensor(born) for p, born in self._born.items() if born}
+        )
 
     def end(self, *, with_deep_layers: bool) -> OptimizerState:
         """Leave the model with the average, and return what the next day's training goes on from."""
@@ -120,22 +131,29 @@ class Optimizers:
         """Go on from what `state` or `end` returned. What it does not name starts anew; names not in force are left out."""
         for optimizer in self._optimizers:
             optimizer.state.clear()
+        self._born = {p: self._born_in(state, self._names[p]) for p in self._averages}
         known = {self._names[p]: (o, p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
         for key, value in state.items():
             name, statistic = key.rsplit("/", 1)
             if name not in known:
                 continue
             optimizer, parameter = known[name]
-            if isinstance(optimizer, Muon) and statistic in ("exp_avg", "exp_avg_sq", "step"):
-                continue  # of a version made when AdamW trained all weights
             if statistic == "average" and parameter in self._averages:
                 self._averages[parameter].copy_(value)
-            elif statistic == "in_training" and parameter in self._averages:
-                self._averages[parameter].copy_(parameter.detach())
+            elif statistic == "in_training":
+                if parameter in self._averages:
+                    self._averages[parameter].copy_(parameter.detach())
                 parameter.data.copy_(value)
-            elif statistic not in ("average", "in_training"):
+            elif statistic not in ("average", "born"):
                 on_cpu = statistic == "step" and not self._fused
                 optimizer.state[parameter][statistic] = value.to("cpu" if on_cpu else parameter.device, copy=True)
+
+    @staticmethod
+    def _born_in(state: OptimizerState, name: str) -> int | None:
+        """Return the step a weight was born at; None for one that a state with others does not know."""
+        if state and not {f"{name}/average", f"{name}/in_training"} & state.keys():
+            return None
+        return int(state.get(f"{name}/born", 0))
 
     def _swap(self) -> None:
         with torch.no_grad():

@@ -38,7 +38,8 @@ _COLUMN_OF = {name: c for c, name in enumerate(IMPRESSION_SUMS)}
 def point_in_time_numbers(sums: np.ndarray | RowsAt, first_rate: float = 0.5) -> np.ndarray:
     """Return the numbers NUMBERS of R impressions, (R, K) float32, NaN = absent.
 
-    `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent; `first_rate` stands for a base rate that no label told.
+    `sums` is (R, len(IMPRESSION_SUMS)) float64, NaN = absent; `first_rate` stands for a base rate that no label told, so also
+    for that of a late impression, of which nothing is counted: without one it would pass for a coin.
     """
     found, start = np.empty((len(sums), len(NUMBERS)), np.float32), 0
     for part in _pieces(sums):
@@ -49,12 +50,13 @@ def point_in_time_numbers(sums: np.ndarray | RowsAt, first_rate: float = 0.5) ->
 
 
 def expected_log_odds(sums: np.ndarray | RowsAt, first_rate: float = 0.5) -> np.ndarray:
-    """Return the log-odds of a click that smoothed means expect, (R,) float32; 0 where there are no sums.
+    """Return the log-odds of a click that the numbers of R impressions expect, (R,) float32.
 
     The item's rate, shifted by how much more the user clicks than the rates of the items it met say.
     """
-    found = [_expected(part, _Base.of(part, first_rate)) for part in _pieces(sums)]
-    return np.concatenate([np.zeros(0, np.float32), *found])
+    numbers = np.nan_to_num(point_in_time_numbers(sums, first_rate))
+    read = [(np.float32(factor), c) for c, factor in enumerate(EXPECTED_OF_NUMBERS) if factor]
+    return np.sum([factor * numbers[:, c] for factor, c in read], axis=0)
 
 
 def numbers_lacking(sums: np.ndarray | RowsAt) -> tuple[str, ...]:
@@ -98,15 +100,10 @@ class _Base(NamedTuple):
         return cls(rate, _log_odds(rate), {scope: prior_facts(scope, rate) for scope in ("log", "user", "item")})
 
 
-def _expected(sums: np.ndarray, base: _Base) -> np.ndarray:
-    item = _shift_of_rate(sums, "item", ALWAYS, base)
-    user = _shift_of_user(sums, ALWAYS, base)
-    return np.nan_to_num(base.log_odds + item + user).astype(np.float32)
-
-
 def _numbers_by_name(sums: np.ndarray, first_rate: float) -> dict[str, np.ndarray]:
     base = _Base.of(sums, first_rate)
-    found = {"base": base.log_odds / 2, "expected": _expected(sums, base) - base.log_odds}
+    shift = _shift_of_rate(sums, "item", ALWAYS, base) + _shift_of_user(sums, ALWAYS, base)
+    found = {"base": base.log_odds / 2, "expected": shift}
     for scope in ("user", "item"):
         for half_life in HALF_LIVES[scope]:
             name = f"{scope}_{{}}_{half_life.name}"
@@ -167,10 +164,8 @@ def _shift_of_user(sums: np.ndarray, half_life: HalfLife, base: _Base) -> np.nda
 
 
 def _base_rate(sums: np.ndarray, first_rate: float) -> np.ndarray:
-    """NaN for a late impression, which has no sums at all."""
-    is_counted = ~np.isnan(_column(sums, "user_label_n_infd"))
     base = _column(sums, "base_rate")
-    return np.clip(np.where(is_counted & np.isnan(base), first_rate, base), MIN_RATE, 1 - MIN_RATE)
+    return np.clip(np.where(np.isnan(base), first_rate, base), MIN_RATE, 1 - MIN_RATE)
 
 
 def _sum(sums: np.ndarray, scope: str, statistic: str, half_life: HalfLife) -> np.ndarray:

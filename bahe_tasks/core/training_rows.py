@@ -15,6 +15,7 @@ from bahe_tasks.core.columns import hashed_rows, normalised_numbers
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import point_in_time_numbers
 from bahe_tasks.core.rows_at import RowsAt
+from bahe_tasks.running_sums import IMPRESSION_SUMS
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,14 @@ def numbers_read(
 ) -> np.ndarray:
     """Return the log's numeric columns and beside them the point-in-time numbers, (R, K) float32, NaN = absent.
 
-    `sums` (R, len(IMPRESSION_SUMS)) is None where nothing was counted: then the numbers in force are all absent.
+    `sums` (R, len(IMPRESSION_SUMS)) is None where nothing was counted, of any of them.
     """
     of_log = normalised_numbers(spec.num_statistics, num, num_rows=num_rows)
     if not spec.numbers:
         return of_log
-    absent = np.full((num_rows, len(spec.numbers)), np.nan, np.float32)
-    return np.concatenate([of_log, absent if sums is None else point_in_time_numbers(sums, spec.first_rate)], 1)
+    if sums is None:
+        sums = np.full((num_rows, len(IMPRESSION_SUMS)), np.nan)
+    return np.concatenate([of_log, point_in_time_numbers(sums, spec.first_rate)], 1)
 
 
 def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:

@@ -123,7 +123,7 @@ def fields_by_user(
 
 
 def _id_of_item(item: torch.Tensor, parts: EmbeddingParts) -> dict[str, Field]:
-    return {"text_id:item": item[:, parts.told :]} if parts.text_id else {}
+    return {"text_id": item[:, parts.told :]} if parts.text_id else {}
 
 
 def spread(field: Field) -> torch.Tensor:

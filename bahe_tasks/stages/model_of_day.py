@@ -16,7 +16,7 @@ from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec, check_parent
 from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
 from bahe_tasks.core.training_rows import ImpressionRows, texts_read
-from bahe_tasks.running_sums import MIN_RATE
+from bahe_tasks.running_sums import BASE_PRIOR, MIN_RATE
 
 
 class PoolingError(ValueError):
@@ -100,8 +100,9 @@ def _base_rates(rows: ImpressionRows, spec: ModelSpec, labels: Iterable[str]) ->
 
 
 def _click_rate(rows: ImpressionRows) -> float:
-    """Return the share of clicks among the rows, one half of none."""
-    return float(np.clip(rows.labels.mean(), MIN_RATE, 1 - MIN_RATE)) if len(rows) else 0.5
+    """Return the share of clicks among the rows, smoothed: a first day of one row says little. One half of none."""
+    rate = (rows.labels.sum() + BASE_PRIOR[0]) / (len(rows) + BASE_PRIOR[1])
+    return float(np.clip(rate, MIN_RATE, 1 - MIN_RATE))
 
 
 def rate_to_start_at(rows: ImpressionRows, spec: ModelSpec) -> float:

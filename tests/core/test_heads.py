@@ -7,7 +7,14 @@ import torch
 from torch.nn.functional import silu
 
 from bahe_tasks.core.ctr_model import new_model
-from bahe_tasks.core.head_fields import ColumnFields, FieldLinear, FieldMaps, embedding_fields, field_sizes
+from bahe_tasks.core.head_fields import (
+    ColumnFields,
+    FieldLinear,
+    FieldMaps,
+    embedding_fields,
+    embedding_parts,
+    field_sizes,
+)
 from bahe_tasks.core.heads import HEADS, label_key
 from bahe_tasks.core.kept_weights import weights_kept
 from bahe_tasks.core.user_fields import EmbeddingParts
@@ -74,10 +81,21 @@ def test_fields_are_item_user_products_and_columns(fields, tiny_model, tiny_spec
     common = (user[:, WIDTH + 32 : WIDTH + 36] * item[:, 32:36]).sum(1)
     torch.testing.assert_close(fields["met:visits"][:, 0], (4 * common).log() / 2)
     assert torch.equal(fields["text_id:visits"], user[:, WIDTH + 36 :])
-    assert torch.equal(fields["text_id:item"], item[:, 36:])
+    assert torch.equal(fields["text_id"], item[:, 36:])
     assert torch.equal(fields["cat:genre"], tiny_model.columns.tables["cat:genre"].weight[cat[:, 2]])
     presence = torch.stack([num.nan_to_num(0.0)[:, 0], (~num.isnan())[:, 0].float()], 1)
     assert torch.equal(fields["num:price"], presence)
+
+
+def test_a_text_feature_may_have_any_name(tiny_spec):
+    named = dataclasses.replace(tiny_spec, features=("item", "text_id"))
+    user, item, _, _ = inputs()
+    fields = embedding_fields(named.features, user, item, parts=embedding_parts(named, width=32))
+    assert fields.keys() <= field_sizes(named, width=32).keys()
+    assert len(fields) == 1 + 3 * 2 + 3  # item; user, product and met each; ids of the title and of either feature
+    assert torch.equal(fields["text_id"], item[:, 36:])
+    assert torch.equal(fields["text_id:item"], user[:, 36:WIDTH])
+    assert torch.equal(fields["text_id:text_id"], user[:, WIDTH + 36 :])
 
 
 def test_mlp_equals_an_mlp_over_the_concatenation(head_of, fields):
@@ -111,7 +129,7 @@ def test_dcn_v2_equals_cross_layers_and_an_mlp_over_one_concatenation(head_of, f
     fields["numbers"] = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
     head = head_of("dcn_v2", {"numbers": 5})
     names = head.mlp.entry.blocks.names
-    kept = {name: fields[name] for name in fields if name.startswith(("id:", "text_id:", "cat:", "numbers"))}
+    kept = {name: fields[name] for name in fields if name.startswith(("id:", "text_id", "cat:", "numbers"))}
     kept |= {name: fields[name] * head.factors[name].weight.item() for name in ("met:bills", "met:visits")}
     assert set(names) == set(fields) == {*head.vectors.names, *kept}
     vectors = {name: fields[name] @ head.vectors[name].weight.T for name in head.vectors.names} | kept

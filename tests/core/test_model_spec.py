@@ -17,11 +17,6 @@ def test_a_spec_survives_json(tiny_spec):
     assert ModelSpec.from_json(tiny_spec.to_json()) == tiny_spec
 
 
-def test_a_spec_that_counts_days_is_read(tiny_spec):
-    document = json.loads(tiny_spec.to_json()) | {"trained_days": 3}
-    assert ModelSpec.from_json(json.dumps(document)) == tiny_spec
-
-
 @pytest.mark.parametrize("architecture", [None, 1])
 def test_a_model_of_an_earlier_version_of_the_code_is_refused_by_name(tiny_spec, architecture):
     document = json.loads(tiny_spec.to_json())
@@ -41,14 +36,6 @@ def test_growing_adds_names_sorted_and_keeps_the_parents_statistics(tiny_spec):
     assert child.cat_columns == ("brand", "genre")
     assert child.num_columns == ("age", "price")
     assert child.num_statistics["price"] == NumStatistics(middle=10.0, spread=4.0)
-
-
-def test_a_scale_of_mean_and_deviation_is_read_as_it_was(tiny_spec):
-    document = json.loads(tiny_spec.to_json())
-    document["num_statistics"] = {"price": {"mean": 10.0, "std": 4.0}}
-    read = ModelSpec.from_json(json.dumps(document))
-    assert read.num_statistics == {"price": NumStatistics(10.0, 4.0, linear=True)}
-    assert ModelSpec.from_json(read.to_json()) == read
 
 
 def test_a_feature_or_column_that_vanished_stays_in_force(tiny_spec):

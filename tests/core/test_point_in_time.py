@@ -73,10 +73,12 @@ def test_one_click_of_a_rare_event_does_not_make_an_item_certain():
     assert number(sums_of(base_rate=0.01, item_label_n_infd=1, item_label_s_infd=1), "item_rate_infd") < 1
 
 
-def test_absent_sums_are_absent_numbers_and_expect_nothing():
+def test_of_absent_sums_the_rate_the_lineage_began_with_is_all_there_is():
+    """A late impression has none: it would else be taken for a click in two, however rare clicks are."""
     absent = np.full((1, len(IMPRESSION_SUMS)), np.nan)
-    assert expected_log_odds(absent)[0] == 0
-    assert np.isnan(point_in_time_numbers(absent)).sum() >= len(NUMBERS) - 2
+    numbers = point_in_time_numbers(absent, first_rate=0.02)[0]
+    assert expected_log_odds(absent, first_rate=0.02)[0] == pytest.approx(log_odds(0.02), rel=1e-6)
+    assert [name for name, number in zip(NUMBERS, numbers, strict=True) if not math.isnan(number)] == ["base"]
 
 
 def test_before_any_label_is_known_the_rate_the_lineage_began_with_is_the_base_rate():
@@ -122,7 +124,10 @@ def test_numbers_stay_on_their_scale():
 
 def test_the_expectation_can_be_read_off_the_numbers():
     rng = np.random.default_rng(4)
-    sums = np.concatenate([sums_of(item_label_n_infd=9, item_label_s_infd=k, base_rate=rng.random()) for k in range(9)])
+    rates = [*rng.random(9), 1e-4]  # the last beyond the scale of the numbers
+    sums = np.concatenate(
+        [sums_of(item_label_n_infd=9, item_label_s_infd=k, base_rate=rate) for k, rate in enumerate(rates)]
+    )
     numbers = np.nan_to_num(point_in_time_numbers(sums))
     assert numbers @ np.array(EXPECTED_OF_NUMBERS) == pytest.approx(expected_log_odds(sums), abs=1e-5)
 
@@ -186,9 +191,10 @@ def test_how_the_log_goes_reaches_the_click_by_its_factors_alone_and_how_a_categ
     np.testing.assert_allclose(logits(click_only=True), logits(click_only=False)[:, :1], atol=1e-6)
 
 
-def test_without_sums_the_numbers_are_absent(tiny_spec):
-    spec = dataclasses_replace(tiny_spec, numbers=NUMBERS)
-    assert np.isnan(numbers_read(spec, {}, None, num_rows=2)[:, -len(NUMBERS) :]).all()
+def test_without_sums_nothing_is_counted_of_any_row(tiny_spec):
+    spec = dataclasses_replace(tiny_spec, numbers=NUMBERS, first_rate=0.02)
+    absent = point_in_time_numbers(np.full((2, len(IMPRESSION_SUMS)), np.nan), first_rate=0.02)
+    np.testing.assert_array_equal(numbers_read(spec, {}, None, num_rows=2)[:, -len(NUMBERS) :], absent)
 
 
 def test_tokens_are_distinct_lower_case_words_in_order():

@@ -11,6 +11,7 @@ from tiny_training import CPU, TRAINING
 
 from bahe_tasks.core.ctr_model import grow_model, new_model
 from bahe_tasks.core.metrics import logloss
+from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import early_stop_users, train
 from benchmarks.kit.in_memory_log import part_of
@@ -146,23 +147,39 @@ def test_the_model_that_scores_holds_the_average_of_the_heads_weights(fresh, tin
     assert not any(key.startswith("deep.") for key in curve.optimizer_state)
 
 
+def test_the_average_of_a_weight_that_appears_later_reaches_back_over_a_tenth_of_its_own_steps(fresh):
+    """Else what reads a new column would not show in scores for thousands of steps."""
+    training, model = dataclasses.replace(TRAINING, average_steps=1000), fresh()
+    old, new = "head.mlp.entry.bias", "head.outputs.label:label.bias"
+    known = {f"{name}/in_training": p.detach() for name, p in model.named_parameters() if name != new}
+
+    def shares_of_step(state, *, number):
+        """Take a step from `state`; return the new state and how far the averages of old and new moved to the weights."""
+        optimizers = Optimizers(model, training)
+        optimizers.load(state)
+        before = optimizers.state()
+        for parameter in optimizers.dense:
+            parameter.grad = torch.ones_like(parameter)
+        optimizers.step(1.0, number=number)
+        after = optimizers.state()
+        moved = [after[f"{name}/average"] - before[f"{name}/average"] for name in (old, new)]
+        whole = [model.get_parameter(name).detach() - before[f"{name}/average"] for name in (old, new)]
+        return after, [float((part / all_).mean()) for part, all_ in zip(moved, whole, strict=True)]
+
+    state, shares = shares_of_step(known, number=20_000)
+    assert shares == pytest.approx([1 / 1000, 10 / 11], rel=1e-2)
+    _, shares = shares_of_step(state, number=20_001)
+    assert shares == pytest.approx([1 / 1000, 10 / 12], rel=1e-2)
+
+
+def test_a_lineage_whose_average_is_switched_off_goes_on_from_the_weights_in_training(fresh):
+    model, in_training = fresh(), torch.full((16,), 3.0)
+    state = {"head.mlp.entry.bias/in_training": in_training}
+    Optimizers(model, dataclasses.replace(TRAINING, average_steps=0)).load(state)
+    assert torch.equal(model.get_parameter("head.mlp.entry.bias").detach(), in_training)
+
+
 def test_without_an_average_the_last_weights_score(fresh, tiny_rows, embeddings):
     training = dataclasses.replace(TRAINING, average_steps=0)
     curve = train(fresh(), tiny_rows, embeddings, training=training, seed=1, device=CPU)
     assert not any(key.endswith(("/average", "/in_training")) for key in curve.optimizer_state)
-
-
-def test_a_version_that_adamw_trained_whole_is_trained_on(fresh, tiny_rows, embeddings):
-    """Of such a state the moments of matrices are left out, as if it did not name them."""
-    parent = fresh()
-    state = train(parent, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU).optimizer_state
-    without = {name: tensor for name, tensor in state.items() if not name.endswith("/momentum")}
-    matrices = [name.removesuffix("/momentum") for name in state if name.endswith("/momentum")]
-    moments = {f"{name}/{of}": parent.state_dict()[name] for name in matrices for of in ("exp_avg", "exp_avg_sq")}
-    steps = {f"{name}/step": torch.tensor(6.0) for name in matrices}
-    children = [copy.deepcopy(parent) for _ in range(2)]
-    for child, known in zip(children, (without, without | moments | steps), strict=True):
-        train(child, tiny_rows, embeddings, training=TRAINING, seed=2, device=CPU, optimizer_state=known)
-    one, other = (child.state_dict() for child in children)
-    assert matrices
-    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

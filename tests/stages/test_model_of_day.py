@@ -75,7 +75,7 @@ def test_every_label_starts_at_its_own_rate(rows, config_of):
         rows, EMBEDDINGS, config_of(extra_labels=("paid",)), None, encoder_version="enc-1", seed=1
     )
     outputs = model.head.outputs
-    assert outputs["label:label"].bias.item() == pytest.approx(np.log(1 / 3))  # 10 of 40
+    assert outputs["label:label"].bias.item() == pytest.approx(np.log(11 / 31))  # 10 of 40, and 1 of 2 beforehand
     assert outputs["label:paid"].bias.item() == pytest.approx(0.0)  # 5 of 10
 
 
