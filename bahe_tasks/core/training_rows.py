@@ -24,7 +24,6 @@ class Histories:
 
     behavior_rows: np.ndarray  # (E,) int64, row in the embedding matrix
     occurred_at: np.ndarray  # (E,) int64, microseconds since 1970 UTC
-    values: np.ndarray  # (E,) float32, NaN = absent
     starts: np.ndarray  # (R,) int64, already clipped to the newest S
     ends: np.ndarray  # (R,) int64, exclusive
 

@@ -92,7 +92,6 @@ class ClickProbability(PythonModel):
             histories[feature] = Histories(
                 behavior_rows=len(vectors) + np.arange(lengths.sum()),
                 occurred_at=np.round(-flat_ages * 1_000_000).astype(np.int64),  # the present is 0
-                values=np.full(len(flat_ages), np.nan, np.float32),
                 starts=ends - lengths,
                 ends=ends,
             )

@@ -50,7 +50,6 @@ class HistoriesAsOf:
         return Histories(
             behavior_rows=index.rows_of(pa.chunked_array([pa.array(events["behavior_key"], pa.string())])),
             occurred_at=events["occurred_at"].dt.tz_convert(None).to_numpy().astype("datetime64[us]").astype(np.int64),
-            values=events["value"].to_numpy(dtype=np.float32),
             starts=ends - lengths,
             ends=ends,
         )

@@ -44,7 +44,6 @@ def impression_rows(
         histories[feature] = Histories(
             behavior_rows=of_users.behavior_rows,
             occurred_at=of_users.occurred_at,
-            values=of_users.values,
             starts=base + np.maximum(0, end - sequences.behaviors_read(feature)),
             ends=base + end,
         )

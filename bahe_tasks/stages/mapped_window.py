@@ -32,7 +32,7 @@ from bahe_tasks.stores.delta_tables import read_batches, table_identity
 from bahe_tasks.stores.mapped_arrays import map_array
 
 _TABLES = ("impressions", "user_sequences", "behavior_embeddings")
-_EVENTS = {"behavior_rows": "<i8", "occurred_at": "<i8", "values": "<f4"}
+_EVENTS = {"behavior_rows": "<i8", "occurred_at": "<i8"}
 _STARTS = pa.schema([("dt", pa.date32()), ("user_id", pa.string()), ("feature", pa.string()), ("start", pa.int64())])
 
 
@@ -50,7 +50,6 @@ class MappedSequences:
     starts: pa.Table
     behavior_rows: np.ndarray  # (E,) int64, row in the embedding matrix
     occurred_at: np.ndarray  # (E,) int64, microseconds since 1970 UTC
-    values: np.ndarray  # (E,) float32, NaN = absent
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _sequences(window: Window, wanted: pd.Index, config: Config, columns: list[s
 def _write_sequences(folder: Path, window: Window, wanted: pd.Index, index: EmbeddingIndex, config: Config) -> int:
     """Write the sequences with the rows of their behaviors; return how many behaviors there are."""
     events, starts = 0, [_STARTS.empty_table()]
-    columns = ["feature", "behavior_keys", "occurred_at", "values"]
+    columns = ["feature", "behavior_keys", "occurred_at"]
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in _EVENTS}
         for batch in _sequences(window, wanted, config, columns):
@@ -135,8 +134,6 @@ def _write_sequences(folder: Path, window: Window, wanted: pd.Index, index: Embe
             starts.append(pa.table([batch["dt"], batch["user_id"], batch["feature"], start], schema=_STARTS))
             index.rows_of(pc.list_flatten(batch["behavior_keys"])).tofile(files["behavior_rows"])
             micros(pc.list_flatten(batch["occurred_at"])).tofile(files["occurred_at"])
-            values = pc.list_flatten(batch["values"]).to_pandas()
-            values.to_numpy(np.float32).tofile(files["values"])
             events += int(lengths.sum())
     feather.write_feather(pa.concat_tables(starts), str(folder / "starts"), compression="uncompressed")
     return events

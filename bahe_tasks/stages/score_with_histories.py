@@ -43,7 +43,7 @@ def score_with_histories(
         labels=np.zeros(len(frame), np.float32),
         title_rows=title_rows(index, titles, frame["item_id"]),
         histories={
-            feature: Histories(h.behavior_rows, h.occurred_at, h.values, h.starts[row], h.ends[row])
+            feature: Histories(h.behavior_rows, h.occurred_at, h.starts[row], h.ends[row])
             for feature, h in history.histories(index).items()
         },
         cat=cat,

@@ -117,7 +117,6 @@ def _random_histories(lengths: np.ndarray, user: np.ndarray, num_texts: int, rng
     return Histories(
         behavior_rows=rng.integers(num_texts, size=ends[-1]),
         occurred_at=occurred_at[np.lexsort((occurred_at, of_user))],
-        values=np.full(ends[-1], np.nan, np.float32),
         starts=(ends - lengths)[user],
         ends=ends[user],
     )

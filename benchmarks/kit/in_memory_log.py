@@ -83,7 +83,7 @@ def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
         labels=rows.labels[part],
         title_rows=rows.title_rows[part],
         histories={
-            name: Histories(h.behavior_rows, h.occurred_at, h.values, h.starts[part], h.ends[part])
+            name: Histories(h.behavior_rows, h.occurred_at, h.starts[part], h.ends[part])
             for name, h in rows.histories.items()
         },
         cat=of(rows.cat),
@@ -214,10 +214,7 @@ def _histories(
             first, last = bounds[user], bounds[user + 1]
             ends[r] = first + np.searchsorted(times[first:last], shown[r])
             starts[r] = max(first, ends[r] - max_behaviors)
-    values = (
-        events["value"].to_numpy(np.float32)[order] if "value" in events else np.full(len(times), np.nan, np.float32)
-    )
-    return Histories(behavior_rows.astype(np.int64), times, values, starts, ends)
+    return Histories(behavior_rows.astype(np.int64), times, starts, ends)
 
 
 def _objects(column: pd.Series) -> np.ndarray:

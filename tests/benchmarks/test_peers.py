@@ -59,7 +59,6 @@ def _histories(user, item, labels, times):
     return Histories(
         behavior_rows=item[clicks].astype(np.int64),
         occurred_at=times[clicks],
-        values=np.full(len(clicks), np.nan, np.float32),
         starts=bounds[user].astype(np.int64),
         ends=np.array(ends, np.int64),
     )

@@ -174,7 +174,6 @@ def _histories(lengths: list[int], *, rng: np.random.Generator, num_embeddings: 
     return Histories(
         behavior_rows=rng.integers(num_embeddings, size=total),
         occurred_at=rng.integers(0, 400, size=total) * DAY_US,
-        values=np.full(total, np.nan, np.float32),
         starts=ends - np.array(lengths),
         ends=ends,
     )

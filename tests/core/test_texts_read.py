@@ -15,7 +15,7 @@ def rows_of(spans, behavior_rows, titles):
     """Impressions whose only history has these spans of positions."""
     nothing = np.zeros(len(spans))
     starts, ends = np.array(spans).T.astype(np.int64)
-    history = Histories(behavior_rows, np.zeros(12, np.int64), np.zeros(12, np.float32), starts, ends)
+    history = Histories(behavior_rows, np.zeros(12, np.int64), starts, ends)
     ids = nothing.astype(object)
     return ImpressionRows(ids, ids, ids, nothing, nothing, nothing, np.array(titles), {"bills": history}, {}, {})
 

@@ -116,7 +116,6 @@ def test_each_impression_has_the_embeddings_of_its_own_behaviors_and_title(windo
     assert bills.occurred_at[bills.starts[0] : bills.ends[0]].tolist() == [
         int(at(D1, hour).timestamp()) * 1_000_000 for hour in (1, 2)
     ]
-    np.testing.assert_array_equal(bills.values[bills.starts[0] : bills.ends[0]], np.float32([np.nan, 2]))
     assert rows.title_rows[-1] == -1
     assert mapped.index.vectors[rows.title_rows[0]].tolist() == vector("a lamp").tolist()
 

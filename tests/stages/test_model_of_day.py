@@ -28,7 +28,7 @@ def rows():
         as_of=at,
         labels=(at % 4 == 0).astype(np.float32),
         title_rows=at,
-        histories={"bills": Histories(at, at - 1, np.full(count, np.nan, np.float32), at, at + 1)},
+        histories={"bills": Histories(at, at - 1, at, at + 1)},
         cat={},
         num={"price": at.astype(np.float64), "year": np.full(count, 2024.0)},
         extra_labels={"paid": np.where(at < 10, at % 2, np.nan).astype(np.float32)},
