@@ -7,8 +7,8 @@ written in place; one that does not fit (another device, other shapes, cut short
 from __future__ import annotations
 
 import json
+import logging
 import os
-import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.optimizers import Optimizers
 
+_LOG = logging.getLogger(__name__)
 Tensors = dict[str, torch.Tensor]
 
 
@@ -87,7 +88,7 @@ def resume_state(
 
 
 def _start_anew(file: Path, reason: str) -> tuple[Position, Tensors]:
-    warnings.warn(f"the saved state {file} is passed over and training starts anew: {reason}", stacklevel=3)
+    _LOG.warning("the saved state %s is passed over and training starts anew: %s", file, reason)
     return Position(), {}
 
 

@@ -8,7 +8,7 @@ so while the step before is taken (`one_ahead`); preparing draws nothing from th
 from __future__ import annotations
 
 import hashlib
-import warnings
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.schedule import learning_rate_share
 from bahe_tasks.core.training_rows import ImpressionRows, RowColumns, num_behaviors
 
+_LOG = logging.getLogger(__name__)
 _WIDEST_BY_WIDTH = 4
 """Numbers of a position in the widest tensor of a layer, that of its MLP, by the width of the model; about, for most LLMs."""
 _BYTES_OF_WIDEST = 20_000_000
@@ -137,10 +138,10 @@ class TrainingStep:
                 if tried <= 1:
                     raise
                 self._rows_a_pass = (tried + 1) // 2
-                warnings.warn(
-                    f"the device ran out of memory: going on with {self._rows_a_pass} impressions a pass; "
+                _LOG.warning(
+                    "the device ran out of memory: going on with %d impressions a pass; "
                     "set training.rows_a_pass to it, or training.gradient_checkpointing",
-                    stacklevel=2,
+                    self._rows_a_pass,
                 )
 
     def _passes(self, prepared: Prepared) -> torch.Tensor:

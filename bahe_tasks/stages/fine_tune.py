@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
@@ -42,6 +42,7 @@ from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
 from bahe_tasks.stores.model_registry import connect, local_model_folder, parent_of
 
+_LOG = logging.getLogger(__name__)
 _DECIDING_SECTIONS = ("landing", "sequences", "encoder", "model", "training", "gate")
 
 
@@ -162,10 +163,7 @@ def _warn_of_lacking_numbers(sums: np.ndarray | RowsAt) -> None:
     """Name the numbers that no training row of a day after the first has; the model reads them as nothing known."""
     lacking = numbers_lacking(sums)
     if lacking:
-        warnings.warn(
-            f"point-in-time numbers that cannot exist in this log: no training row has {'; '.join(lacking)}",
-            stacklevel=2,
-        )
+        _LOG.warning("point-in-time numbers that cannot exist in this log: no training row has %s", "; ".join(lacking))
 
 
 def _states_dir(config: Config) -> Path:
