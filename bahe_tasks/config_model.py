@@ -181,6 +181,11 @@ class TrainingConfig:
         {},
         "weight of the loss of a landed label where label_weighting is fixed, by name without label_; others weigh 1",
     )
+    window_level_share: float = setting(
+        0.9,
+        "share of how much more or less a training window is clicked than the model expects that counts as the window's own "
+        "level and is not learned; 0: all is learned",
+    )
     outcome_weight: float = setting(
         0.5,
         "weight of each of the labels, four at most, that say how large an outcome value is: the value of an event about "

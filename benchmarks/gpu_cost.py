@@ -37,6 +37,7 @@ from bahe_tasks.core.ranks import ALONE
 from bahe_tasks.core.train import recomputing
 from bahe_tasks.core.training_rows import ImpressionRows, row_columns
 from bahe_tasks.core.training_step import TrainingStep
+from bahe_tasks.core.window_level import WindowLevel
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
 from benchmarks.kit.document import Document
 from benchmarks.kit.operations import (
@@ -108,7 +109,7 @@ def seconds_of_step(
 
     def taken(count: int) -> None:
         for prepared in one_ahead(step.prepare_ahead, islice(cycle(parts), count)):
-            step.take(prepared, number=0)
+            step.take(prepared, number=0, level=WindowLevel())
 
     def seconds(call: Callable[[], object]) -> float:
         wait_for(device)
@@ -123,7 +124,7 @@ def seconds_of_step(
         "warm_up_s": warm_up_s,
         "step_s": seconds(lambda: taken(steps)) / steps,
         "prepare_s": seconds(lambda: [step.prepare(part) for part in parts]) / NUM_BATCHES,
-        "without_preparing_s": seconds(lambda: step.take(kept, number=0)),
+        "without_preparing_s": seconds(lambda: step.take(kept, number=0, level=WindowLevel())),
     }
 
 

@@ -31,6 +31,7 @@ from bahe_tasks.core.score import score
 from bahe_tasks.core.training_rows import ImpressionRows, passed_together, row_columns, shuffled
 from bahe_tasks.core.training_state import Position, resume_state, save_state, take_state, trained_state
 from bahe_tasks.core.training_step import TrainingStep
+from bahe_tasks.core.window_level import WindowLevel
 
 
 class NothingToRecomputeError(ValueError):
@@ -97,7 +98,7 @@ def train(
             starts = range(at.next_row, len(trained_on), training.batch_size)
             batches = (trained_on[start : start + training.batch_size] for start in starts)
             for prepared in one_ahead(step.prepare_ahead, batches):
-                loss, norm = step.take(prepared, number=len(at.losses))
+                loss, norm, at.level = step.take(prepared, number=len(at.losses), level=WindowLevel(*at.level))
                 at.losses.append(loss)
                 at.gradient_norms.append(norm)
                 at.next_row += len(prepared.index)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.optimizers import Optimizers
+from bahe_tasks.core.window_level import WindowLevel
 
 _LOG = logging.getLogger(__name__)
 Tensors = dict[str, torch.Tensor]
@@ -33,6 +34,7 @@ class Position:
     gradient_norms: list[float] = field(default_factory=list)  # of each step, before clipping
     stop_losses: list[float] = field(default_factory=list)  # logloss on the early-stop rows after each epoch, nats
     best_steps: int = 0  # steps taken when `stop_losses` was least
+    level: tuple[float, float] = WindowLevel()
 
 
 def trained_state(model: BaheCtrModel, optimizers: Optimizers) -> Tensors:

@@ -24,6 +24,7 @@ from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.schedule import learning_rate_share
 from bahe_tasks.core.training_rows import ImpressionRows, RowColumns, num_behaviors
+from bahe_tasks.core.window_level import WindowLevel
 
 _LOG = logging.getLogger(__name__)
 _WIDEST_BY_WIDTH = 4
@@ -82,6 +83,8 @@ class TrainingStep:
             *[training.outcome_weight] * len(thresholds),
         ]
         self._weights = torch.tensor(weights, device=device)
+        self._is_click = torch.zeros(len(weights), device=device)
+        self._is_click[0] = 1.0
         self._num_landed = len(names)
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
@@ -108,31 +111,34 @@ class TrainingStep:
         )
         return Prepared(index, rows_a_pass, tuple((self._batch(part), self._labels_of(part)) for part in parts))
 
-    def take(self, prepared: Prepared, *, number: int) -> tuple[float, float]:
-        """Take step `number`; return loss (nats) and gradient norm before clipping. Raises `TrainingDivergedError`."""
-        loss = self._gradients(prepared, number)
+    def take(self, prepared: Prepared, *, number: int, level: WindowLevel) -> tuple[float, float, WindowLevel]:
+        """Take step `number` of a window of which so much is known.
+
+        Return loss (nats), gradient norm before clipping and what is known then. Raises `TrainingDivergedError`.
+        """
+        told = self._gradients(prepared, number, level)
         if self._ranks.size > 1:
-            self._ranks.sum_gradients(loss, self._optimizers.dense, self._optimizers.tables)
+            self._ranks.sum_gradients(told, self._optimizers.dense, self._optimizers.tables)
         norm = self._optimizers.clip(self._training.max_gradient_norm)
-        loss_and_norm = torch.stack([loss, norm]).tolist()
-        if not np.isfinite(loss_and_norm).all():
+        loss, surplus, information, norm_before = torch.cat([told, norm.reshape(1)]).tolist()
+        if not np.isfinite([loss, norm_before]).all():
             raise TrainingDivergedError(
-                f"loss {loss_and_norm[0]} and gradient norm {loss_and_norm[1]} at step {number}: "
+                f"loss {loss} and gradient norm {norm_before} at step {number}: "
                 "lower training.deep_learning_rate, training.head_learning_rate or training.vector_learning_rate"
             )
         spec = self._model.spec
         share = learning_rate_share(self._training, step=spec.trained_steps + number)
         self._optimizers.step(share, number=spec.trained_steps + number)
-        return loss_and_norm[0], loss_and_norm[1]
+        return loss, norm_before, level.after(surplus, information)
 
-    def _gradients(self, prepared: Prepared, number: int) -> torch.Tensor:
-        """Compute this rank's gradients, halving the rows of a pass until they fit the device; return the loss."""
+    def _gradients(self, prepared: Prepared, number: int, level: WindowLevel) -> torch.Tensor:
+        """Compute this rank's gradients, halving the rows of a pass until they fit the device; return what `_passes` does."""
         while True:
             torch.manual_seed(_seed_of_step(self._seed, number, self._ranks.rank))
             try:
                 if prepared.rows_a_pass != self._rows_a_pass:
                     prepared = self.prepare(prepared.index)
-                return self._passes(prepared)
+                return self._passes(prepared, level)
             except torch.OutOfMemoryError:
                 tried = min(self._rows_a_pass, len(self._ranks.part(prepared.index)))
                 if tried <= 1:
@@ -144,30 +150,38 @@ class TrainingStep:
                     self._rows_a_pass,
                 )
 
-    def _passes(self, prepared: Prepared) -> torch.Tensor:
-        """Add up the gradients of this rank's part of the batch, pass by pass; return its part of the loss."""
+    def _passes(self, prepared: Prepared, level: WindowLevel) -> torch.Tensor:
+        """Add up the gradients of this rank's part of the batch, pass by pass.
+
+        Return its part of the loss and of what `WindowLevel.after` asks for, (3,).
+        """
         self._optimizers.zero_grad()
         index = prepared.index
         present = (~np.isnan(self._labels[index])).sum(0)
         present[self._num_landed :] = len(index)  # else the few rows with an outcome would outweigh all clicks
         counts = torch.from_numpy(present).to(self._device)
-        total = torch.zeros((), device=self._device)
+        total = torch.zeros(3, device=self._device)
         for batch, labels in prepared.passes:
-            loss = self._loss(batch, labels, counts=counts, part=len(labels) / len(index))
+            logits = self._logits(batch)
+            clicked = torch.sigmoid(logits.detach()[:, 0] + level.log_odds)
+            logits = logits + self._training.window_level_share * level.log_odds * self._is_click
+            loss = self._loss(logits, labels, counts=counts, part=len(labels) / len(index))
             loss.backward()
-            total += loss.detach()
+            surplus, information = (labels[:, 0] - clicked).sum(), (clicked * (1 - clicked)).sum()
+            total += torch.stack([loss.detach(), surplus, information])
         return total
 
-    def _loss(self, batch: Batch, labels: torch.Tensor, *, counts: torch.Tensor, part: float) -> torch.Tensor:
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        bfloat16 = self._training.compute_dtype == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16):
+            logits: torch.Tensor = self._model(batch)
+        return logits.float()
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, *, counts: torch.Tensor, part: float) -> torch.Tensor:
         model, log_variances = self._model, None
         if self._learned:
             log_variances = torch.stack([model.log_variances[label_key(label)] for label in model.spec.landed_labels])
-        bfloat16 = self._training.compute_dtype == "bfloat16"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16):
-            logits = model(batch)
-        return label_loss(
-            logits.float(), labels, counts=counts, part=part, weights=self._weights, log_variances=log_variances
-        )
+        return label_loss(logits, labels, counts=counts, part=part, weights=self._weights, log_variances=log_variances)
 
     def _batch(self, index: np.ndarray) -> Batch:
         return collate(

@@ -20,7 +20,8 @@ from benchmarks.kit.in_memory_log import part_of
 def test_a_warm_start_with_optimiser_state_equals_continued_training(
     without_dropout, with_model, tiny_split, tiny_rows, embeddings, in_given_order
 ):
-    training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5)
+    """But for the level of a window, which is forgotten with it."""
+    training = dataclasses.replace(TRAINING, epochs=1, batch_size=3, warmup_steps=5, window_level_share=0.0)
     spec = with_model(dropout=0.0)
     whole, parent = (without_dropout(new_model(spec, tiny_split().deep, seed=3)) for _ in range(2))
     train(whole, tiny_rows, embeddings, training=training, seed=1, device=CPU)

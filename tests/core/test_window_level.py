@@ -1,0 +1,44 @@
+"""The level of a training window: what is laid to it, and that a model does not learn it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_training import CPU, TRAINING
+
+from bahe_tasks.core.score import score
+from bahe_tasks.core.train import train
+from bahe_tasks.core.window_level import WindowLevel
+
+
+def test_the_level_of_many_rows_is_how_far_their_clicks_lie_from_what_was_expected():
+    level, clicks = WindowLevel(), 0.6
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-level.log_odds))  # one half was expected
+        level = level.after(100 * (clicks - p), 100 * p * (1 - p))
+    assert level.log_odds == pytest.approx(np.log(0.6 / 0.4), abs=0.01)
+
+
+def test_a_window_of_one_row_has_next_to_no_level():
+    assert 0 < WindowLevel().after(0.5, 0.25).log_odds < 0.05
+
+
+def test_a_day_of_many_clicks_teaches_a_model_less_of_its_level(fresh, make_rows, embeddings):
+    rows = make_rows({"bills": [3] * 600, "visits": [2] * 600}, seed=1)
+    rows = dataclasses.replace(rows, labels=(np.random.default_rng(2).random(600) < 0.8).astype(np.float32))
+
+    def moved(share):
+        """Return how far a day moves the mean prediction, in log-odds."""
+        training = dataclasses.replace(
+            TRAINING, batch_size=16, epochs=1, average_steps=0, head_learning_rate=2e-3, window_level_share=share
+        )
+        means, model = [], fresh()
+        for _ in range(2):
+            mean = float(np.mean(score(model, rows, embeddings, batch_size=600, device=CPU)))
+            means.append(np.log(mean / (1 - mean)))
+            if len(means) == 1:
+                train(model, rows, embeddings, training=training, seed=1, device=CPU)
+        return means[1] - means[0]
+
+    assert moved(0.0) > 0.8
+    assert abs(moved(0.9)) < moved(0.0) / 2
