@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -67,6 +67,26 @@ class TokenTable:
         return np.concatenate([self.ids[:0], *(self.ids[self.starts[r] : self.starts[r + 1]] for r in rows)])
 
 
+class TokenSequence(NamedTuple):
+    """One of T tokens."""
+
+    ids: np.ndarray  # (T,) int64
+    ages_s: np.ndarray  # (T,)
+    feature_of: np.ndarray  # (T,) int64
+
+    @classmethod
+    def of_features(cls, parts: list[tuple[np.ndarray, np.ndarray]]) -> TokenSequence:
+        """Put the tokens and ages of each text feature one after the other."""
+        lengths = [len(ids) for ids, _ in parts]
+        empty = (np.zeros(0, np.int64), np.zeros(0))
+        ids, ages = (np.concatenate(arrays) for arrays in zip(empty, *parts, strict=True))
+        return cls(ids, ages, np.repeat(np.arange(1, len(parts) + 1), lengths))
+
+    @classmethod
+    def of_title(cls, ids: np.ndarray) -> TokenSequence:
+        return cls(ids, np.zeros(len(ids)), np.zeros(len(ids), np.int64))
+
+
 @dataclass(frozen=True)
 class TokenSequences:
     """Sequences of T tokens, padded right."""
@@ -74,22 +94,29 @@ class TokenSequences:
     ids: torch.Tensor  # (B, T) int64
     mask: torch.Tensor  # (B, T) bool
     ages_s: torch.Tensor  # (B, T) float32, seconds from a token's behavior to the time histories end at
+    feature_of: torch.Tensor  # (B, T) int64, the text feature a token is of, from 1; 0 in titles
 
     @classmethod
-    def of(cls, sequences: list[tuple[np.ndarray, np.ndarray]], device: torch.device) -> TokenSequences:
-        """Pad (ids, ages) of each sequence on the right, to one token at least."""
-        lengths = np.array([len(ids) for ids, _ in sequences])
+    def of(cls, sequences: list[TokenSequence], device: torch.device) -> TokenSequences:
+        """Pad the sequences on the right, to one token at least."""
+        lengths = np.array([len(sequence.ids) for sequence in sequences])
         mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]
-        ids, ages = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.float32)
-        ids[mask] = np.concatenate([ids for ids, _ in sequences])
-        ages[mask] = np.concatenate([ages for _, ages in sequences])
-        return cls(*(torch.from_numpy(array).to(device) for array in (ids, mask, ages)))
+        padded = [np.zeros(mask.shape, dtype) for dtype in (np.int64, np.float32, np.int64)]
+        for array, parts in zip(padded, zip(*sequences, strict=True), strict=False):
+            array[mask] = np.concatenate(parts)
+        ids, ages, feature_of = (torch.from_numpy(array).to(device) for array in padded)
+        return cls(ids, torch.from_numpy(mask).to(device), ages, feature_of)
 
     def of_group(self, chosen: torch.Tensor) -> TokenSequences:
         """Return the sequences at `chosen` (Q,) int64, padded to their longest."""
         mask = self.mask[chosen]
         longest = max(int(mask.sum(1).max()), 1)
-        return TokenSequences(self.ids[chosen, :longest], mask[:, :longest], self.ages_s[chosen, :longest])
+        return TokenSequences(
+            self.ids[chosen, :longest],
+            mask[:, :longest],
+            self.ages_s[chosen, :longest],
+            self.feature_of[chosen, :longest],
+        )
 
 
 @dataclass(frozen=True)
@@ -121,19 +148,17 @@ def collate_full_text(
     room = max_tokens // max(len(features), 1)
     histories, titles = [], []
     for r in index:
-        ids, ages = [tokens.ids[:0]], [np.zeros(0)]
-        for feature in features:
+        parts = [(tokens.ids[:0], np.zeros(0)) for _ in features]
+        for n, feature in enumerate(features):
             if feature not in rows.histories:
                 continue
             history = rows.histories[feature]
             read = slice(history.starts[r], history.ends[r])
             ages_s = (rows.as_of[r] - history.occurred_at[read]) / MICROSECONDS_PER_SECOND
-            found = newest_that_fit(history.behavior_rows[read], ages_s, tokens, room=room)
-            ids.append(found[0])
-            ages.append(found[1])
-        histories.append((np.concatenate(ids), np.concatenate(ages)))
-        title = tokens.of_texts(rows.title_rows[r : r + 1] if rows.title_rows[r] >= 0 else rows.title_rows[:0])
-        titles.append((title, np.zeros(len(title))))
+            parts[n] = newest_that_fit(history.behavior_rows[read], ages_s, tokens, room=room)
+        histories.append(TokenSequence.of_features(parts))
+        title = rows.title_rows[r : r + 1]
+        titles.append(TokenSequence.of_title(tokens.of_texts(title[title >= 0])))
     own = torch.arange(len(index), device=device)
     return FullTextBatch(
         histories=TokenSequences.of(histories, device),
@@ -186,6 +211,8 @@ class FullTextCtrModel(nn.Module):
         self.recency = nn.Embedding(max(spec.model.recency_buckets, 1), width)
         nn.init.zeros_(self.recency.weight)
         self.recency.requires_grad_(spec.model.recency_buckets > 0)
+        self.feature = nn.Embedding(len(spec.features) + 1, width)  # else liked and disliked titles would be one
+        nn.init.zeros_(self.feature.weight)
         self.empty_history = nn.Parameter(0.02 * torch.randn(width))
         self.unknown_item = nn.Parameter(0.02 * torch.randn(width))
         self.columns = ColumnFields(spec)
@@ -221,7 +248,7 @@ class FullTextCtrModel(nn.Module):
             group = sequences.of_group(chosen)
             vectors = self.deep.get_input_embeddings()(group.ids)
             ages = age_buckets(group.ages_s, num_buckets=self.recency.num_embeddings)
-            vectors = vectors + self.recency(ages).to(vectors.dtype)
+            vectors = vectors + (self.recency(ages) + self.feature(group.feature_of)).to(vectors.dtype)
             mask, pooling = group.mask, self.spec.model.behavior_pooling
             if pooling == "summary":
                 (vectors, mask), pooling = with_summary_last(vectors, mask), "last"

@@ -24,7 +24,14 @@ from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.core.tokens import TextTokenizer, padded
-from benchmarks.kit.full_text import FullTextBatch, FullTextCtrModel, TokenSequences, TokenTable, newest_that_fit
+from benchmarks.kit.full_text import (
+    FullTextBatch,
+    FullTextCtrModel,
+    TokenSequence,
+    TokenSequences,
+    TokenTable,
+    newest_that_fit,
+)
 
 _TEXTS_AT_ONCE = 64
 _EXACT_BELOW = 2**24
@@ -88,12 +95,13 @@ class WholeText:
                 group.slots.tolist(), _numbers(group.behaviors), _array(group.mask), _array(group.ages_s), strict=True
             ):
                 read[slot] = newest_that_fit(numbers[mask], ages[mask], self.tokens, room=room)
-        histories = []
-        for u in range(batch.users.num_rows):
-            parts = [read.get(u * len(self.features) + n, nothing) for n in range(len(self.features))] or [nothing]
-            histories.append((np.concatenate([ids for ids, _ in parts]), np.concatenate([ages for _, ages in parts])))
+        width = len(self.features)
+        histories = [
+            TokenSequence.of_features([read.get(u * width + n, nothing) for n in range(width)])
+            for u in range(batch.users.num_rows)
+        ]
         titles = [
-            (self.tokens.of_texts(number[None]), np.zeros(self.tokens.lengths(number[None])[0])) if known else nothing
+            TokenSequence.of_title(self.tokens.of_texts(number[None][known[None]]))
             for number, known in zip(_numbers(batch.items.titles), _array(batch.items.known), strict=True)
         ]
         return FullTextBatch(

@@ -8,7 +8,15 @@ from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.training_rows import row_columns
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec
-from benchmarks.kit.full_text import FullTextCtrModel, NotFullTextError, TokenTable, as_trainable, collate_full_text
+from benchmarks.kit.full_text import (
+    FullTextCtrModel,
+    NotFullTextError,
+    TokenSequence,
+    TokenSequences,
+    TokenTable,
+    as_trainable,
+    collate_full_text,
+)
 from benchmarks.kit.tiny_llms import NUM_LAYERS, TINY_LLMS
 
 CPU = torch.device("cpu")
@@ -67,6 +75,24 @@ def test_features_follow_each_other_oldest_first_and_the_newest_behaviors_fit():
     assert cut == TOKENS.of_texts(texts[0][1:]).tolist()
 
 
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_behavior_of_one_feature_is_not_that_of_another(family):
+    """A title liked or disliked has the same tokens and the same place in the sequence."""
+    model = _model(family, _shape())
+    torch.nn.init.normal_(model.feature.weight)
+    newest, older = (TOKENS.of_texts(np.array([n])) for n in (0, 1))
+    ages, nothing = (np.zeros(len(newest)), np.zeros(len(older))), (newest[:0], np.zeros(0))
+    both = (
+        [(older, ages[1]), (newest, ages[0])],
+        [(np.concatenate([older, newest]), np.concatenate(ages[::-1])), nothing],
+    )
+    sequences = TokenSequences.of([TokenSequence.of_features(parts) for parts in both], CPU)
+    assert torch.equal(*sequences.ids)
+    with torch.no_grad():
+        first, second = model.user_embedding(sequences)
+    assert (first - second).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("pooling", ["mean", "summary"])
 @pytest.mark.parametrize("family", ["bert", "llama", "gpt-neox"])
 def test_padding_does_not_matter(family, pooling):
@@ -100,7 +126,7 @@ def test_gradients_reach_every_layer_the_tokens_and_the_ages(family):
         (model(batch) - 1).square().sum().backward()
         optimizers.step(1.0, number=number)
     reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.to_dense().any()}
-    assert "recency.weight" in reached
+    assert {"recency.weight", "feature.weight"} <= reached
     assert model.deep.get_input_embeddings().weight.grad[3:15].any(1).sum() > 3
     for layer in range(NUM_LAYERS):
         assert any(f"layer.{layer}." in name or f"layers.{layer}." in name for name in reached)
