@@ -14,6 +14,8 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from bahe_tasks.error_chain import chain_of
+
 _UNTIL_REAPED_S = 5.0
 """A JVM that is killed closes its connections some milliseconds before it has an exit code."""
 
@@ -50,13 +52,10 @@ def forget_lost_jvm() -> None:
     SparkSession._instantiatedSession = SparkSession._activeSession = None
 
 
-def _is_of_connection(error: BaseException | None) -> bool:
+def _is_of_connection(error: Exception) -> bool:
     """Tell whether this error, or one it came from, is of the connection to the JVM."""
-    while error is not None:
-        if isinstance(error, Py4JError | ConnectionError | EOFError) and not isinstance(error, Py4JJavaError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    of_connection = (Py4JError, ConnectionError, EOFError)
+    return any(isinstance(e, of_connection) and not isinstance(e, Py4JJavaError) for e in chain_of(error))
 
 
 def _exit_code(*, wait_s: float = 0.0) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import days_between
 from bahe_tasks.engines.day_outcome import DayOutcome, Progress
+from bahe_tasks.error_chain import chain_of
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
 from bahe_tasks.stages.encode_behaviors import encode_behaviors
 from bahe_tasks.stages.errors import GateRefused
@@ -83,6 +84,9 @@ def _run_tasks(
     except GateRefused as refused:
         return outcome("refused", str(refused)), None
     except Exception as error:
+        # PySpark raises what its cancelled job ended with over the KeyboardInterrupt that cancelled it.
+        if any(isinstance(earlier, KeyboardInterrupt) for earlier in chain_of(error)):
+            raise KeyboardInterrupt from error
         return outcome("failed", f"{type(error).__name__}: {error}"), error
     return outcome("done"), None
 
