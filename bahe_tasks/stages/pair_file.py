@@ -34,7 +34,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
     """Return the pairs of a file, ids as texts. Raises `ScoreFileError`."""
     try:
         if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
+            frame = _read_csv(path)
         elif path.suffix == ".jsonl":
             with path.open(encoding="utf-8-sig") as lines:
                 rows = [_object_of(line, number) for number, line in enumerate(lines, 1) if line.strip()]
@@ -72,6 +72,14 @@ def check_out(out: Path) -> None:
 def write_pairs(frame: pd.DataFrame, out: Path) -> None:
     """Write pairs in the format of the file's ending."""
     _WRITERS[out.suffix](frame, out)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Return a csv file's columns as texts. Raises `ValueError`."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
+    if not isinstance(frame.index, pd.RangeIndex):  # where the first row is longer than the header, its first values
+        raise ValueError("rows hold more values than the header has names")
+    return frame
 
 
 def _object_of(line: str, number: int) -> dict[str, Any]:

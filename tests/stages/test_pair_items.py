@@ -65,6 +65,9 @@ def test_names_of_csv_columns_are_stripped_as_those_that_land(tmp_path):
         ("p.jsonl", '{"user_id": "u", "item_id": "i", "num_z": true}\n', "num_z of row 1 is no number: True"),
         ("p.jsonl", '{"user_id": "u", "item_id": "i"}\n{"user_id": \n', "line 2: "),
         ("p.jsonl", "[1, 2]\n", "line 1 is no object"),
+        ("p.csv", "user_id,item_id\nu,i,x\nv,j,y\n", "rows hold more values than the header"),
+        ("p.csv", "user_id,item_id\nu,i,\nv,j,\n", "rows hold more values than the header"),
+        ("p.csv", "user_id,item_id\nu,i\nv,j,y\n", "Expected 2 fields in line 3, saw 3"),
         ("p.jsonl", '{"user_id": " ", "item_id": "i"}\n', "every row needs a user_id"),
     ],
 )
