@@ -8,9 +8,14 @@ tier: the job ends before the optimising compiler has paid for itself, which it 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
 import pyspark
 from delta import configure_spark_with_delta_pip
@@ -92,7 +97,8 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
         # Java takes the home folder from the user database, Python from HOME: both must mean the same cache.
         builder = configure_spark_with_delta_pip(builder).config("spark.jars.ivy", str(Path.home() / ".ivy2"))
     try:
-        spark = builder.getOrCreate()
+        with _interrupt_held():
+            spark = builder.getOrCreate()
     except Exception as error:
         if jars:
             raise
@@ -102,6 +108,27 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Let Ctrl-C wait until Spark has started: a JVM whose start is cut short stays behind, and ignores Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = []
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        held.append(number)
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is hold:  # a session that has started left its own, which cancels jobs
+            signal.signal(signal.SIGINT, before)
+        if held:
+            raise KeyboardInterrupt
 
 
 def stop_spark_session() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from bahe_tasks.config import SparkConfig
@@ -25,6 +27,36 @@ def test_a_configured_jar_that_is_not_there_is_named(no_session, monkeypatch):
     monkeypatch.setattr(session, "_require_java", lambda: None)
     with pytest.raises(session.DeltaJarsMissingError, match=r"/nowhere/delta\.jar"):
         session.spark_session(SparkConfig(jars="/nowhere/delta.jar"), app_name="tests")
+
+
+@pytest.mark.parametrize("end", ["started", "failed"])
+def test_ctrl_c_waits_until_spark_has_started(end):
+    ends = []
+
+    def start():
+        with session._interrupt_held():
+            signal.raise_signal(signal.SIGINT)
+            ends.append(end)
+            if end == "failed":
+                raise RuntimeError
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert (ends, signal.getsignal(signal.SIGINT)) == ([end], before)
+
+
+def test_the_handler_that_a_started_spark_leaves_is_kept():
+    def of_spark(*_):
+        """PySpark's, which cancels jobs."""
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with session._interrupt_held():
+            signal.signal(signal.SIGINT, of_spark)
+        assert signal.getsignal(signal.SIGINT) is of_spark
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_cached_jars_are_used_only_when_both_are_there(tmp_path, monkeypatch):
