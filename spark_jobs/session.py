@@ -164,7 +164,11 @@ def _configured_jars(jars: str) -> list[str]:
 
 
 def _require_java() -> None:
-    if java_command(os.environ.get("JAVA_HOME")) is None:
+    java_home = os.environ.get("JAVA_HOME")
+    java = java_command(java_home)
+    if java is None:
         raise JavaMissingError(
             "Spark needs Java 17 and no java was found: install it (for example `apt-get install openjdk-17-jre-headless`) or set JAVA_HOME"
         )
+    if java_home and Path(java) != Path(java_home, "bin", "java"):
+        del os.environ["JAVA_HOME"]  # Spark's launcher would look nowhere else, where `java_command` takes the PATH's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -21,6 +22,18 @@ def test_a_missing_java_is_named(no_session, monkeypatch):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(session.JavaMissingError, match="Java 17"):
         session.spark_session(SparkConfig(), app_name="tests")
+
+
+def test_a_java_home_without_java_is_left_out_and_one_with_it_stays(no_session, monkeypatch, tmp_path):
+    java = tmp_path / "jdk" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(java.parent))
+    for java_home, told in ((tmp_path / "jdk", str(tmp_path / "jdk")), (tmp_path / "gone", None)):
+        monkeypatch.setenv("JAVA_HOME", str(java_home))
+        with pytest.raises(session.DeltaJarsMissingError):  # before Spark starts
+            session.spark_session(SparkConfig(jars="/nowhere/delta.jar"), app_name="tests")
+        assert os.environ.get("JAVA_HOME") == told
 
 
 def test_a_configured_jar_that_is_not_there_is_named(no_session, monkeypatch):
