@@ -6,13 +6,12 @@ Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. Verbs import heavy
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
 
 from bahe_tasks.commands import days, landing, metrics, models, pages, settings, tables
-from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log
+from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log, wants_traceback
 from bahe_tasks.processor_sharing import sleep_while_waiting
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -39,12 +38,12 @@ app.command("doctor")(pages.doctor)
 
 
 def main() -> None:
-    """Run the command line. BAHE_TRACEBACK=1 shows where an error came from."""
+    """Run the command line."""
     sleep_while_waiting()
     try:
         app()
     except Exception as error:
-        if os.environ.get("BAHE_TRACEBACK"):
+        if wants_traceback():
             raise
         wrong_use = isinstance(error, WrongUseError)
         kind = "" if wrong_use else f"{type(error).__name__}: "

@@ -31,6 +31,11 @@ _A_SHARE = 10
 log = Console(stderr=True)
 
 
+def wants_traceback() -> bool:
+    """Tell whether where an error came from is to be shown: BAHE_TRACEBACK=1."""
+    return bool(os.environ.get("BAHE_TRACEBACK"))
+
+
 def read_config(home: Path) -> Config:
     """Read the home folder's settings; BAHE_LANDING replaces the landing folder."""
     return load_config(home, landing_dir=os.environ.get("BAHE_LANDING"))

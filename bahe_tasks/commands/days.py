@@ -20,6 +20,7 @@ from bahe_tasks.commands.console import (
     require_order,
     show,
     table_of,
+    wants_traceback,
     writable_config,
 )
 from bahe_tasks.commands.progress import day_progress
@@ -110,6 +111,8 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
         table=table_of("Days", [{**f, "state": r["state"]} for f, r in zip(flat, rows, strict=True)], columns),
     )
     for outcome in outcomes:
+        if outcome.traceback and wants_traceback():
+            log.print(outcome.traceback, end="", highlight=False, markup=False, soft_wrap=True)
         if outcome.message:
             log.print(f"{outcome.day}: {outcome.message}", style="red", highlight=False, markup=False, soft_wrap=True)
         promotion = outcome.results.get("promote_champion", {})

@@ -27,7 +27,7 @@ class DayOutcome:
     """One day: how it ended, and per task its state, its seconds and the small JSON document it returned.
 
     `state` is "done", "no_impressions", "no_training_rows", "refused" (by a gate) or "failed"; `message` says why
-    a day was refused or failed.
+    a day was refused or failed, `traceback` where its error came from, if it was raised in this process.
     """
 
     day: date
@@ -37,3 +37,4 @@ class DayOutcome:
     task_seconds: dict[str, float] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     message: str = ""
+    traceback: str = ""

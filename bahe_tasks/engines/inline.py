@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from traceback import format_exception
 from typing import Any
 
 from bahe_tasks.config import Config
@@ -67,8 +68,8 @@ def _run_tasks(
     def steps(name: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, total: progress(day, name, done, total)
 
-    def outcome(state: Any, message: str = "") -> DayOutcome:
-        return DayOutcome(day, state, sum(task_seconds.values()), states, task_seconds, results, message)
+    def outcome(state: Any, message: str = "", traceback: str = "") -> DayOutcome:
+        return DayOutcome(day, state, sum(task_seconds.values()), states, task_seconds, results, message, traceback)
 
     try:
         run(dedup_behaviors, force=force)
@@ -87,7 +88,7 @@ def _run_tasks(
         # PySpark raises what its cancelled job ended with over the KeyboardInterrupt that cancelled it.
         if any(isinstance(earlier, KeyboardInterrupt) for earlier in chain_of(error)):
             raise KeyboardInterrupt from error
-        return outcome("failed", f"{type(error).__name__}: {error}"), error
+        return outcome("failed", f"{type(error).__name__}: {error}", "".join(format_exception(error))), error
     return outcome("done"), None
 
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from bahe_tasks import cli
+from bahe_tasks.commands import console
 from bahe_tasks.engines import inline
 
 
@@ -49,3 +50,13 @@ def test_ctrl_c_under_an_error_of_spark_ends_the_backfill(backfill):
 
 def test_a_day_that_fails_is_passed(backfill):
     assert backfill(broken) == (1, [1, 2])
+
+
+def test_a_day_that_fails_shows_where_when_asked(backfill, monkeypatch, capsys):
+    monkeypatch.setattr(console.log, "file", sys.stderr)
+    monkeypatch.delenv("BAHE_TRACEBACK", raising=False)
+    backfill(broken)
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("BAHE_TRACEBACK", "1")
+    backfill(broken)
+    assert 'raise RuntimeError("a bad day")' in capsys.readouterr().err
