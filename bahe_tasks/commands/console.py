@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
@@ -89,14 +91,22 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def table_of(title: str, rows: list[dict[str, Any]], columns: list[str]) -> Table:
-    """Return a table of the rows' named columns."""
-    table = Table(title=title)
+def narrow_table(title: str) -> Table:
+    """Return a table without columns, whose look leaves the room of a terminal of 80 columns to what stands in it."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+
+
+def table_of(
+    title: str, rows: list[dict[str, Any]], columns: list[str], *, headers: Mapping[str, str] | None = None
+) -> Table:
+    """Return a table of the rows' named columns; `headers` are of those whose name is too wide."""
+    table = narrow_table(title)
     for column in columns:
         table.add_column(
-            column.replace("_", " "),
+            (headers or {}).get(column, column.replace("_", " ")),
             no_wrap=column == "day",
             justify="left" if column in ("day", "gate", "state") else "right",
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*(cell(row.get(column)) for column in columns))

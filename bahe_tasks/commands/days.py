@@ -44,6 +44,29 @@ Accept = Annotated[
     typer.Option("--accept-inputs", metavar="REASON", help="Let a day through that validate_inputs refuses."),
 ]
 
+STATUS_COLUMNS = [
+    "day",
+    "landed_rows",
+    "table_rows",
+    "duplicate_rows",
+    "quarantined_rows",
+    "impressions",
+    "new_behaviors",
+    "reuse_rate",
+    "gate",
+    "champion_version",
+    "stale",
+]
+NARROW = {
+    "duplicate_rows": "dupl. rows",
+    "quarantined_rows": "quar. rows",
+    "impressions": "impr.",
+    "new_behaviors": "new behav.",
+    "champion_version": "model",
+    "progressive_auc": "progr. AUC",
+}
+"""Headers that leave a table readable on 80 columns."""
+
 
 def run_day(
     day: Annotated[str, typer.Argument(metavar="DAY", help="YYYY-MM-DD, UTC.")],
@@ -94,7 +117,7 @@ def _run(
         for outcome in inline.run_backfill(
             start, end, config, force=force, accept_reason=accept_reason, progress=progress
         ):
-            log.print(_sentence(outcome), highlight=False, markup=False)
+            log.print(_sentence(outcome), highlight=False, markup=False, soft_wrap=True)
             outcomes.append(outcome)
     return outcomes
 
@@ -104,12 +127,12 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
     rows = [_row(outcome) for outcome in outcomes]
     document = rows[0] if single else {"days": rows}
     columns = ["day", "state", "seconds", "new_behaviors", "reuse_rate", "progressive_auc", "version", "promoted"]
-    flat = [{**row, **{k: v for result in row["results"].values() for k, v in result.items()}} for row in rows]
-    show(
-        document,
-        as_json=as_json,
-        table=table_of("Days", [{**f, "state": r["state"]} for f, r in zip(flat, rows, strict=True)], columns),
-    )
+    told = [
+        {k: v for result in row["results"].values() for k, v in result.items()}
+        | {"day": row["day"], "state": row["state"].replace("_", " "), "seconds": f"{row['seconds']:.1f}"}
+        for row in rows
+    ]
+    show(document, as_json=as_json, table=table_of("Days", told, columns, headers=NARROW))
     for outcome in outcomes:
         if outcome.traceback and wants_traceback():
             log.print(outcome.traceback, end="", highlight=False, markup=False, soft_wrap=True)
@@ -151,28 +174,21 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     document = read_status(read_config(home))
     champion = document["champion"]
     title = f"Champion: version {champion['version']} of {champion['day']}" if champion else "No champion yet"
-    columns = [
-        "day",
-        "landed_rows",
-        "table_rows",
-        "duplicate_rows",
-        "quarantined_rows",
-        "impressions",
-        "new_behaviors",
-        "reuse_rate",
-        "gate",
-        "champion_version",
-        "stale",
-    ]
-    show(document, as_json=as_json, table=table_of(title, document["days"], columns))
+    rows = [{**day, "gate": (day["gate"] or "–").replace("_", " ")} for day in document["days"]]
+    show(document, as_json=as_json, table=table_of(title, rows, STATUS_COLUMNS, headers=NARROW))
     if document["history"] and not as_json:
-        rows, landed = document["history"], sum(day["landed_rows"] for day in document["history"])
+        earlier, landed = document["history"], sum(day["landed_rows"] for day in document["history"])
         log.print(
-            f"Histories and titles: {landed} rows of {len(rows)} earlier days, {rows[0]['day']} to {rows[-1]['day']}"
+            f"Histories and titles: {landed} rows of {len(earlier)} earlier days, {earlier[0]['day']} to {earlier[-1]['day']}",
+            soft_wrap=True,
         )
     for day in document["days"] if not as_json else []:
         if day["unknown_columns"]:
-            log.print(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}", highlight=False)
+            log.print(
+                f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}",
+                highlight=False,
+                soft_wrap=True,
+            )
         if day["passed_over_files"]:
             names = ", ".join(day["passed_over_files"])
             log.print(f"{day['day']}: files not read, for their ending: {names}", highlight=False, soft_wrap=True)

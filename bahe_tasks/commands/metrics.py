@@ -6,7 +6,6 @@ import math
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Group
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from bahe_tasks.commands.console import (
     Home,
     LastDay,
     cell,
+    narrow_table,
     optional_days,
     read_config,
     show,
@@ -79,7 +79,7 @@ def _segment_tables(document: dict[str, Any]) -> list[Table]:
 
 def _table(title: str, first: str, *others: str, last: str | None = None) -> Table:
     """Return an empty table of these columns and the metrics, narrow enough for a terminal of 80 columns."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = narrow_table(title)
     table.add_column(first, no_wrap=True)
     for header in (*others, *_METRIC_HEADERS.values(), *([last] if last else [])):
         table.add_column(header, justify="right", overflow="fold")

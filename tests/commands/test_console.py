@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from rich.console import Console
 
-from bahe_tasks.commands.console import cell
+from bahe_tasks.commands import days
+from bahe_tasks.commands.console import cell, table_of
 
 
 @pytest.mark.parametrize(
@@ -13,3 +15,12 @@ from bahe_tasks.commands.console import cell
 )
 def test_numbers_are_short_and_absent_ones_a_dash(value, text):
     assert cell(value) == text
+
+
+def test_a_day_of_the_status_stands_on_one_line_of_80_columns():
+    day = dict.fromkeys(days.STATUS_COLUMNS, 40_000) | dict.fromkeys(days.STATUS_COLUMNS[1:4], 123_456)
+    day |= {"day": "2024-01-01", "reuse_rate": 0.98765, "gate": "passed", "champion_version": 12, "stale": False}
+    out = Console(width=80, record=True)
+    out.print(table_of("Champion", [day], days.STATUS_COLUMNS, headers=days.NARROW))
+    row = out.export_text().splitlines()[-1].split()
+    assert row == ["2024-01-01", *["123456"] * 3, *["40000"] * 3, "0.9877", "passed", "12", "False"]
