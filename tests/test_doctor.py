@@ -6,8 +6,10 @@ import os
 from collections import namedtuple
 
 import pytest
+from typer.testing import CliRunner
 
 from bahe_tasks import doctor
+from bahe_tasks.cli import app
 from bahe_tasks.config import Config, EncoderConfig, SparkConfig
 
 
@@ -132,3 +134,13 @@ def test_every_check_that_fails_says_how_to_mend_it(tmp_path, monkeypatch):
     faults = {check.name for check in checks if not check.ok}
     assert faults == {"java", "memory", "delta jars", "checkpoint", "gpu"}
     assert all(check.command for check in checks if not check.ok)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_answer_stands_on_stdout_unwrapped(options, tmp_path, monkeypatch):
+    sentence = "a sentence of more words than a line holds, " * 5 + "[all] of it"
+    monkeypatch.setattr(doctor, "run_checks", lambda *_: [doctor.Check("disk", False, sentence, "free it")])
+    answer = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path), *options])
+    assert (answer.exit_code, answer.stderr) == (1, "")
+    assert sentence in answer.stdout
+    assert "free it" in answer.stdout

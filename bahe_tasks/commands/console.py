@@ -73,7 +73,12 @@ def show(document: Any, *, as_json: bool, table: RenderableType | None = None) -
         _out().print(table)
     else:
         for key, value in document.items():
-            _out().print(f"{key}: {value}", highlight=False, soft_wrap=True)
+            tell(f"{key}: {value}")
+
+
+def tell(line: str) -> None:
+    """Print a line of the answer on stdout as it is."""
+    _out().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _out() -> Console:

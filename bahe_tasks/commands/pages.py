@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, EXIT_FAILED, AsJson, Home, log, read_config, show, writable_config
+from bahe_tasks.commands.console import (
+    DEFAULT_HOME,
+    EXIT_FAILED,
+    AsJson,
+    Home,
+    read_config,
+    show,
+    tell,
+    writable_config,
+)
 
 
 def report(
@@ -42,10 +51,8 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         show({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}, as_json=True)
     else:
         for check in checks:
-            log.print(
-                f"{'ok     ' if check.ok else 'MISSING'}  {check.name}: {check.sentence}", highlight=False, markup=False
-            )
+            tell(f"{'ok     ' if check.ok else 'MISSING'}  {check.name}: {check.sentence}")
             if not check.ok and check.command:
-                log.print(f"         mend it with: {check.command}", highlight=False, markup=False)
+                tell(f"         mend it with: {check.command}")
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_FAILED)
