@@ -74,7 +74,7 @@ class Config:
 
     @property
     def landing_dir(self) -> Path:
-        return self.home / self.landing.folder  # an absolute folder stands for itself
+        return self.home / Path(self.landing.folder).expanduser()  # an absolute folder stands for itself
 
     @property
     def tracking_uri(self) -> str:
@@ -106,12 +106,12 @@ def load_config(home: Path, *, landing_dir: str | None = None) -> Config:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; make a home folder with `bahe init {home}`")
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    config = config_from(document, home=home, where=str(path))
+    config = config_from({} if document is None else document, home=home, where=str(path))
     if landing_dir:
-        landing = replace(config.landing, folder=str(Path(landing_dir).resolve()))
+        landing = replace(config.landing, folder=str(Path(landing_dir).expanduser().resolve()))
         config = replace(config, landing=landing)
     return config
 
@@ -140,7 +140,7 @@ def config_from(document: Any, *, home: Path, where: str = "the configuration") 
     if not isinstance(document, dict):
         raise ConfigError(f"{where} must be a mapping of sections")
     _refuse_unknown(document, SECTIONS, where)
-    sections = {name: _section(SECTIONS[name], values or {}, f"{where}: {name}") for name, values in document.items()}
+    sections = {name: _section(SECTIONS[name], values, f"{where}: {name}") for name, values in document.items()}
     return Config(home=home, **sections)
 
 
@@ -173,6 +173,7 @@ def plain(value: Any) -> Any:
 
 
 def _section(section: type, values: Any, where: str) -> Any:
+    values = {} if values is None else values  # all its lines are commented out
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must be a mapping of settings")
     kinds = get_type_hints(section)

@@ -85,6 +85,23 @@ def test_the_landing_folder_can_be_overridden_and_is_relative_to_the_home(tmp_pa
         load_config(tmp_path, landing_dir=str(tmp_path / "elsewhere"))
 
 
+@pytest.mark.parametrize("text", ["landing: []", "landing: false", "landing: 0", "[]", "0", "false", "''"])
+def test_only_what_is_left_out_stands_for_the_defaults(text, tmp_path):
+    (tmp_path / "bahe.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        load_config(tmp_path)
+    for empty in ("", "landing:\n  # folder: landing\n"):
+        (tmp_path / "bahe.yaml").write_text(empty)
+        assert load_config(tmp_path) == Config(home=tmp_path.resolve())
+
+
+def test_a_landing_folder_may_be_in_the_user_s_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/users/u")
+    (tmp_path / "bahe.yaml").write_text("landing: {folder: ~/log}\n")
+    assert load_config(tmp_path).landing_dir == Path("/users/u/log")
+    assert load_config(tmp_path, landing_dir="~/other").landing_dir == Path("/users/u/other")
+
+
 def test_the_settings_in_force_can_be_read_back_and_name_the_default_they_differ_from(tmp_path):
     config = config_from(
         {"training": {"label_weights": {"paid": 0.5}, "epochs": 3}, "model": {"hidden_widths": [8]}}, home=tmp_path
