@@ -44,8 +44,8 @@ class Check:
     command: str = ""
 
 
-def run_checks(config: Config | None) -> list[Check]:
-    """Check this machine for the home folder of `config`, or in general without one.
+def run_checks(home: Path, config: Config | None) -> list[Check]:
+    """Check this machine for the settings of a home folder; for the defaults where it has none yet.
 
     Delta jars that are not cached are fetched by starting Spark once, which takes up to a minute.
     """
@@ -54,8 +54,8 @@ def run_checks(config: Config | None) -> list[Check]:
         check_python(),
         java,
         check_memory(available_memory_gb()),
-        check_disk(config.home if config else Path.cwd()),
-        *([check_home(config.home)] if config else []),
+        check_disk(home),
+        check_home(home) if config else _no_home_yet(home),
         check_packages(),
         check_delta_jars(config.spark if config else SparkConfig(), java_ok=java.ok),
         check_checkpoint(config.encoder if config else EncoderConfig()),
@@ -128,6 +128,14 @@ def check_home(folder: Path) -> Check:
     except OSError as error:
         command = "correct its permissions, or choose another with --home"
         return Check("home folder", False, f"the home folder {folder} cannot be written ({error.strerror})", command)
+
+
+def _no_home_yet(folder: Path) -> Check:
+    return Check(
+        "home folder",
+        True,
+        f"{folder / 'bahe.yaml'} does not exist; `bahe init {folder}` makes it, with these defaults",
+    )
 
 
 def check_packages() -> Check:

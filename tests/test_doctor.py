@@ -130,7 +130,7 @@ def test_every_check_that_fails_says_how_to_mend_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     spark, encoder = SparkConfig(jars="/none.jar"), EncoderConfig(checkpoint="/none", device="cuda")
-    checks = doctor.run_checks(Config(home=tmp_path, spark=spark, encoder=encoder))
+    checks = doctor.run_checks(tmp_path, Config(home=tmp_path, spark=spark, encoder=encoder))
     faults = {check.name for check in checks if not check.ok}
     assert faults == {"java", "memory", "delta jars", "checkpoint", "gpu"}
     assert all(check.command for check in checks if not check.ok)
@@ -144,3 +144,13 @@ def test_the_answer_stands_on_stdout_unwrapped(options, tmp_path, monkeypatch):
     assert (answer.exit_code, answer.stderr) == (1, "")
     assert sentence in answer.stdout
     assert "free it" in answer.stdout
+
+
+def test_a_home_folder_that_is_not_there_is_said_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("check_packages", "check_delta_jars", "check_checkpoint", "check_java"):
+        monkeypatch.setattr(doctor, name, lambda *_, **__: doctor.Check("", True, ""))
+    gone = CliRunner().invoke(app, ["doctor", "--home", "~/gone"])
+    assert f"home folder: {tmp_path}/gone/bahe.yaml does not exist" in gone.stdout
+    (tmp_path / "bahe.yaml").touch()
+    assert f"home folder: {tmp_path} can be written" in CliRunner().invoke(app, ["doctor", "--home", "~"]).stdout

@@ -46,7 +46,8 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Say what is missing on this machine and the command that mends it."""
     from bahe_tasks.doctor import run_checks
 
-    checks = run_checks(read_config(home) if (home / "bahe.yaml").is_file() else None)
+    home = home.expanduser().resolve()
+    checks = run_checks(home, read_config(home) if (home / "bahe.yaml").is_file() else None)
     if as_json:
         show({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}, as_json=True)
     else:
