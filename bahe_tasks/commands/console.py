@@ -53,7 +53,7 @@ def writable_config(home: Path) -> Config:
 
 def optional_days(first: str | None, last: str | None) -> tuple[date | None, date | None]:
     """Return the days of `--from` and `--to`, None for one that was not given."""
-    start, end = (parse_day(text) if text else None for text in (first, last))
+    start, end = (None if text is None else parse_day(text) for text in (first, last))
     if start and end:
         require_order(start, end)
     return start, end

@@ -38,10 +38,19 @@ class Engine(StrEnum):
     airflow = "airflow"
 
 
+def _reason(text: str | None) -> str | None:
+    """Return the reason given, None where none was asked for. Raises `BadParameter` for an empty one."""
+    if text is not None and not text.strip():
+        raise typer.BadParameter("say why the day is good anyway")
+    return text
+
+
 Force = Annotated[bool, typer.Option("--force", help="Compute again although the inputs have not changed.")]
 Accept = Annotated[
     str | None,
-    typer.Option("--accept-inputs", metavar="REASON", help="Let a day through that validate_inputs refuses."),
+    typer.Option(
+        "--accept-inputs", metavar="REASON", callback=_reason, help="Let a day through that validate_inputs refuses."
+    ),
 ]
 
 STATUS_COLUMNS = [

@@ -34,6 +34,10 @@ def answer_of(monkeypatch, capsys, *words):
     [
         (["metrics", "--from", "2024-01-03", "--to", "2024-01-02"], "the first day, 2024-01-03, is after the last"),
         (["backfill", "2024-01-03", "2024-01-02"], "the first day, 2024-01-03, is after the last"),
+        (["metrics", "--from", ""], "'' is not a day"),
+        (["metrics", "--to", ""], "'' is not a day"),
+        (["run-day", "2024-01-01", "--accept-inputs", " "], "say why the day is good anyway"),
+        (["backfill", "2024-01-01", "2024-01-01", "--accept-inputs", ""], "say why the day is good anyway"),
         (["run-day", "2024-02-30"], "not a day of the calendar"),
         (["rollback", "--to", "99"], "no champion to roll back from"),
         (["score", "HOME/pairs.csv", "HOME/out.txt"], "the ending must be one of"),
