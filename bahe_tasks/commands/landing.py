@@ -12,17 +12,22 @@ import typer
 from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, FirstDay, Home, LastDay, optional_days, show
 from bahe_tasks.config import load_config, render_config
 from bahe_tasks.data_interval import parse_day
+from bahe_tasks.wrong_use import WrongUseError
 
 import_app = typer.Typer(no_args_is_help=True, help="Turn a public data set into the landing contract.")
 
 
 def init(
+    context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(metavar="[HOME]", help="Home folder to make.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
     """Make a home folder with a bahe.yaml that documents every setting. An existing bahe.yaml is left alone."""
-    target = (folder or home).expanduser().resolve()
+    target, named = ((path or home).expanduser().resolve() for path in (folder, home))
+    source = context.get_parameter_source("home")
+    if target != named and source is not None and source.name == "COMMANDLINE":
+        raise WrongUseError(f"two home folders are named, {target} and {named}; which one?")
     target.mkdir(parents=True, exist_ok=True)
     settings = target / "bahe.yaml"
     created = not settings.exists()

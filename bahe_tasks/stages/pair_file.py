@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ def check_out(out: Path) -> None:
     """Raise `ScoreFileError` where pairs cannot be written to such a file."""
     if out.suffix not in _WRITERS:
         raise ScoreFileError(f"{out}: the ending must be one of {', '.join(_WRITERS)}")
+    if out.is_dir():
+        raise ScoreFileError(f"{out} is a folder; name a file in it")
+    there = next(path for path in out.absolute().parents if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ScoreFileError(f"{out} cannot be written: {there} is no folder that files can be made in")
 
 
 def write_pairs(frame: pd.DataFrame, out: Path) -> None:

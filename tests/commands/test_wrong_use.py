@@ -17,6 +17,7 @@ def home(tmp_path):
     folder.mkdir()
     (folder / "bahe.yaml").write_text("", encoding="utf-8")
     (folder / "pairs.csv").write_text("user_id,item_id\nu,i\n", encoding="utf-8")
+    (folder / "folder.csv").mkdir()
     return folder
 
 
@@ -41,6 +42,8 @@ def answer_of(monkeypatch, capsys, *words):
         (["run-day", "2024-02-30"], "not a day of the calendar"),
         (["rollback", "--to", "99"], "no champion to roll back from"),
         (["score", "HOME/pairs.csv", "HOME/out.txt"], "the ending must be one of"),
+        (["score", "HOME/pairs.csv", "HOME/folder.csv"], "folder.csv is a folder; name a file in it"),
+        (["score", "HOME/pairs.csv", "HOME/pairs.csv/in/out.csv"], "pairs.csv is no folder that files can be made in"),
         (["score", "HOME/none.csv", "HOME/out.csv"], "cannot be read"),
     ],
 )
@@ -77,3 +80,12 @@ def test_a_home_that_cannot_be_written_is_told_at_once(verb, home, monkeypatch, 
     status, error = answer_of(monkeypatch, capsys, *verb, "--home", home)
     assert status == 2
     assert "gone cannot be written (No such file or directory); correct its permissions" in error
+
+
+def test_two_home_folders_to_make_are_one_too_many(tmp_path, monkeypatch, capsys):
+    status, error = answer_of(monkeypatch, capsys, "init", tmp_path / "a", "--home", tmp_path / "b")
+    assert (status, list(tmp_path.iterdir())) == (2, []), error
+    monkeypatch.setenv("BAHE_HOME", str(tmp_path / "b"))
+    for words in ((tmp_path / "a",), (tmp_path / "c", "--home", tmp_path / "c")):
+        assert answer_of(monkeypatch, capsys, "init", *words)[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "c"}
