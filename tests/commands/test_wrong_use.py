@@ -56,7 +56,7 @@ def test_wrong_use_of_a_home(home, monkeypatch, capsys, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["synthesize", "LANDING", "--days", "0"], "days and users must be at least 1"),
+        (["synthesize", "LANDING", "--days", "0"], "days must be at least 1, not 0"),
         (["import", "movietweetings", "SRC", "LANDING"], "does not exist"),
     ],
 )

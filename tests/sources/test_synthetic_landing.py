@@ -171,13 +171,21 @@ def test_landing_folder_with_another_synthetic_log_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("days", "users", "seed", "flaw_share"), [(0, 10, 1, 0.0), (1, 0, 1, 0.0), (1, 10, -1, 0.0), (1, 10, 1, 0.5)]
+    ("setting", "value", "message"),
+    [
+        ("days", 0, "days must be at least 1, not 0"),
+        ("users", 0, "users must be at least 1, not 0"),
+        ("seed", -1, "seed must be at least 0, not -1"),
+        ("flaw_share", 0.5, "flaw_share must be in"),
+        ("first_day", date(9998, 12, 31), "first_day must be at least 2 days before 9999-01-01"),
+        ("first_day", date.max, "first_day must be at least 2 days before 9999-01-01"),
+    ],
 )
-def test_setting_out_of_range_is_refused_before_anything_is_written(
-    days: int, users: int, seed: int, flaw_share: float, tmp_path: Path
+def test_setting_out_of_range_is_refused_by_name_before_anything_is_written(
+    setting: str, value: Any, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(SyntheticLogError, match="must be"):
-        synthesize(tmp_path / "landing", days=days, users=users, seed=seed, flaw_share=flaw_share)
+    with pytest.raises(SyntheticLogError, match=message):
+        synthesize(tmp_path / "landing", **{"days": 2, "users": 10, "seed": 1, setting: value})
     assert not (tmp_path / "landing").exists()
 
 

@@ -27,6 +27,8 @@ from bahe_tasks.wrong_use import WrongUseError
 GENERATOR = "synthetic-log/1"
 """Name of the rules that make the log; change what they draw, change the name."""
 _USERS_PER_FILE = 20_000
+_END = date(9999, 1, 1)
+"""From here on no landed time is read (docs/contract.md)."""
 
 
 class SyntheticLogError(WrongUseError):
@@ -68,8 +70,11 @@ def synthesize(
     land late, as many more that stand twice, and as many more that are broken; 0 gives a clean log. Raises
     `SyntheticLogError`.
     """
-    if days < 1 or users < 1 or seed < 0:
-        raise SyntheticLogError(f"days and users must be at least 1 and seed at least 0, not {days}, {users}, {seed}")
+    for name, number, least in (("days", days, 1), ("users", users, 1), ("seed", seed, 0)):
+        if number < least:
+            raise SyntheticLogError(f"{name} must be at least {least}, not {number}")
+    if days > (_END - first_day).days:
+        raise SyntheticLogError(f"first_day must be at least {days} days before {_END}, not {first_day}")
     if not 0 <= flaw_share < 0.5 or impressions_per_user <= 0 or events_per_user <= 0:
         raise SyntheticLogError(
             "flaw_share must be in [0, 0.5), impressions_per_user and events_per_user above 0, "
