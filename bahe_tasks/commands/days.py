@@ -183,7 +183,7 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     document = read_status(read_config(home))
     champion = document["champion"]
     title = f"Champion: version {champion['version']} of {champion['day']}" if champion else "No champion yet"
-    rows = [{**day, "gate": (day["gate"] or "–").replace("_", " ")} for day in document["days"]]
+    rows = [{**day, "gate": _gate(day)} for day in document["days"]]
     show(document, as_json=as_json, table=table_of(title, rows, STATUS_COLUMNS, headers=NARROW))
     if document["history"] and not as_json:
         earlier, landed = document["history"], sum(day["landed_rows"] for day in document["history"])
@@ -192,6 +192,13 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
             soft_wrap=True,
         )
     for day in document["days"] if not as_json else []:
+        if day["accepted"] is not None:
+            log.print(
+                f"{day['day']}: inputs accepted by hand: {day['accepted']}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         if day["unknown_columns"]:
             log.print(
                 f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}",
@@ -201,3 +208,8 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         if day["passed_over_files"]:
             names = ", ".join(day["passed_over_files"])
             log.print(f"{day['day']}: files not read, for their ending: {names}", highlight=False, soft_wrap=True)
+
+
+def _gate(day: dict[str, Any]) -> str:
+    gate = (day["gate"] or "–").replace("_", " ")
+    return gate if day["accepted"] is None else f"{gate}, accepted"

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Literal
 
+import pyarrow.compute as pc
+
 from bahe_tasks.config import Config
+from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.delta_writes import replace_partitions
 from bahe_tasks.stores.expectations import ExpectationResult
 from bahe_tasks.stores.gate_results import gate_results_rows
@@ -53,6 +56,18 @@ def recorded_days(config: Config, stage: Stage) -> dict[date, PartitionRecord]:
     records = partition_records(config.tables_dir, "gate_results")
     keys = {key: key.partition("/") for key in records}
     return {date.fromisoformat(day): records[key] for key, (day, _, of) in keys.items() if of == stage}
+
+
+def accepted_days(config: Config, day: date | None = None) -> dict[date, str]:
+    """Return the days, or of one day whether it is one, whose inputs were accepted by hand, each with the reason given."""
+    rows = read_table(
+        config.tables_dir,
+        "gate_results",
+        columns=["dt", "observed"],
+        partitions=f"dt = '{day}'" if day else None,
+        filters=(pc.field("stage") == "validate_inputs") & (pc.field("outcome") == "accepted"),
+    )
+    return dict(zip(rows["dt"].to_pylist(), rows["observed"].to_pylist(), strict=True))
 
 
 def record_key(day: date | str, stage: Stage) -> str:

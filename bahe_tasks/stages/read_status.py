@@ -9,7 +9,7 @@ from bahe_tasks.config import Config
 from bahe_tasks.landing import passed_over
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days
-from bahe_tasks.stages.gate_record import is_refused, record_key
+from bahe_tasks.stages.gate_record import accepted_days, is_refused, record_key
 from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.model_registry import champion, connect, versions
@@ -21,7 +21,7 @@ def read_status(config: Config) -> dict[str, Any]:
     """Return {"days": [...], "history": [...], "champion": {...} | None}.
 
     `days` are the days that were run; `history` those of which a later run took in events and items. Every landed row
-    of a day is accounted for in its record.
+    of a day is accounted for in its record; `accepted` is why its inputs were accepted by hand, None if they were not.
     """
     tables_dir = config.tables_dir
     landed = {source: partition_records(tables_dir, source) for source in SOURCES}
@@ -30,10 +30,14 @@ def read_status(config: Config) -> dict[str, Any]:
     known, current = versions(registry), champion(registry)
     days = sorted({dt for records in landed.values() for dt in records})
     excluded = {str(day) for day in excluded_days(config)}
+    accepted = {str(day): reason for day, reason in accepted_days(config).items()}
     outdated = stale(known)
     records = [
         _day_status(dt, landed, gates, known, outdated, dt in excluded)
-        | {"passed_over_files": _passed_over(dt, config)}
+        | {
+            "accepted": None if dt in excluded else accepted.get(dt),
+            "passed_over_files": _passed_over(dt, config),
+        }
         for dt in days
     ]
     return {

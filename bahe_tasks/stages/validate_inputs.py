@@ -11,15 +11,21 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.stages.errors import GateRefused
-from bahe_tasks.stages.gate_record import is_refused, record_results, recorded_days, recorded_outcomes, refusal
-from bahe_tasks.stores.delta_tables import read_table, scan_table
+from bahe_tasks.stages.gate_record import (
+    accepted_days,
+    is_refused,
+    record_results,
+    recorded_days,
+    recorded_outcomes,
+    refusal,
+)
+from bahe_tasks.stores.delta_tables import scan_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
 from bahe_tasks.stores.gate_frames import INPUT_COLUMNS, DayCounts, asked_of, input_frames
 from bahe_tasks.stores.gate_suites import input_suites
@@ -73,14 +79,7 @@ def _accepted_before(day: date, config: Config, judged: str) -> str | None:
     record = recorded_days(config, _STAGE).get(day)
     if record is None or record.judged not in ("", judged) or "accepted" not in record.counts.values():
         return None
-    rows = read_table(
-        config.tables_dir,
-        "gate_results",
-        columns=["observed"],
-        partitions=f"dt = '{day}'",
-        filters=(pc.field("stage") == _STAGE) & (pc.field("outcome") == "accepted"),
-    )
-    return str(rows["observed"][0])
+    return accepted_days(config, day)[day]
 
 
 def earlier_rows(day: date, config: Config) -> dict[str, list[int]]:

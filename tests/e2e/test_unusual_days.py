@@ -151,6 +151,7 @@ def test_refused_inputs_stop_the_day_are_unread_by_others_and_can_be_accepted(ho
     of_next = [row for row in read_table(home.tables_dir, "user_sequences").to_pylist() if row["dt"] == NEXT]
     assert all(time.date() == NEXT for row in of_next for time in row["occurred_at"])
     assert run_day(FIRST, home, accept_reason="known outage").state == "done"
+    assert read_status(home)["days"][0]["accepted"] == "known outage"
     assert run_day(FIRST, home).results["validate_inputs"]["gate"] == "accepted"
     assert run_day(FIRST, home, force=True).results["validate_inputs"]["gate"] == "accepted"  # the very same rows
 
