@@ -178,7 +178,11 @@ def _section(section: type, values: Any, where: str) -> Any:
         raise ConfigError(f"{where} must be a mapping of settings")
     kinds = get_type_hints(section)
     _refuse_unknown(values, kinds, where)
-    return section(**{key: _checked(value, kinds[key], f"{where}.{key}") for key, value in values.items()})
+    settings = {key: _checked(value, kinds[key], f"{where}.{key}") for key, value in values.items()}
+    try:
+        return section(**settings)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from error
 
 
 def _refuse_unknown(given: dict[str, Any], known: dict[str, Any], where: str) -> None:

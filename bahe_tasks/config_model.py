@@ -39,7 +39,7 @@ class EncoderConfig:
         at_least(self, 0, "num_shallow_layers", "tokens_per_batch")
         at_least(self, 1, "max_tokens_per_behavior")
         if "{text}" not in self.prompt:
-            raise ConfigError("encoder.prompt must contain {text}")
+            raise ConfigError("prompt must contain {text}")
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,10 @@ class ModelConfig:
         at_least(self, 1, "attention_width")
         above_zero(self, "lora_alpha")
         if self.behavior_pooling == "first" and self.deep_attention == "causal":
-            raise ConfigError(
-                "ModelConfig.behavior_pooling first sees the oldest behavior alone where attention is causal"
-            )
+            raise ConfigError("behavior_pooling first sees the oldest behavior alone where attention is causal")
         share(self, "dropout", "lora_dropout")
         if min(self.hidden_widths, default=0) < 1:
-            raise ConfigError("ModelConfig.hidden_widths must hold at least one width, each at least 1")
+            raise ConfigError("hidden_widths must hold at least one width, each at least 1")
 
     @property
     def user_is_cacheable(self) -> bool:
@@ -230,16 +228,14 @@ class TrainingConfig:
         above_zero(self, "max_gradient_norm")
         share(self, "early_stop_share", "min_learning_rate_share")
         if self.early_stop_share and self.epochs == 1:
-            raise ConfigError(
-                "TrainingConfig.early_stop_share decides after which epoch to stop: set epochs above 1, or it to 0"
-            )
+            raise ConfigError("early_stop_share decides after which epoch to stop: set epochs above 1, or it to 0")
         if self.early_stop_share and self.window_days > 1 and self.start_from == "parent":
             raise ConfigError(
-                "TrainingConfig.early_stop_share with window_days above 1 needs start_from scratch: the parent was trained "
+                "early_stop_share with window_days above 1 needs start_from scratch: the parent was trained "
                 "on the rows of the earlier days that would decide"
             )
         if any(weight < 0 for weight in self.label_weights.values()):
-            raise ConfigError("TrainingConfig.label_weights must not be negative")
+            raise ConfigError("label_weights must not be negative")
 
     def batch_size_of(self, num_rows: int) -> int:
         """Return B where so many impressions are trained on."""

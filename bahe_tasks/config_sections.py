@@ -44,13 +44,11 @@ class SequencesConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "history_days", "max_behaviors_per_sequence", "max_events_per_sequence")
         if self.max_events_per_sequence < self.max_behaviors_per_sequence:
-            raise ConfigError(
-                "sequences.max_events_per_sequence must not be below sequences.max_behaviors_per_sequence"
-            )
+            raise ConfigError("max_events_per_sequence must not be below max_behaviors_per_sequence")
         for feature, longest in self.max_behaviors_by_feature.items():
             if not 1 <= longest <= self.max_behaviors_per_sequence:
                 raise ConfigError(
-                    f"sequences.max_behaviors_by_feature.{feature} must be between 1 and "
+                    f"max_behaviors_by_feature.{feature} must be between 1 and "
                     f"max_behaviors_per_sequence ({self.max_behaviors_per_sequence}), not {longest}"
                 )
 
@@ -105,7 +103,7 @@ class GateConfig:
         share(self, "held_out_share", "max_quarantined_share", "min_rows_share")
         if self.min_calibration > self.max_calibration:
             raise ConfigError(
-                f"GateConfig.min_calibration must be at most max_calibration, not {self.min_calibration} and {self.max_calibration}"
+                f"min_calibration must be at most max_calibration, not {self.min_calibration} and {self.max_calibration}"
             )
 
 
@@ -129,7 +127,7 @@ class RegistryConfig:
 
     def __post_init__(self) -> None:
         if not self.model_name.strip() or set(self.model_name) & set("/:"):
-            raise ConfigError(f"RegistryConfig.model_name must be a name without / and :, not {self.model_name!r}")
+            raise ConfigError(f"model_name must be a name without / and :, not {self.model_name!r}")
 
 
 @dataclass(frozen=True)
@@ -172,16 +170,14 @@ class AirflowConfig:
     def __post_init__(self) -> None:
         at_least(self, 0, "retries")
         if not 1 <= self.port <= 65535:
-            raise ConfigError(f"AirflowConfig.port must be between 1 and 65535, not {self.port}")
+            raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
         try:
             parse_day(self.schedule_start)
         except InvalidDayError as error:
-            raise ConfigError(f"AirflowConfig.schedule_start: {error}") from error
+            raise ConfigError(f"schedule_start: {error}") from error
         for path in self.wait_for:
             if "{day}" not in path:
-                raise ConfigError(
-                    f"AirflowConfig.wait_for: {path!r} has no {{day}} and would be the same file every day"
-                )
+                raise ConfigError(f"wait_for: {path!r} has no {{day}} and would be the same file every day")
 
     def paths_of(self, day: date) -> list[str]:
         """Return the files, relative to the landing folder, that say `day` has landed."""

@@ -64,6 +64,27 @@ def test_a_bad_setting_is_refused_by_name(document, message):
         config_from(document, home=Path("home"))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("landing: {late_days: -1}", "landing.late_days must be at least 0, not -1"),
+        ("gate: {held_out_share: 1}", "gate.held_out_share must be in [0, 1), not 1.0"),
+        ("training: {max_gradient_norm: 0}", "training.max_gradient_norm must be above 0, not 0.0"),
+        ("encoder: {prompt: x}", "encoder.prompt must contain {text}"),
+        ("airflow: {port: 0}", "airflow.port must be between 1 and 65535, not 0"),
+        (
+            "sequences: {max_events_per_sequence: 1}",
+            "sequences.max_events_per_sequence must not be below max_behaviors_per_sequence",
+        ),
+    ],
+)
+def test_a_bad_setting_is_told_as_it_stands_in_the_file(text, message, tmp_path):
+    (tmp_path / "bahe.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_config(tmp_path)
+    assert str(error.value) == f"{tmp_path}/bahe.yaml: {message}"
+
+
 def test_yaml_numbers_without_a_dot_are_numbers():
     config = config_from(yaml.safe_load("training: {deep_learning_rate: 1e-4}"), home=Path("home"))
     assert config.training.deep_learning_rate == 1e-4
