@@ -70,6 +70,18 @@ def accepted_days(config: Config, day: date | None = None) -> dict[date, str]:
     return dict(zip(rows["dt"].to_pylist(), rows["observed"].to_pylist(), strict=True))
 
 
+def what_failed(config: Config, day: date, stage: Stage) -> str:
+    """Return what failed or errored as recorded of the day, each with what was found and what is required."""
+    rows = read_table(
+        config.tables_dir,
+        "gate_results",
+        columns=["expectation", "outcome", "observed", "required"],
+        partitions=f"dt = '{day}'",
+        filters=(pc.field("stage") == stage) & pc.field("outcome").isin(["failed", "errored"]),
+    ).to_pylist()
+    return "; ".join("{expectation} {outcome}: {observed}, required is {required}".format(**row) for row in rows)
+
+
 def record_key(day: date | str, stage: Stage) -> str:
     """Return the key under which a commit of gate_results names the day and stage."""
     return f"{day}/{stage}"

@@ -23,7 +23,7 @@ from bahe_tasks.stages.gate_record import (
     record_results,
     recorded_days,
     recorded_outcomes,
-    refusal,
+    what_failed,
 )
 from bahe_tasks.stores.delta_tables import scan_table
 from bahe_tasks.stores.expectations import ExpectationResult, validate
@@ -68,7 +68,7 @@ def validate_inputs(
         )
     if is_refused(outcomes):
         raise GateRefused(
-            f"inputs of {day} refused: {refusal(outcomes)}; see `bahe report`, "
+            f"inputs of {day} refused: {what_failed(config, day, _STAGE)}; see `bahe report`, "
             f"or accept them with `bahe run-day {day} --accept-inputs REASON`"
         )
     return {"gate": "accepted" if "accepted" in outcomes.values() else "passed", "expectations": len(outcomes)}

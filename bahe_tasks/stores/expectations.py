@@ -136,11 +136,15 @@ def expectation_name(frame: str, expectation: Expectation) -> str:
 
 
 def required_of(expectation: Expectation) -> str:
-    """Return what an expectation asks for, for example "column values to be in set: value_set=[0, 1]"."""
+    """Return what an expectation asks for, for example "column values to be in set: value_set=[0, 1]".
+
+    A limit that is a setting has its name behind it: that of the expectation's meta data.
+    """
     words = expectation.expectation_type.removeprefix("expect_").replace("_", " ")
     kwargs = expectation.configuration.kwargs
     limits = ", ".join(f"{name}={value}" for name, value in kwargs.items() if name not in ("column", "batch_id"))
-    return f"{words}: {limits}" if limits else words
+    setting = (expectation.meta or {}).get("setting")
+    return (f"{words}: {limits}" if limits else words) + (f" ({setting})" if setting else "")
 
 
 def _result(

@@ -45,10 +45,14 @@ def input_suites(day: date, *, gate: GateConfig, late_days: int) -> dict[str, li
         "day_counts": [
             gxe.ExpectColumnMinToBeBetween(column="landed_rows", min_value=1),
             gxe.ExpectColumnMaxToBeBetween(column="unaccounted_rows", min_value=0, max_value=0),
-            gxe.ExpectColumnMaxToBeBetween(column="quarantined_share", max_value=gate.max_quarantined_share),
+            gxe.ExpectColumnMaxToBeBetween(
+                column="quarantined_share", max_value=gate.max_quarantined_share, meta=_of("gate.max_quarantined_share")
+            ),
             gxe.ExpectColumnMaxToBeBetween(column="impressions_lost", min_value=0, max_value=0),
             *(
-                gxe.ExpectColumnValuesToBeBetween(column=f"{source}_share_of_median", min_value=gate.min_rows_share)
+                gxe.ExpectColumnValuesToBeBetween(
+                    column=f"{source}_share_of_median", min_value=gate.min_rows_share, meta=_of("gate.min_rows_share")
+                )
                 for source in ("behavior_events", "impressions")
             ),
         ],
@@ -104,12 +108,23 @@ def challenger_suites(
     ]
     if metrics.has_reference:
         comparison += [
-            gxe.ExpectColumnMinToBeBetween(column="auc_difference_high", min_value=-gate.max_auc_loss),
-            gxe.ExpectColumnMinToBeBetween(column="calibration_high", min_value=gate.min_calibration),
-            gxe.ExpectColumnMaxToBeBetween(column="calibration_low", max_value=gate.max_calibration),
+            gxe.ExpectColumnMinToBeBetween(
+                column="auc_difference_high", min_value=-gate.max_auc_loss, meta=_of("gate.max_auc_loss")
+            ),
+            gxe.ExpectColumnMinToBeBetween(
+                column="calibration_high", min_value=gate.min_calibration, meta=_of("gate.min_calibration")
+            ),
+            gxe.ExpectColumnMaxToBeBetween(
+                column="calibration_low", max_value=gate.max_calibration, meta=_of("gate.max_calibration")
+            ),
         ]
     else:
         comparison += [gxe.ExpectColumnMaxToBeBetween(column="logloss_excess_low", max_value=0.0)]
     if metrics.rows < gate.min_gate_rows or metrics.positives in (0, metrics.rows):
         return {"challenger": always}, {"challenger": comparison}
     return {"challenger": always + comparison}, {}
+
+
+def _of(setting: str) -> dict[str, str]:
+    """Return the meta data of an expectation whose limit is a setting."""
+    return {"setting": setting}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -145,7 +146,9 @@ def test_refused_inputs_stop_the_day_are_unread_by_others_and_can_be_accepted(ho
     log.ordinary_day(NEXT)
     refused = run_day(FIRST, home)
     assert (refused.state, list(refused.results)) == ("refused", ["dedup_behaviors"])
-    assert "quarantined_share" in refused.message
+    assert re.search(
+        r"quarantined_share\) failed: 0\.36\d*, .*max_value=0\.2 \(gate\.max_quarantined_share\)", refused.message
+    )
     assert read_status(home)["days"][0]["gate"] == "inputs_refused"
     run_day(NEXT, home)
     of_next = [row for row in read_table(home.tables_dir, "user_sequences").to_pylist() if row["dt"] == NEXT]

@@ -107,7 +107,10 @@ def test_every_expectation_of_the_inputs_can_fail(tmp_path):
     repeated = found["impressions.expect_column_values_to_be_null(repeated_impression_id)"]
     assert repeated.observed == "2 of 3 rows: x, x"
     share = found["day_counts.expect_column_values_to_be_between(impressions_share_of_median)"]
-    assert (share.observed, share.required) == ("0.003", "column values to be between: min_value=0.01")
+    assert (share.observed, share.required) == (
+        "0.003",
+        "column values to be between: min_value=0.01 (gate.min_rows_share)",
+    )
 
 
 @pytest.mark.parametrize(
