@@ -14,7 +14,7 @@ _PARTITION = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
 
 
 class LandingNotFoundError(FileNotFoundError):
-    """The landing folder does not exist."""
+    """The landing folder does not exist, or is none."""
 
 
 def landed_files(landing_dir: Path, source: str, day: date) -> list[Path]:
@@ -41,11 +41,12 @@ def _is_read(path: Path) -> bool:
 def landed_days(landing_dir: Path, source: str) -> list[date]:
     """Return the days of a source that have at least one file, in order.
 
-    Raises `LandingNotFoundError` when the landing folder itself is missing.
+    Raises `LandingNotFoundError` when the landing folder itself is missing, or is a file.
     """
     if not landing_dir.is_dir():
+        what = "is not a folder" if landing_dir.exists() else "does not exist"
         raise LandingNotFoundError(
-            f"the landing folder {landing_dir} does not exist; set landing.folder in bahe.yaml or BAHE_LANDING, "
+            f"the landing folder {landing_dir} {what}; set landing.folder in bahe.yaml or BAHE_LANDING, "
             "or fill it with `bahe import` or `bahe synthesize`"
         )
     folder = landing_dir / source

@@ -43,6 +43,12 @@ def test_a_missing_landing_folder_says_how_to_fill_one(tmp_path):
         landed_days(tmp_path / "nowhere", "items")
 
 
+def test_a_landing_folder_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "landing").touch()
+    with pytest.raises(LandingNotFoundError, match="landing is not a folder"):
+        landed_days(tmp_path / "landing", "items")
+
+
 def test_folders_and_names_that_are_no_day_or_no_file_are_passed_over(landing):
     (landing / "impressions/dt=2023-02-29").mkdir()
     (landing / "impressions/dt=2023-02-29/a.csv").write_text("x\n")
