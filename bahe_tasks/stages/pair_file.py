@@ -33,6 +33,7 @@ class _Float(float):
 
 def read_pairs(path: Path) -> pd.DataFrame:
     """Return the pairs of a file, ids as texts. Raises `ScoreFileError`."""
+    _check_ending(path)
     try:
         if path.suffix == ".csv":
             frame = _read_csv(path)
@@ -40,20 +41,20 @@ def read_pairs(path: Path) -> pd.DataFrame:
             with path.open(encoding="utf-8-sig") as lines:
                 rows = [_object_of(line, number) for number, line in enumerate(lines, 1) if line.strip()]
                 frame = pd.DataFrame(rows, dtype=object)
-        elif path.suffix == ".parquet":
+        else:
             # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
             for column in (c for c in frame if c in ("user_id", "item_id") or str(c).startswith("cat_")):
                 if pd.api.types.is_float_dtype(frame[column]):
                     frame[column] = frame[column].astype(object).map(_whole, na_action="ignore")
-        else:
-            raise ScoreFileError(f"{path}: the ending must be one of {', '.join(_WRITERS)}")
     except (OSError, ValueError) as error:
         raise ScoreFileError(f"{path} cannot be read: {error}") from error
     frame = frame.reset_index(drop=True)
     for column in ("user_id", "item_id"):
-        if column not in frame or frame[column].isna().any() or (frame[column].map(str).str.strip() == "").any():
-            raise ScoreFileError(f"{path}: every row needs a {column}")
+        if column not in frame:
+            raise ScoreFileError(f"{path} has no column {column}; it has {', '.join(map(str, frame)) or 'none'}")
+        if frame[column].isna().any() or (frame[column].map(str).str.strip() == "").any():
+            raise ScoreFileError(f"{path}: every row needs its {column}")
         frame[column] = frame[column].map(str)
     for column in frame.columns[frame.columns.astype(str).str.startswith("num_")]:
         given = frame[column].notna() & (frame[column] != "")
@@ -66,8 +67,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
 
 def check_out(out: Path) -> None:
     """Raise `ScoreFileError` where pairs cannot be written to such a file."""
-    if out.suffix not in _WRITERS:
-        raise ScoreFileError(f"{out}: the ending must be one of {', '.join(_WRITERS)}")
+    _check_ending(out)
     if out.is_dir():
         raise ScoreFileError(f"{out} is a folder; name a file in it")
     there = next(path for path in out.absolute().parents if path.exists())
@@ -78,6 +78,11 @@ def check_out(out: Path) -> None:
 def write_pairs(frame: pd.DataFrame, out: Path) -> None:
     """Write pairs in the format of the file's ending."""
     _WRITERS[out.suffix](frame, out)
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in _WRITERS:
+        raise ScoreFileError(f"{path}: the ending must be one of {', '.join(_WRITERS)}")
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -64,17 +64,21 @@ def test_names_of_csv_columns_are_stripped_as_those_that_land(tmp_path):
         ("p.csv", "user_id,item_id,num_price\nu,i,inf\n", "num_price of row 1 is no number: 'inf'"),
         ("p.jsonl", '{"user_id": "u", "item_id": "i", "num_z": true}\n', "num_z of row 1 is no number: True"),
         ("p.jsonl", '{"user_id": "u", "item_id": "i"}\n{"user_id": \n', "line 2: "),
+        ("p.csv", "user_id,item\nu,i\n", "has no column item_id; it has user_id, item"),
+        ("p.jsonl", "", "has no column user_id; it has none"),
+        ("s", "", "s: the ending must be one of .csv"),
         ("p.jsonl", "[1, 2]\n", "line 1 is no object"),
         ("p.csv", "user_id,item_id\nu,i,x\nv,j,y\n", "rows hold more values than the header"),
         ("p.csv", "user_id,item_id\nu,i,\nv,j,\n", "rows hold more values than the header"),
         ("p.csv", "user_id,item_id\nu,i\nv,j,y\n", "Expected 2 fields in line 3, saw 3"),
-        ("p.jsonl", '{"user_id": " ", "item_id": "i"}\n', "every row needs a user_id"),
+        ("p.jsonl", '{"user_id": " ", "item_id": "i"}\n', "every row needs its user_id"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_file_and_place(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    with pytest.raises(ScoreFileError, match=f"{name}.*{message}"):
+    with pytest.raises(ScoreFileError, match=f"{name}.*{message}") as error:
         read_pairs(tmp_path / name)
+    assert str(error.value).count(f"{tmp_path / name}") == 1
 
 
 def test_what_is_written_beside_the_probability_is_what_the_file_has(tmp_path):
