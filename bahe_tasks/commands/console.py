@@ -73,7 +73,15 @@ def show(document: Any, *, as_json: bool, table: RenderableType | None = None) -
         _out().print(table)
     else:
         for key, value in document.items():
-            tell(f"{key}: {value}")
+            tell(f"{key}: {_in_words(value)}")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value)) or "none"
+    return str(value)
 
 
 def tell(line: str) -> None:

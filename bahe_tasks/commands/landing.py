@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, FirstDay, Home, La
 from bahe_tasks.config import load_config, render_config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.wrong_use import WrongUseError
+
+if TYPE_CHECKING:
+    from bahe_tasks.sources.movietweetings import SkippedLine
 
 import_app = typer.Typer(no_args_is_help=True, help="Turn a public data set into the landing contract.")
 
@@ -48,7 +51,15 @@ def import_movietweetings(
     from bahe_tasks.sources.movietweetings import import_movietweetings as run
 
     start, end = optional_days(first, last)
-    show(asdict(run(src, landing, first=start, last=end)), as_json=as_json)
+    counts = run(src, landing, first=start, last=end)
+    show(asdict(counts) | ({} if as_json else {"skipped": _skipped(counts.skipped)}), as_json=as_json)
+
+
+def _skipped(lines: tuple[SkippedLine, ...]) -> str:
+    if not lines:
+        return "none"
+    first = lines[0]
+    return f"{len(lines)} line{'s' * (len(lines) > 1)}; first: {first.file} line {first.line}: {first.reason}"
 
 
 @import_app.callback()
