@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -45,6 +46,7 @@ __all__ = [
     "SparkConfig",
     "TrainingConfig",
     "config_from",
+    "home_folder",
     "load_config",
     "plain",
     "render_config",
@@ -81,6 +83,9 @@ class Config:
         return self.registry.tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
 
+_NO_PART_OF_A_NAME = re.compile(r"[#?*\[\]{^|\\$]|%[0-9A-Fa-f]{2}")
+"""Parts of an address, a pattern or a variable. A landing folder may have them: only pyarrow opens its files."""
+
 SECTIONS: dict[str, type] = {
     "landing": LandingConfig,
     "sequences": SequencesConfig,
@@ -96,12 +101,23 @@ SECTIONS: dict[str, type] = {
 }
 
 
+def home_folder(path: Path) -> Path:
+    """Return the whole path of a home folder. Raises `ConfigError` where no tables can be kept at it."""
+    home = path.expanduser().resolve()
+    if found := _NO_PART_OF_A_NAME.search(str(home)):
+        raise ConfigError(
+            f"the home folder {home} has {found[0]} in its path, which Delta, Spark or Great Expectations take for more than "
+            "a part of a name: choose another"
+        )
+    return home
+
+
 def load_config(home: Path, *, landing_dir: str | None = None) -> Config:
     """Read HOME/bahe.yaml. `landing_dir` (the value of BAHE_LANDING) replaces `landing.folder`.
 
     Raises `ConfigError` when the home folder has no bahe.yaml, or it holds an unknown key or a bad value.
     """
-    home = home.expanduser().resolve()
+    home = home_folder(home)
     path = home / "bahe.yaml"
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; make a home folder with `bahe init {home}`")

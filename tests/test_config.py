@@ -1,3 +1,4 @@
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -93,6 +94,25 @@ def test_yaml_numbers_without_a_dot_are_numbers():
 def test_a_home_without_settings_says_how_to_make_one(tmp_path):
     with pytest.raises(ConfigError, match="bahe init"):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["#", "?", "*", "[", "]", "{", "^", "|", "\\", "$", "%41"])
+def test_a_home_at_a_path_that_is_read_as_more_than_one_is_refused(part, tmp_path):
+    home = tmp_path / f"a{part}b"
+    home.mkdir()
+    (home / "bahe.yaml").touch()
+    with pytest.raises(ConfigError, match=re.escape(f"has {part} in its path")):
+        load_config(home)
+    (tmp_path / "bahe.yaml").touch()
+    assert load_config(tmp_path, landing_dir=str(home)).landing_dir == home
+
+
+@pytest.mark.parametrize("part", ["%", "}", " ", "'", "&", "+", "=", ",", ";", "@", "ä", "~"])
+def test_a_home_may_be_at_any_other_path(part, tmp_path):
+    home = tmp_path / f"a{part}b"
+    home.mkdir()
+    (home / "bahe.yaml").touch()
+    assert load_config(home).home == home
 
 
 def test_the_landing_folder_can_be_overridden_and_is_relative_to_the_home(tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, FirstDay, Home, LastDay, optional_days, show
-from bahe_tasks.config import load_config, render_config
+from bahe_tasks.config import home_folder, load_config, render_config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -27,7 +27,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make a home folder with a bahe.yaml that documents every setting. An existing bahe.yaml is left alone."""
-    target, named = ((path or home).expanduser().resolve() for path in (folder, home))
+    target, named = home_folder(folder or home), home.expanduser().resolve()
     source = context.get_parameter_source("home")
     if target != named and source is not None and source.name == "COMMANDLINE":
         raise WrongUseError(f"two home folders are named, {target} and {named}; which one?")

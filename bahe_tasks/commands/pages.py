@@ -18,6 +18,7 @@ from bahe_tasks.commands.console import (
     tell,
     writable_config,
 )
+from bahe_tasks.config import home_folder
 
 
 def report(
@@ -46,7 +47,7 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Say what is missing on this machine and the command that mends it."""
     from bahe_tasks.doctor import run_checks
 
-    home = home.expanduser().resolve()
+    home = home_folder(home)
     checks = run_checks(home, read_config(home) if (home / "bahe.yaml").is_file() else None)
     if as_json:
         show({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}, as_json=True)

@@ -89,3 +89,9 @@ def test_two_home_folders_to_make_are_one_too_many(tmp_path, monkeypatch, capsys
     for words in ((tmp_path / "a",), (tmp_path / "c", "--home", tmp_path / "c")):
         assert answer_of(monkeypatch, capsys, "init", *words)[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"a", "c"}
+
+
+def test_a_home_folder_is_not_made_where_none_can_be(tmp_path, monkeypatch, capsys):
+    status, error = answer_of(monkeypatch, capsys, "init", tmp_path / "a#b")
+    assert (status, "a#b has # in its path" in error) == (2, True), error
+    assert list(tmp_path.iterdir()) == []
