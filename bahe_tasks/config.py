@@ -83,7 +83,7 @@ class Config:
         return self.registry.tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
 
-_NO_PART_OF_A_NAME = re.compile(r"[#?*\[\]{^|\\$]|%[0-9A-Fa-f]{2}")
+_NO_PART_OF_A_NAME = re.compile(r"[#?*\[\]{^|\\]|\$(?=\w)|%[0-9A-Fa-f]{2}")
 """Parts of an address, a pattern or a variable. A landing folder may have them: only pyarrow opens its files."""
 
 SECTIONS: dict[str, type] = {

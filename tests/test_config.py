@@ -107,7 +107,7 @@ def test_a_home_at_a_path_that_is_read_as_more_than_one_is_refused(part, tmp_pat
     assert load_config(tmp_path, landing_dir=str(home)).landing_dir == home
 
 
-@pytest.mark.parametrize("part", ["%", "}", " ", "'", "&", "+", "=", ",", ";", "@", "ä", "~"])
+@pytest.mark.parametrize("part", ["%", "$-", "}", " ", "'", "&", "+", "=", ",", ";", "@", "ä", "~"])
 def test_a_home_may_be_at_any_other_path(part, tmp_path):
     home = tmp_path / f"a{part}b"
     home.mkdir()
