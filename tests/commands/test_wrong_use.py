@@ -24,7 +24,6 @@ def home(tmp_path):
 def answer_of(monkeypatch, capsys, *words):
     """Run the command line as a shell does; return its exit status and what it said on standard error."""
     monkeypatch.setattr(sys, "argv", ["bahe", *map(str, words)])
-    monkeypatch.setattr(console.log, "file", sys.stderr)
     with pytest.raises(SystemExit) as end:
         cli.main()
     return end.value.code, capsys.readouterr().err

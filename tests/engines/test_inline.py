@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from bahe_tasks import cli
-from bahe_tasks.commands import console
 from bahe_tasks.engines import inline
 
 
@@ -53,7 +52,6 @@ def test_a_day_that_fails_is_passed(backfill):
 
 
 def test_a_day_that_fails_shows_where_when_asked(backfill, monkeypatch, capsys):
-    monkeypatch.setattr(console.log, "file", sys.stderr)
     monkeypatch.delenv("BAHE_TRACEBACK", raising=False)
     backfill(broken)
     assert "Traceback" not in capsys.readouterr().err
