@@ -212,4 +212,4 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 def _gate(day: dict[str, Any]) -> str:
     gate = (day["gate"] or "–").replace("_", " ")
-    return gate if day["accepted"] is None else f"{gate}, accepted"
+    return gate if day["accepted"] is None else f"{gate}, by hand"

@@ -30,5 +30,5 @@ def test_a_day_that_was_accepted_by_hand_is_shown_with_the_reason(tmp_path):
     days = read_status(config)["days"]
     assert [(day["gate"], day["accepted"]) for day in days] == [(None, "a [known] outage"), ("inputs_refused", None)]
     shown = CliRunner().invoke(app, ["status", "--home", str(tmp_path)])
-    assert "–, accepted" in shown.stdout
+    assert "–, by hand" in shown.stdout
     assert f"{ACCEPTED}: inputs accepted by hand: a [known] outage\n" in shown.stderr
