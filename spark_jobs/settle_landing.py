@@ -24,7 +24,7 @@ from spark_jobs.settled_rows import SettledRows
 def settled_landing(
     spark: SparkSession, plan: DedupPlan, sources: Sequence[str] = SOURCES
 ) -> Iterator[dict[str, SettledRows[Any]]]:
-    """Give the settled rows of each source; those of a day of many rows lie in files that are gone afterwards.
+    """Give the settled rows of each source, which lie in files that are gone afterwards.
 
     Raises `UnreadableFileError`.
     """
@@ -32,12 +32,10 @@ def settled_landing(
     late_days = plan.landing.late_days
     folder = settled_folder(plan)
     remove_folder(folder)  # of a run that failed
-    if plan.is_small:
-        yield settle_few(spark, pieces, sources, late_days=late_days)
-        return
     make_folder(folder)
+    settle = settle_few if plan.is_small else settle_many
     try:
-        yield settle_many(spark, pieces, sources, late_days=late_days, folder=folder)
+        yield settle(spark, pieces, sources, late_days=late_days, folder=folder)
     except BaseException:
         with suppress(OSError):  # tasks may still be writing; what they leave goes when the day is run again
             remove_folder(folder)
@@ -46,5 +44,5 @@ def settled_landing(
 
 
 def settled_folder(plan: DedupPlan) -> str:
-    """Return the folder of a day of many rows for files that are gone after its run."""
+    """Return the folder of a day for files that are gone after its run."""
     return f"{plan.tables_dir}/_settled-{plan.day}"

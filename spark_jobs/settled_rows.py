@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from spark_jobs.derived.steps import Part
 
 SETTLED = "source string, kind string, content binary"
-"""What tasks return: a source, and `tallies` or `seen` as json, or `kept` or `refused`, rows or the file that has them."""
+"""What tasks return: a source, and `tallies` or `seen` as json, or `kept` or `refused`, the file that has them."""
 
 Rows = TypeVar("Rows", pa.Table, DataFrame)
 

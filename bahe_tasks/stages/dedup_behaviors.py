@@ -30,14 +30,16 @@ from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.partition_records import partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
+from spark_jobs.derived.file_parts import plain
 from spark_jobs.lost_jvm import jvm_must_last
 from spark_jobs.session import spark_session
 
 _SMALL_BYTES = 512 << 20
-"""Bytes of landed files that one task of Spark settles."""
+"""Bytes of landed rows that one task of Spark settles."""
 _STATE_ROWS_A_ROW, _HISTORY_ROWS_A_ROW = 5, 8
 """Rows of earlier running sums, and of histories, that take the driver's memory of a row of the day."""
 _BYTES_A_LINE = 100
+_ROWS_LOOKED_AT = 1 << 10
 
 
 def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def _landed_rows(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> in
 
 
 def _landed_bytes(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> int:
-    return sum(file.stat().st_size for file in _files(config, ingest))
+    return sum(_bytes_of(file) for file in _files(config, ingest))
 
 
 def _files(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> list[Path]:
@@ -144,6 +146,17 @@ def _rows_of(file: Path) -> int:
         with suppress(pa.ArrowException, OSError):  # the job says what is wrong with it
             return int(pq.read_metadata(file).num_rows)
     return file.stat().st_size // _BYTES_A_LINE
+
+
+def _bytes_of(file: Path) -> int:
+    """Return about how many bytes a file's rows have: a parquet file says a value that is repeated once, and compresses it."""
+    size = file.stat().st_size
+    if file.suffix == ".parquet":
+        with suppress(pa.ArrowException, OSError), pq.ParquetFile(file) as parquet:
+            if parquet.metadata.num_rows > _ROWS_LOOKED_AT:
+                first = plain(pa.Table.from_batches([next(parquet.iter_batches(_ROWS_LOOKED_AT, use_threads=False))]))
+                size = max(size, parquet.metadata.num_rows * first.nbytes // len(first))
+    return size
 
 
 def _fits_driver(

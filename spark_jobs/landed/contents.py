@@ -1,4 +1,4 @@
-"""Tables and values as bytes in rows of few columns: how they pass Spark, which need not know what they are."""
+"""Values as bytes in rows of few columns: how they pass Spark, which need not know what they are."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ from typing import Any
 import pyarrow as pa
 
 from bahe_tasks.stores.arrow_types import arrow_type
-
-
-def as_bytes(table: pa.Table) -> bytes:
-    """Return a table as an Arrow stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def as_table(content: bytes) -> pa.Table:
-    """Return the table of an Arrow stream, without a copy."""
-    return pa.ipc.open_stream(content).read_all()
 
 
 def as_json(value: Any) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_jobs.arrow_columns import ODD_MULTIPLIER
+from spark_jobs.arrow_columns import ODD_MULTIPLIER, whole
 from spark_jobs.landed.judge import REFUSED
 from spark_jobs.landed.judge_events import EVENT_CONTENT
 from spark_jobs.landed.judge_impressions import IMPRESSION_CONTENT
@@ -87,7 +87,7 @@ def _one_of_each(rows: pa.Table, content: Sequence[str], *, marks: Sequence[str]
     copies = np.ones(len(rows), np.int64)
     if shared.any():
         alike = kept.filter(pa.array(shared))
-        keys = pa.table([_comparable(alike[name].combine_chunks()) for name in content], names=list(content))
+        keys = pa.table([_comparable(alike[name]) for name in content], names=list(content))
         numbered = keys.append_column("row", pa.array(np.flatnonzero(shared)))
         groups = numbered.group_by(list(content), use_threads=False).aggregate([("row", "min"), ("row", "count")])
         copies[shared] = 0
@@ -114,7 +114,7 @@ def _shared(columns: Sequence[pa.ChunkedArray]) -> np.ndarray:
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
     """Return a number for each value, the same for equal ones, int64. No value may be null."""
     if pa.types.is_string(column.type):
-        return np.asarray(column.combine_chunks().dictionary_encode().indices, np.int64)
+        return np.asarray(whole(column.dictionary_encode()).indices, np.int64)
     return np.asarray(column.cast(pa.int64()) if column.type != pa.date32() else column.cast(pa.int32()), np.int64)
 
 
@@ -127,8 +127,12 @@ def _among(rows: pa.Table, impressions: pa.Table) -> pa.Array:
     return pa.array(chosen)
 
 
-def _comparable(column: pa.Array) -> pa.Array:
-    """Return a column that can be grouped by: maps, whose names are in order, as texts that tell any two of them apart."""
+def _comparable(rows: pa.ChunkedArray) -> pa.Array:
+    """Return a column that can be grouped by: texts, which may be long, as numbers, and maps, whose names are in order, as
+    texts that tell any two of them apart."""
+    if pa.types.is_string(rows.type):
+        return whole(rows.dictionary_encode()).indices
+    column = whole(rows)
     if not pa.types.is_map(column.type):
         return column
     texts = [part.cast(pa.string()) for part in (column.keys, column.items)]

@@ -81,7 +81,7 @@ def _with_key(source: str, rows: pa.Table) -> pa.Table:
     if named is None:
         return rows
     text, key = named
-    coded = whole(rows[text]).dictionary_encode()
+    coded = whole(rows[text].dictionary_encode())  # together, the texts of equal rows may be too long for an array
     keys = pa.DictionaryArray.from_arrays(coded.indices, behavior_keys(coded.dictionary))
     return rows.set_column(rows.schema.get_field_index(text), text, coded).append_column(key, keys)
 

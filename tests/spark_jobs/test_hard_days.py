@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from datetime import date
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.config import SequencesConfig
 from bahe_tasks.stores.delta_tables import read_table
+from spark_jobs import settle_few
 from spark_jobs.dedup_behaviors import dedup_behaviors
+from spark_jobs.landed.sources import settle_rows
 from spark_jobs.landing_files import UnreadableFileError, heads_of
+from spark_jobs.tasks import run_in_tasks
 
 DAY = date(2024, 3, 10)
 pytestmark = pytest.mark.spark
@@ -80,6 +84,32 @@ def test_hundreds_of_tiny_files_are_one_day(spark, landing, plan_of, tmp_path, f
     counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY))
     assert counts["behavior_events"]["landed"] == counts["behavior_events"]["rows"] == 300
     assert counts["new_behaviors"] == 7
+
+
+def test_the_rows_of_a_day_of_few_do_not_pass_the_jvm(spark, landing, plan_of, tmp_path, monkeypatch):
+    passed = []
+
+    def spied(*args):
+        passed.extend(run_in_tasks(*args))
+        return passed
+
+    monkeypatch.setattr(settle_few, "run_in_tasks", spied)
+    landing.rows("behavior_events", DAY, [event("" if n % 2 else "u", n, f"text {n}") for n in range(4000)])
+    counts = dedup_behaviors(spark, plan_of(landing, tmp_path, DAY))["behavior_events"]
+    assert (counts["rows"], counts["quarantined"]) == (2000, 2000)
+    assert sum(len(row["content"]) for row in passed) < 2000
+    assert not list(tmp_path.glob("_settled*"))
+
+
+def test_texts_that_are_too_long_for_one_column_are_settled():
+    texts = pa.array([f"{n}" + "long" * (1 << 18) for n in range(64)])
+    columns = {name: pa.array([name] * 64) for name in ("feature", "item_id")}
+    columns |= {"dt": pa.array([DAY] * 64), "value": pa.nulls(64, pa.float64()), "text": texts}
+    columns["occurred_at"] = pa.repeat(pa.scalar(0, pa.timestamp("us", "UTC")), 64)
+    parts = [pa.table({**columns, "user_id": pa.array([f"{n} {m}" for m in range(64)])}) for n in range(33)]
+    kept = settle_rows("behavior_events", parts, []).kept
+    assert len(kept) == 33 * 64
+    assert len(kept["text"].chunk(0).dictionary) == 64
 
 
 def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path):

@@ -2,6 +2,8 @@
 
 from datetime import date
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bahe_tasks.config import Config, SequencesConfig, SparkConfig
@@ -46,3 +48,12 @@ def test_a_long_window_of_events_fits_where_the_histories_of_a_day_do(fits):
 def test_without_an_earlier_day_of_sequences_all_events_may_be_read(fits):
     assert not fits(10, {"behavior_events": 8_001}, days=())
     assert fits(10, {"behavior_events": 8_000}, days=())
+
+
+def test_a_text_that_a_parquet_file_says_once_counts_as_often_as_it_is_said(tmp_path):
+    texts = pa.array(["long" * 1000] * 2000)
+    for name, column in (("plain", texts), ("coded", texts.dictionary_encode())):
+        pq.write_table(pa.table({"text": column}), tmp_path / f"{name}.parquet")
+        assert 2000 * 4000 <= stage._bytes_of(tmp_path / f"{name}.parquet") < 2000 * 4100
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no footer")
+    assert stage._bytes_of(tmp_path / "broken.parquet") == 18
