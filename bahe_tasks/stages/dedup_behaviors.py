@@ -8,7 +8,7 @@ late still has histories and titles.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -38,6 +38,8 @@ _SMALL_BYTES = 512 << 20
 """Bytes of landed rows that one task of Spark settles."""
 _STATE_ROWS_A_ROW, _HISTORY_ROWS_A_ROW = 5, 8
 """Rows of earlier running sums, and of histories, that take the driver's memory of a row of the day."""
+_KEYS_A_ROW, _MOST_KEYS = 16, 1 << 24
+"""Distinct behaviors of the windows that take it, and how many go with what lands into one column of keys."""
 _BYTES_A_LINE = 100
 _ROWS_LOOKED_AT = 1 << 10
 
@@ -182,7 +184,20 @@ def _fits_driver(
     oldest_event = day - timedelta(days=config.sequences.history_days - 1)
     histories = min(stored("behavior_events", oldest_event), _history_rows(day, config))
     rows = max(counted, merged / _STATE_ROWS_A_ROW, histories / _HISTORY_ROWS_A_ROW)
-    return rows <= config.spark.driver_rows
+    return rows <= config.spark.driver_rows and _keys_fit_driver(day, config, stored)
+
+
+def _keys_fit_driver(day: date, config: Config, stored: Callable[[str, date], int]) -> bool:
+    """Return whether the driver can hold each behavior of the windows once: all that are read, or all that there are.
+
+    A sequence has more behaviors than a model reads only for events of its own day.
+    """
+    first = first_impression_day(first_day_of_window(day, config), config)
+    most = min(_MOST_KEYS, config.spark.driver_rows * _KEYS_A_ROW)
+    read = stored("user_sequences", first) * config.sequences.max_behaviors_per_sequence
+    if read + stored("behavior_events", first) + stored("impressions", first) <= most:
+        return True
+    return count_stored(config.tables_dir, "atomic_behaviors") <= most
 
 
 def _history_rows(day: date, config: Config) -> float:

@@ -20,6 +20,8 @@ from spark_jobs.derived.steps import Part, Runner, Step, mapped, together
 MET = pa.schema([("behavior_key", pa.string()), ("text", pa.string()), ("is_needed", pa.bool_())])
 """`text` is null for a key that did not land; needed are the day's events and the windows' keys."""
 
+_BYTES_HELD = 64 << 20
+
 
 def met_behaviors(run: Runner, plan: DedupPlan, derived: Derived) -> list[Part]:
     """Return MET, each key once, of what landed and of the windows since `plan.needed_from`."""
@@ -48,8 +50,20 @@ def distinct_behaviors(run: Runner, met: Sequence[Part]) -> list[Part]:
 
 
 def _work(parts: Mapping[str, Iterable[pa.Table]]) -> Iterator[tuple[str, pa.Table]]:
-    rows = together(parts["met"], MET)
-    yield "met", _distinct(rows["behavior_key"], rows["text"], rows["is_needed"]).sort_by("behavior_key")
+    yield "met", _each_once(parts["met"]).sort_by("behavior_key")
+
+
+def _each_once(met: Iterable[pa.Table]) -> pa.Table:
+    """Return MET with each key once. Never much more is held than `_BYTES_HELD`, or twice what is distinct."""
+    held, num_bytes, most = [MET.empty_table()], 0, _BYTES_HELD
+    for rows in met:
+        held.append(rows)
+        num_bytes += rows.nbytes
+        if num_bytes > most:
+            held = [_distinct(*together(held, MET).columns)]
+            num_bytes = held[0].nbytes
+            most = max(_BYTES_HELD, 2 * num_bytes)
+    return _distinct(*together(held, MET).columns)
 
 
 def _of_events(rows: pa.Table, *, needed_of: date | None) -> pa.Table:
@@ -77,7 +91,7 @@ def _of_keys(keys: pa.ChunkedArray) -> pa.Table:
 
 def _distinct(keys: Column, texts: Column, needed: Column) -> pa.Table:
     """Return MET with each key once, and with a text where any of its rows has one."""
-    coded = whole(keys).dictionary_encode()
+    coded = whole(keys.dictionary_encode())
     codes, count = np.asarray(coded.indices), len(coded.dictionary)
     row = np.full(count, -1)
     row[codes] = np.arange(len(codes))

@@ -11,6 +11,7 @@ import pytest
 from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
 from spark_jobs import gather_behaviors as module
+from spark_jobs.derived import met_behaviors
 from spark_jobs.derived.met_behaviors import MET, distinct_behaviors, landed_behaviors
 from spark_jobs.derived.run_here import Here
 from spark_jobs.derived.steps import part_of, rows_in
@@ -95,6 +96,17 @@ def test_keys_that_begin_alike_are_told_apart(plan):
     append_rows(plan.tables_dir, "atomic_behaviors", table, partitions={})
     rows = pa.table([keys[200:400], ["t"] * 200, [True] * 200], schema=MET)
     assert pairs(gather_behaviors(plan, [part_of(rows)]).unwritten) == [(key, "t") for key in keys[300:400]]
+
+
+def test_of_many_days_of_the_same_keys_few_are_held(plan, monkeypatch):
+    held, distinct = [], met_behaviors._distinct
+    monkeypatch.setattr(met_behaviors, "_BYTES_HELD", 0)
+    monkeypatch.setattr(met_behaviors, "_distinct", lambda keys, *of: held.append(len(keys)) or distinct(keys, *of))
+    keys = [behavior_key(str(n)) for n in range(100)]
+    days = [part_of(pa.table([keys, [str(day)] * 100, [day > 0] * 100], schema=MET)) for day in range(40)]
+    (rows,) = rows_in(distinct_behaviors(Here(plan.tables_dir, {}), days))
+    assert rows.to_pylist() == [{"behavior_key": key, "text": "39", "is_needed": True} for key in sorted(keys)]
+    assert max(held) <= 400
 
 
 def test_a_text_that_landed_in_many_rows_is_met_once_and_needed_if_one_of_them_is_of_the_day(plan):

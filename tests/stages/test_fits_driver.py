@@ -17,7 +17,7 @@ def fits(monkeypatch, tmp_path):
     """(rows that land, stored rows by table, days of sequences) → whether a driver of 1,000 rows derives the day."""
 
     def decide(landed, stored, *, days=("2024-02-29",)):
-        def count(_, name, *, partitions):
+        def count(_, name, *, partitions=None):
             return stored.get(name, 0) if partitions != "false" else 0
 
         monkeypatch.setattr(stage, "count_stored", count)
@@ -48,6 +48,13 @@ def test_a_long_window_of_events_fits_where_the_histories_of_a_day_do(fits):
 def test_without_an_earlier_day_of_sequences_all_events_may_be_read(fits):
     assert not fits(10, {"behavior_events": 8_001}, days=())
     assert fits(10, {"behavior_events": 8_000}, days=())
+
+
+def test_the_behaviors_of_all_windows_are_bounded_once_each(fits):
+    # a row has the memory of 16 keys; 400 sequences of 50 behaviors are more, unless they are the same again and again
+    assert fits(10, {"user_sequences": 320, "atomic_behaviors": 16_001})
+    assert fits(10, {"user_sequences": 400, "atomic_behaviors": 16_000})
+    assert not fits(10, {"user_sequences": 400, "atomic_behaviors": 16_001})
 
 
 def test_a_text_that_a_parquet_file_says_once_counts_as_often_as_it_is_said(tmp_path):
