@@ -15,7 +15,9 @@ from bahe_tasks.config import Config
 from bahe_tasks.core.training_rows import Histories
 from bahe_tasks.stages.days_in_force import readable_partitions
 from bahe_tasks.stages.embedding_index import EmbeddingIndex
-from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_tables import read_table, scan_table
+from spark_jobs.arrow_columns import numbered, repeated, runs
+from spark_jobs.derived.look_up_items import VERSION_COLUMNS, VERSIONS, in_order, versions_read
 
 _IDS = {"behavior_events": ["user_id", "item_id"], "impressions": ["user_id", "item_id"], "items": ["item_id"]}
 
@@ -85,13 +87,16 @@ def histories_as_of(users: Sequence[str], day: date, config: Config) -> Historie
 
 def newest_items(items: Sequence[str], day: date, config: Config) -> pa.Table:
     """Return the newest row with dt ≤ day of each of the items that has one, sorted by item_id."""
-    rows = read_table(
+    rows = scan_table(
         config.tables_dir,
         "items",
-        columns=["item_id", "updated_at", "dt", "title_key", "title", "cat", "num"],
+        columns=VERSION_COLUMNS,
         partitions=readable_partitions(date.min, day, config),
         filters=pc.field("item_id").isin(pa.array(items, pa.string())),
-    ).sort_by([("item_id", "ascending"), ("updated_at", "ascending"), ("dt", "ascending"), ("title_key", "ascending")])
-    ids = np.asarray(rows["item_id"].to_pandas(), dtype=object)
-    last_of_item = np.append(ids[1:] != ids[:-1], True) if len(ids) else np.zeros(0, bool)
-    return rows.filter(pa.array(last_of_item))
+    )
+    end = repeated(day + timedelta(days=1), pa.date32(), len(items)).cast(pa.timestamp("us", "UTC"))
+    asked = pa.table({"item_id": pa.array(items, pa.string()), "shown_at": end})
+    newest = in_order(versions_read((pa.Table.from_batches([batch]).cast(VERSIONS) for batch in rows), asked))
+    item, _ = numbered(newest["item_id"])
+    order = np.argsort(item, kind="stable")
+    return newest.take(pa.array(order[np.append(runs(item[order])[1:], True)[: len(order)]]))

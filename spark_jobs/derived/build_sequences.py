@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from bahe_tasks.config import SequencesConfig
 from bahe_tasks.key_sums import DAY_US
 from spark_jobs.arrow_columns import floats, lists, maps, micros, numbered, runs, whole
+from spark_jobs.derived.steps import condensed
 
 EVENT_COLUMNS = ("dt", "user_id", "feature", "occurred_at", "behavior_key", "value", "item_id")
 _ROWS_HELD = 1_000_000
@@ -72,20 +73,15 @@ def events_read(
 ) -> pa.Table:
     """Return a part of the events in `parts` that gives the same sequences of the impressions as all of them.
 
-    Of a long history the newest are enough, so that never much more than `rows_held`, or what is enough, has to be held.
+    Of a long history the newest are enough.
     """
     readers = _readers(impressions, sequences)
-    held: list[pa.Table] = []
-    count, most = 0, rows_held
-    for part in parts:
-        held.append(part)
-        count += len(part)
-        if count > most:
-            found = _histories(pa.concat_tables(held), *readers, sequences)
-            held = [found.rows.filter(pa.array(found.from_end <= found.wanted[found.group]))]
-            count = len(held[0])
-            most = max(rows_held, 2 * count)
-    return pa.concat_tables(held)
+
+    def newest(events: pa.Table) -> pa.Table:
+        found = _histories(events, *readers, sequences)
+        return found.rows.filter(pa.array(found.from_end <= found.wanted[found.group]))
+
+    return condensed(parts, newest, rows_held=rows_held)
 
 
 def _readers(impressions: pa.Table, sequences: SequencesConfig) -> tuple[np.ndarray, np.ndarray, list[str]]:

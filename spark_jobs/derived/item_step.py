@@ -16,7 +16,7 @@ from spark_jobs.arrow_columns import floats, lists, micros, nullable, present
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.counted_rows import COUNTED, counted_impressions, start_us, state_keys
 from spark_jobs.derived.day_scalars import DayScalars
-from spark_jobs.derived.look_up_items import VERSIONS, look_up_items
+from spark_jobs.derived.look_up_items import VERSIONS, look_up_items, versions_read
 from spark_jobs.derived.scope_sums import keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, base_rates, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
@@ -60,7 +60,9 @@ def _item_of_version(items: pa.Table) -> pa.Array:
 def _work(
     parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan, scalars: DayScalars
 ) -> Iterator[tuple[str, pa.Table]]:
-    shown = look_up_items(together(parts["impressions"], KEYED_IMPRESSIONS), together(parts["items"], VERSIONS))
+    impressions = together(parts["impressions"], KEYED_IMPRESSIONS)
+    versions = (together([rows], VERSIONS) for rows in parts["items"])
+    shown = look_up_items(impressions, versions_read(versions, impressions))
     rows = together([counted_impressions(shown, plan, asks=True), *parts["counted"]], KEYED_COUNTED)
     key = np.asarray(pc.fill_null(rows["item_key"], -1), np.int64)
     has_item = key >= 0

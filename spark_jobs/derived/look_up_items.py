@@ -6,15 +6,20 @@ categories (they name the thing), but never its numbers, which could tell the fu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.stores.arrow_types import arrow_schema
-from spark_jobs.arrow_columns import Column, day_numbers, entries, maps, micros, whole
+from spark_jobs.arrow_columns import Column, day_numbers, entries, maps, micros, runs, whole
+from spark_jobs.derived.steps import condensed
 
 VERSION_COLUMNS = ("dt", "item_id", "updated_at", "title_key", "title", "cat", "num")
 VERSIONS = pa.schema([arrow_schema("items").field(name) for name in VERSION_COLUMNS])
+_ROWS_HELD = 200_000
 
 
 def look_up_items(impressions: pa.Table, items: pa.Table) -> pa.Table:
@@ -24,7 +29,7 @@ def look_up_items(impressions: pa.Table, items: pa.Table) -> pa.Table:
     updated at the same time the one of the greater dt counts.
     """
     shown = pc.unique(impressions["item_id"])
-    items = _in_order(items.filter(pc.field("item_id").isin(shown)))
+    items = in_order(items.filter(pc.field("item_id").isin(shown)))
     newest, any_known = _versions(impressions, items, shown)
     found: dict[str, pa.Array] = {name: whole(items[name]).take(any_known) for name in ("title_key", "title")}
     for name, place in (("cat", any_known), ("num", newest)):
@@ -35,15 +40,46 @@ def look_up_items(impressions: pa.Table, items: pa.Table) -> pa.Table:
     return impressions
 
 
-def _in_order(items: pa.Table) -> pa.Table:
-    """Return rows of items in the order in which later ones count; equal times and days are told apart by what they say."""
+def versions_read(parts: Iterable[pa.Table], impressions: pa.Table, *, rows_held: int = _ROWS_HELD) -> pa.Table:
+    """Return those of VERSIONS in `parts` that impressions, of which item_id and shown_at count, may need.
+
+    Of an item those updated after it was first shown, and the newest of the others: they are read once for every day of a log.
+    """
+    shown = impressions.group_by("item_id", use_threads=False).aggregate([("shown_at", "min")])
+    names, first_us = whole(shown["item_id"]), np.append(micros(shown["shown_at_min"]), 0)
+
+    def needed(items: pa.Table) -> pa.Table:
+        item = np.asarray(pc.fill_null(pc.index_in(whole(items["item_id"]), names), -1), np.int64)
+        updated, dt = micros(items["updated_at"]), day_numbers(items["dt"])
+        is_later = (item >= 0) & (updated > first_us[item])
+        others = np.flatnonzero((item >= 0) & ~is_later)
+        others = others[np.lexsort((dt[others], updated[others], item[others]))]
+        ends = np.append(runs(item[others])[1:], True)[: len(others)]
+        newest = others[ends][np.cumsum(runs(item[others])) - 1]  # of the item of each
+        is_newest = (updated[others] == updated[newest]) & (dt[others] == dt[newest])
+        is_later[others[is_newest]] = True
+        return items.filter(pa.array(is_later))
+
+    return needed(condensed(chain([VERSIONS.empty_table()], parts), needed, rows_held=rows_held))
+
+
+def in_order(items: pa.Table) -> pa.Table:
+    """Return VERSIONS in the order in which later ones of an item count; those of one time and day are told apart by what they say."""
+    item = np.asarray(whole(items["item_id"].dictionary_encode()).indices)
+    times = (day_numbers(items["dt"]), micros(items["updated_at"]))
+    order = np.lexsort((item, *times))
+    begins = runs(*(of[order] for of in (item, *times)))
+    alone = begins & np.append(begins[1:], True)[: len(order)]
+    alike = order[~alone]
     said = [
         (title_key, title, sorted(cat), sorted(num))
-        for title_key, title, cat, num in zip(*(items[name].to_pylist() for name in VERSION_COLUMNS[3:]), strict=True)
+        for title_key, title, cat, num in zip(
+            *(items[name].take(pa.array(alike)).to_pylist() for name in VERSION_COLUMNS[3:]), strict=True
+        )
     ]
-    updated, dt = micros(items["updated_at"]).tolist(), day_numbers(items["dt"]).tolist()
-    order = sorted(range(len(items)), key=lambda row: (updated[row], dt[row], said[row]))
-    return items.take(pa.array(order, pa.int64()))
+    run = np.cumsum(begins)[~alone].tolist()
+    order[~alone] = alike[sorted(range(len(alike)), key=lambda n: (run[n], said[n]))]
+    return items.take(pa.array(order))
 
 
 def _versions(impressions: pa.Table, items: pa.Table, shown: Column) -> tuple[pa.Array, pa.Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,13 @@ from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.derive import Derived
 from spark_jobs.derived.file_parts import selected
 from spark_jobs.derived.readable import written_before
-from spark_jobs.derived.steps import Part, Runner, Step, mapped, together
+from spark_jobs.derived.steps import Part, Runner, Step, condensed, mapped, together
 
 MET = pa.schema([("behavior_key", pa.string()), ("text", pa.string()), ("is_needed", pa.bool_())])
 """`text` is null for a key that did not land; needed are the day's events and the windows' keys."""
 
-_BYTES_HELD = 64 << 20
+_ROWS_HELD = 1_000_000
+"""A hundred bytes each, and the texts that landed."""
 
 
 def met_behaviors(run: Runner, plan: DedupPlan, derived: Derived) -> list[Part]:
@@ -50,20 +52,12 @@ def distinct_behaviors(run: Runner, met: Sequence[Part]) -> list[Part]:
 
 
 def _work(parts: Mapping[str, Iterable[pa.Table]]) -> Iterator[tuple[str, pa.Table]]:
-    yield "met", _each_once(parts["met"]).sort_by("behavior_key")
+    tables = (together([rows], MET) for rows in chain([MET.empty_table()], parts["met"]))
+    yield "met", _each_once(condensed(tables, _each_once, rows_held=_ROWS_HELD)).sort_by("behavior_key")
 
 
-def _each_once(met: Iterable[pa.Table]) -> pa.Table:
-    """Return MET with each key once. Never much more is held than `_BYTES_HELD`, or twice what is distinct."""
-    held, num_bytes, most = [MET.empty_table()], 0, _BYTES_HELD
-    for rows in met:
-        held.append(rows)
-        num_bytes += rows.nbytes
-        if num_bytes > most:
-            held = [_distinct(*together(held, MET).columns)]
-            num_bytes = held[0].nbytes
-            most = max(_BYTES_HELD, 2 * num_bytes)
-    return _distinct(*together(held, MET).columns)
+def _each_once(met: pa.Table) -> pa.Table:
+    return _distinct(*(met[name] for name in MET.names))
 
 
 def _of_events(rows: pa.Table, *, needed_of: date | None) -> pa.Table:

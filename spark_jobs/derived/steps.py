@@ -89,6 +89,23 @@ def some_at_once(tables: Iterable[pa.Table], num_bytes: int) -> Iterator[pa.Tabl
         yield pa.concat_tables(held)
 
 
+def condensed(tables: Iterable[pa.Table], condense: Callable[[pa.Table], pa.Table], *, rows_held: int) -> pa.Table:
+    """Return rows that `condense` makes the same of as of the rows of all tables, one at least.
+
+    It may be asked again of what it made and more. Never much more than `rows_held`, or twice what it makes, has to be held.
+    """
+    held: list[pa.Table] = []
+    count, most = 0, rows_held
+    for rows in tables:
+        held.append(rows)
+        count += len(rows)
+        if count > most:
+            held = [condense(pa.concat_tables(held))]
+            count = len(held[0])
+            most = max(rows_held, 2 * count)
+    return pa.concat_tables(held)
+
+
 def together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """Return tables that have the columns of the schema as one."""
     return pa.concat_tables([schema.empty_table(), *(rows.select(schema.names).cast(schema) for rows in tables)])

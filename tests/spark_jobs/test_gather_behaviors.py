@@ -100,7 +100,7 @@ def test_keys_that_begin_alike_are_told_apart(plan):
 
 def test_of_many_days_of_the_same_keys_few_are_held(plan, monkeypatch):
     held, distinct = [], met_behaviors._distinct
-    monkeypatch.setattr(met_behaviors, "_BYTES_HELD", 0)
+    monkeypatch.setattr(met_behaviors, "_ROWS_HELD", 0)
     monkeypatch.setattr(met_behaviors, "_distinct", lambda keys, *of: held.append(len(keys)) or distinct(keys, *of))
     keys = [behavior_key(str(n)) for n in range(100)]
     days = [part_of(pa.table([keys, [str(day)] * 100, [day > 0] * 100], schema=MET)) for day in range(40)]
