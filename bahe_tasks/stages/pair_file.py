@@ -101,6 +101,9 @@ def _object_of(line: str, number: int) -> dict[str, Any]:
         raise ValueError(f"line {number}: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is no object")
+    if "\\u" in line:  # half a surrogate pair is not landed
+        for name in (of for of, value in row.items() if of.startswith("cat_") and isinstance(value, str)):
+            row[name] = row[name].encode("utf-8", "ignore").decode()
     return row
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,18 +20,25 @@ _VALUES_AT_ONCE = 1 << 24
 _LONGEST_LOOK = 1 << 20
 _MOST_DIGITS = 4000
 """Python makes no number of more."""
+_SURROGATE = re.compile(rb"\\u[dD]")
+_IDS = {
+    "behavior_events": ("user_id", "feature", "item_id"),
+    "items": ("item_id",),
+    "impressions": ("impression_id", "user_id", "item_id"),
+}
 _loads = functools.partial(json.loads, parse_int=str, parse_float=str, parse_constant=str)
 
 
 def read_json_lines(piece: Piece) -> Iterator[LandedRows]:
     """Yield the rows of the lines that begin in the piece. Blank lines are not rows; the last of a repeated field counts.
 
-    problem: invalid_utf8, or malformed_json for a line that is not one whole json object.
+    problem: invalid_utf8, of an id with half a surrogate pair too: without it, it would be another id; or malformed_json for a
+    line that is not one whole json object.
     """
     lines = [line for line in _lines(piece) if line.removeprefix(_BYTE_ORDER_MARK.encode()).strip()]
     for start in range(0, len(lines), _LINES_AT_ONCE):
         part = lines[start : start + _LINES_AT_ONCE]
-        yield from _rows(piece, part, [_fields(line) for line in part])
+        yield from _rows(piece, part, [_fields(line, _IDS[piece.source]) for line in part])
 
 
 def _rows(piece: Piece, lines: list[bytes], read: list[tuple[dict[str, Any], str | None]]) -> Iterator[LandedRows]:
@@ -50,8 +58,8 @@ def _rows(piece: Piece, lines: list[bytes], read: list[tuple[dict[str, Any], str
     )
 
 
-def _fields(line: bytes) -> tuple[dict[str, Any], str | None]:
-    """Return the fields of a line as texts, or why it has none."""
+def _fields(line: bytes, ids: Sequence[str]) -> tuple[dict[str, Any], str | None]:
+    """Return the fields of a line as texts, or why it has none. `ids`: those among them."""
     try:
         text = line.decode().lstrip(_BYTE_ORDER_MARK)
     except UnicodeDecodeError:
@@ -68,7 +76,9 @@ def _fields(line: bytes) -> tuple[dict[str, Any], str | None]:
     except (ValueError, RecursionError):
         return {}, "malformed_json"
     if not all(map(str.isascii, found)):
-        found = {_paired(name): value for name, value in found.items()}
+        found = {name.encode("utf-8", "replace").decode(): value for name, value in found.items()}
+    if _SURROGATE.search(line) and any(found.get(name) != _paired(found.get(name)) for name in ids):
+        return {}, "invalid_utf8"
     return found, None
 
 
@@ -76,16 +86,16 @@ def _number(digits: str) -> int | str:
     return int(digits) if len(digits) < _MOST_DIGITS else digits
 
 
-def _paired(text: str) -> str:
-    """Return a text with half surrogate pairs, which json can write, replaced."""
-    return text.encode("utf-8", "replace").decode()
+def _paired(text: str | None) -> str | None:
+    """Return a text without half surrogate pairs, which json can write, as `canonical_text` has it."""
+    return text and text.encode("utf-8", "ignore").decode()
 
 
 def _texts(values: list[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
-        return pa.array([value if value is None else _paired(value) for value in values], pa.string())
+        return pa.array([_paired(value) for value in values], pa.string())
 
 
 def _decoded(line: bytes) -> str:

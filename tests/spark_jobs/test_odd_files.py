@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bahe_tasks.behavior_key import canonical_text
 from spark_jobs.landed import read_json_lines
 from spark_jobs.landed.pieces import pieces_of
 from spark_jobs.landed.sources import judge_piece, settle_rows
@@ -117,6 +118,20 @@ def test_json_that_python_stumbles_over(landing):
     good, reasons, _ = good_and_reasons(landing)
     assert [row["user_id"] for row in good] == ["b", "c", "d"]
     assert reasons == {"unreadable_time": 2, "malformed_json": 1}
+
+
+def test_half_a_surrogate_pair_is_left_out_of_a_text_and_refuses_an_id(landing):
+    texts = ["Beach trip \ud83c", "\ud83d", "whole \U0001f3d6", "\udc00a"]
+    ids = ["u\ud83c", "u\ud83d", "u?", "u\U0001f3d6"]
+    rows = [{**EVENT, "user_id": f"text {n}", "text": text} for n, text in enumerate(texts)]
+    landing.rows("behavior_events", DAY, [*rows, *({**EVENT, "user_id": of} for of in ids)])
+    good, reasons, refused = good_and_reasons(landing)
+    assert {row["user_id"]: row["text"] for row in good} == {
+        **{f"text {n}": canonical_text(text) for n, text in enumerate(texts) if n != 1},
+        **{"u?": "t", "u\U0001f3d6": "t"},
+    }
+    assert reasons == {"empty_text": 1, "invalid_utf8": 2}
+    assert json.dumps({**EVENT, "user_id": ids[0]}) in [row["raw"] for row in refused]
 
 
 def test_a_file_of_a_mark_alone_has_no_row(landing):

@@ -44,12 +44,13 @@ def test_parquet_columns_with_gaps_are_read_as_they_landed(tmp_path):
 def test_json_lines_are_read_as_they_landed(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(
-        '\ufeff{"user_id": 1.50, "item_id": 1e3, "cat_version": 1.10, "num_price": 1e1}\n', encoding="utf-8"
+        '\ufeff{"user_id": 1.50, "item_id": 1e3, "cat_version": 1.10, "cat_cut": "e\\ud83c", "num_price": 1e1}\n',
+        encoding="utf-8",
     )
     frame = read_pairs(path)
     cat, num = pair_columns(frame, {})
     assert frame[["user_id", "item_id"]].to_numpy().tolist() == [["1.50", "1e3"]]
-    assert (cat["version"].tolist(), num["price"].tolist()) == (["1.10"], [10.0])
+    assert (cat["version"].tolist(), cat["cut"].tolist(), num["price"].tolist()) == (["1.10"], ["e"], [10.0])
 
 
 def test_names_of_csv_columns_are_stripped_as_those_that_land(tmp_path):
