@@ -90,7 +90,7 @@ def as_instant(column: pa.Array) -> pa.Array:
         return _in_micros(column.cast(pa.int64()), kind.unit)
     if pa.types.is_integer(kind):
         if pa.types.is_uint64(kind):
-            column = pc.if_else(pc.greater(column, 2**63 - 1), pa.scalar(None, kind), column)
+            column = pc.if_else(pc.greater(column, pa.scalar(2**63 - 1, kind)), pa.scalar(None, kind), column)
         whole = column.cast(pa.int64())
         is_ns = pc.greater_equal(pc.abs(pc.fill_null(whole, 0)), _LEAST_NANOSECONDS)
         if pc.any(is_ns).as_py():

@@ -76,6 +76,13 @@ def test_times_beyond_those_that_python_knows(landing):
     assert all(row["raw"] for row in refused)
 
 
+def test_a_whole_number_beyond_those_of_64_bits_with_a_sign_is_no_time_in_its_own_row(landing):
+    seconds = int(NOON.timestamp())
+    write_parquet(landing, {"occurred_at": pa.array([2**64 - 1, seconds, 2**63, seconds * 10**9], pa.uint64())})
+    good, reasons, _ = good_and_reasons(landing)
+    assert ([row["occurred_at"] for row in good], reasons) == ([NOON, NOON], {"unreadable_time": 2})
+
+
 def test_the_quarantine_has_times_in_utc(landing):
     times = pa.array([datetime(2024, 3, 12, 8, 0, 0, 250_000)], pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
     write_parquet(landing, {"occurred_at": times.cast(pa.timestamp("us", "+02:00"))})
