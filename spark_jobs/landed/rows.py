@@ -83,7 +83,7 @@ def as_number(column: pa.Array) -> pa.Array:
 def as_instant(column: pa.Array) -> pa.Array:
     """Return a column as microseconds since 1970 UTC, int64.
 
-    Whole numbers too great to be seconds are nanoseconds, as pandas writes them.
+    Whole numbers too great to be microseconds are nanoseconds, as pandas writes them.
     """
     kind = column.type
     if pa.types.is_timestamp(kind):
@@ -137,7 +137,8 @@ def written_out(value: Any) -> str:
     return unescaped(_written_out(value))
 
 
-_LEAST_NANOSECONDS = 10**15
+_LEAST_NANOSECONDS = 10**17
+"""In 1973, and in the year 5138 if they were microseconds, which are refused: as nanoseconds they would be known too early."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 

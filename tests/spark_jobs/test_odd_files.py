@@ -208,6 +208,17 @@ def test_a_label_known_in_no_year_there_is_refuses_its_row(landing):
     assert ([row["impression_id"] for row in good], reasons) == (["0", "1", "4"], {"unreadable_time": 2})
 
 
+def test_whole_microseconds_are_not_taken_for_nanoseconds(landing):
+    known = [int(NOON.timestamp()) * unit for unit in (1, 10**6, 10**9)]
+    rows = {"impression_id": ["s", "us", "ns"], "user_id": ["u"] * 3, "item_id": ["i"] * 3, "label": [1] * 3}
+    landing.raw("impressions", DAY, "a.parquet", b"")
+    table = pa.table({**rows, "shown_at": [NOON] * 3, "label_known_at": pa.array(known, pa.int64())})
+    pq.write_table(table, landing.folder / "impressions" / f"dt={DAY}" / "a.parquet")
+    good, reasons, _ = good_and_reasons(landing, "impressions")
+    assert {row["impression_id"]: row["label_known_at"] for row in good} == {"s": NOON, "ns": NOON}
+    assert reasons == {"unreadable_time": 1}
+
+
 def test_a_quote_in_a_csv_that_nothing_closes_refuses_its_line_alone(landing):
     lines = [
         "user_id,feature,occurred_at,text",
