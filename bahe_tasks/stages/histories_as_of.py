@@ -79,7 +79,8 @@ def histories_as_of(users: Sequence[str], day: date, config: Config) -> Historie
         filters=pc.field("user_id").isin(pa.array(users, pa.string())),
     ).to_pandas()
     content = ["feature", "user_id", "occurred_at", "behavior_key", "value", "item_id"]
-    events = events.sort_values(content).drop_duplicates(content)  # delivered again on another day
+    events = events.sort_values(content, na_position="first")  # as `build_sequences` orders them
+    events = events.drop_duplicates(content)  # delivered again on another day
     from_newest = events.groupby(["feature", "user_id"], sort=False).cumcount(ascending=False)
     read = events["feature"].map({name: config.sequences.behaviors_read(name) for name in events["feature"].unique()})
     return HistoriesAsOf(pd.Index(users), events[from_newest < read])

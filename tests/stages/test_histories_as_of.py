@@ -9,6 +9,8 @@ from predicted_days import write_rows
 from bahe_tasks.config import Config, SequencesConfig
 from bahe_tasks.stages.histories_as_of import histories_as_of, newest_items
 from bahe_tasks.stores.arrow_types import arrow_schema
+from bahe_tasks.stores.delta_tables import read_table
+from spark_jobs.derived.build_sequences import EVENT_COLUMNS, build_sequences
 from spark_jobs.derived.look_up_items import VERSIONS, look_up_items
 
 D1, D2 = date(2024, 3, 1), date(2024, 3, 2)
@@ -30,6 +32,22 @@ def test_an_event_that_was_delivered_again_a_day_later_is_one_behavior(tmp_path)
     write_rows(config, "behavior_events", [event(D1, hour, text) for hour, text in enumerate("abcd")])
     write_rows(config, "behavior_events", [event(D2, hour, text) for hour, text in enumerate("abcd")])
     assert histories_as_of(["u"], D2, config).events["behavior_key"].tolist() == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize("most", [4, 2])
+def test_events_of_one_time_and_text_stand_as_in_the_histories_that_are_trained_on(tmp_path, most):
+    ties = [("i", 5.0), (None, None), ("a", None), (None, 1.0)]
+    write_rows(
+        config := Config(home=tmp_path, sequences=SequencesConfig(max_behaviors_per_sequence=most)),
+        "behavior_events",
+        [{**event(D1, 8, "t"), "item_id": item, "value": value} for item, value in ties],
+    )
+    shown = pa.table({"user_id": ["u"], "shown_at": [datetime(2024, 3, 1, 9, tzinfo=UTC)]})
+    events = read_table(tmp_path / "tables", "behavior_events", columns=EVENT_COLUMNS)
+    trained = build_sequences(events, shown, sequences=config.sequences)[0]["values"].to_pylist()[0]
+    published = histories_as_of(["u"], D1, config).events["value"]
+    assert [None if value != value else value for value in published] == trained
+    assert trained == [None, None, 1.0, 5.0][-most:]
 
 
 @pytest.mark.parametrize("brands", [("old", "new"), ("new", "old")])
