@@ -114,8 +114,14 @@ def title_tokens(text: str) -> list[str]:
 
 
 def state_key(*parts: str) -> int:
-    """Return the key of a user, item, token, pair of them, or column and value: the first 60 bits of sha256 over its NUL-joined ids."""
-    digest = hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).digest()
+    """Return the key of a user, item, token, pair of them, or column and value: the first 60 bits of sha256 over its NUL-joined ids.
+
+    A NUL of an id itself is the byte 255, which UTF-8 does not have.
+    """
+    joined = "\x00".join(parts).encode("utf-8", "surrogatepass")
+    if joined.count(0) >= len(parts):
+        joined = b"\x00".join([part.encode("utf-8", "surrogatepass").replace(b"\x00", b"\xff") for part in parts])
+    digest = hashlib.sha256(joined).digest()
     return int.from_bytes(digest[:8], "big") >> _BITS_DROPPED
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from bahe_tasks.key_sums import DAY_US, KeyState, Timed, cat_means, half_lives_us, key_sums, token_means
-from bahe_tasks.running_sums import HALF_LIVES, STATISTICS, state_width
+from bahe_tasks.running_sums import HALF_LIVES, STATISTICS, state_key, state_width
 
 NUM_KEYS, NUM_FACTS, NUM_QUESTIONS = 7, 700, 300
 
@@ -132,3 +134,10 @@ def test_thousands_of_facts_of_a_key_fade_without_overflow():
     (place,) = (n for n, half_life in enumerate(half_lives) if np.isfinite(half_life.facts))
     weights = 0.5 ** (np.arange(count)[::-1] / half_lives[place].facts)
     np.testing.assert_allclose(closing.sums[0, place :: len(half_lives)], weights @ statistics, rtol=1e-12)
+
+
+def test_ids_that_hold_a_nul_share_no_key_and_those_without_keep_theirs():
+    ids = [("pair", *parts) for parts in (("a\0b", "c"), ("a", "b\0c"), ("a\0b\0c",), ("a", "b", "c"), ("a\0", "c"))]
+    ids += [("pair", "a", "\0c"), ("pair", "a\xff", "c"), ("pair", "a\0", "", "c")]
+    assert len({state_key(*of) for of in ids}) == len(ids)
+    assert state_key("pair", "a", "b") == int(hashlib.sha256(b"pair\0a\0b").hexdigest()[:15], 16)
