@@ -8,7 +8,9 @@ a model need not run twice; empty it when the code of a model changes. `--set` c
 `--set encoder.num_shallow_layers=6`, which leaves no layer of MiniLM deep; `--set numbers.as_of=day_start` keeps a day's own labels from
 the numbers of all models.
 
-Row: `auc` and the other metrics are means over seeds of one model's; `auc_of_mean` is that of the seeds' mean probability.
+Row: `auc` and the other metrics are means over seeds of one model's; `auc_of_mean` is that of the seeds' mean probability;
+`bahe_minus` is BAHE's less the model's, on mean probabilities, `low` and `high` the ends of its 95 % interval over resamples
+of users, `low_by_day` and `high_by_day` of days.
 Figures, with `bahe` among the models: its `auc`; with a peer beside it `auc_minus_best_peer` with the lower end of its
 95 % interval over resamples of users, on mean probabilities, against the peer that is best on these very rows;
 `cold_auc_minus_trees` likewise on rows whose user or item was seen fewer than ten times before; on a synthetic log
@@ -22,7 +24,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
+from bahe_tasks.core.resampling import Interval
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.sources.synthetic import oracle_auc
 from benchmarks.kit.document import Document
@@ -51,6 +54,7 @@ OURS = "bahe"
 COLD_BELOW = 10
 """Earlier impressions of a user or item."""
 SMALL = Size(days=4, users=80)
+_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Comparison:
         """Return what a model reached on the judged rows."""
         rows, judged = self.log.rows, self.judged
         labels, users = rows.labels[judged].astype(np.float64), rows.user_ids[judged]
-        days = rows.shown_at[judged] // 86_400_000_000
+        days = rows.shown_at[judged] // _DAY_US
         of_seeds = [evaluate(labels, run.probabilities[judged], users) for run in runs]
         of_days = [
             auc(labels[days == day], run.probabilities[judged][days == day]) for run in runs for day in np.unique(days)
@@ -120,11 +124,16 @@ class Comparison:
             "effort": effort,
         }
 
-    def minus(self, a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
-        """Return AUC(a) - AUC(b) on the rows (R,) bool, and the lower end of its 95 % interval."""
-        labels, users = self.log.rows.labels[rows].astype(np.float64), self.log.rows.user_ids[rows]
-        found = paired_auc_difference_interval(labels, a[rows], b[rows], users, seed=0)
-        return found.estimate, found.low
+    def minus(self, a: np.ndarray, b: np.ndarray, rows: np.ndarray, *, drawn: Literal["users", "days"]) -> Interval:
+        """Return AUC(a) - AUC(b) on the rows (R,) bool with its 95 % interval.
+
+        Rows of a day share its weather, campaigns and outages, those of a user its taste: either may be the unit drawn.
+        """
+        whole = self.log.rows
+        labels, units = whole.labels[rows].astype(np.float64), whole.user_ids[rows]
+        if drawn == "days":
+            units = whole.shown_at[rows] // _DAY_US
+        return paired_auc_difference_interval(labels, a[rows], b[rows], units, seed=0)
 
 
 def mean_of(runs: list[Scores]) -> np.ndarray:
@@ -150,13 +159,16 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
     peers = [row for row in document.rows if row["model"] != OURS]
     if not peers:
         return document
-    best = max(peers, key=lambda row: row["auc_of_mean"])["model"]
-    against = [("auc_minus_best_peer", best, comparison.judged)]
+    for row in peers:
+        other = means[row["model"]]
+        by_user, by_day = (comparison.minus(means[OURS], other, comparison.judged, drawn=d) for d in ("users", "days"))
+        row |= {"bahe_minus": by_user.estimate, "low": by_user.low, "high": by_user.high}
+        row |= {"low_by_day": by_day.low, "high_by_day": by_day.high}
+    best = max(peers, key=lambda row: row["auc_of_mean"])
+    document.figures |= {"auc_minus_best_peer": best["bahe_minus"], "auc_minus_best_peer_low": best["low"]}
     if TREES in means:
-        against.append(("cold_auc_minus_trees", TREES, comparison.cold))
-    for figure, other, rows in against:
-        estimate, low = comparison.minus(means[OURS], means[other], rows)
-        document.figures |= {figure: estimate, f"{figure}_low": low}
+        cold = comparison.minus(means[OURS], means[TREES], comparison.cold, drawn="users")
+        document.figures |= {"cold_auc_minus_trees": cold.estimate, "cold_auc_minus_trees_low": cold.low}
     return document
 
 

@@ -101,8 +101,13 @@ def read_log(
     last: date | None = None,
     numbers_as_of: Literal["impression", "day_start"] = "impression",
 ) -> InMemoryLog:
-    """Read a landing folder of json lines, every day or those up to `last`; `max_behaviors` is S."""
+    """Read a landing folder of json lines, every day or those up to `last`; `max_behaviors` is S.
+
+    Raises `ValueError` for a log whose labels become known later than shown: here they are known at once, to all models.
+    """
     impressions = _read(landing, "impressions", "shown_at", last).sort_values(["shown_at", "impression_id"])
+    if "label_known_at" in impressions and impressions["label_known_at"].notna().any():
+        raise ValueError(f"{landing} has label_known_at, which a replay in memory does not read: use `bahe backfill`")
     impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
     events = _read(landing, "behavior_events", "occurred_at", last)
     events = events.sort_values(["feature", "user_id", "occurred_at", "text"])

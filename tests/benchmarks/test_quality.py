@@ -47,6 +47,23 @@ def test_figures_compare_with_the_best_peer_and_the_trees(comparison):
     assert document.figures["auc_minus_best_peer"] == pytest.approx(auc["bahe"] - best)
     assert document.figures["auc_minus_best_peer_low"] < document.figures["auc_minus_best_peer"]
     assert document.figures["cold_auc_minus_trees_low"] <= document.figures["cold_auc_minus_trees"]
+    for row in document.rows[1:]:
+        assert row["bahe_minus"] == pytest.approx(auc["bahe"] - row["auc"])
+        assert row["low"] < row["bahe_minus"] < row["high"]
+        assert row["low_by_day"] == row["bahe_minus"] == row["high_by_day"], "of one day there is one resample"
+
+
+def test_an_interval_of_days_draws_whole_days(comparison):
+    """The better model of one day is the worse one of the other two, by as much: users say which is better, days do not."""
+    labels, shown = comparison.log.rows.labels.astype(float), comparison.log.rows.shown_at
+    day = shown // 86_400_000_000 - shown.min() // 86_400_000_000
+    rng = np.random.default_rng(0)
+    good, bad = (share * labels + rng.random(len(labels)) for share in (1.0, 0.2))
+    a, b = np.where(day < 2, good, bad), np.where(day < 2, bad, good)
+    every = np.ones(len(labels), bool)
+    by_user, by_day = (comparison.minus(a, b, every, drawn=drawn) for drawn in ("users", "days"))
+    assert by_user.estimate == by_day.estimate
+    assert by_user.low > 0 > by_day.low
 
 
 def test_scores_of_a_seed_are_kept_and_read_again(comparison):
