@@ -126,7 +126,7 @@ def run(*, small: bool) -> Document:
     """Measure and return what was found."""
     document = Document("encode_cost")
     folder = checkpoint_dir(EncoderConfig().checkpoint)
-    titles, source = item_titles(384 if small else 1024)
+    titles, source = item_titles(256 if small else 1024)
     in_bfloat16 = f"{REFERENCE} bfloat16"
     contenders = {
         REFERENCE: sentence_transformer(folder, EncoderConfig(), dtype="float32"),
