@@ -179,10 +179,10 @@ class TrainingConfig:
         {},
         "weight of the loss of a landed label where label_weighting is fixed, by name without label_; others weigh 1",
     )
-    window_level_share: float = setting(
-        0.9,
-        "share of how much more or less a training window is clicked than the model expects that counts as the window's own "
-        "level and is not learned; 0: all is learned",
+    level_learned: float = setting(
+        0.1,
+        "share of how much more or less a training window is clicked than the model expects that is learned, by the click's "
+        "bias when the window ends; the rest counts as the window's own. 1: it is learned like all else",
     )
     outcome_weight: float = setting(
         0.5,
@@ -224,7 +224,9 @@ class TrainingConfig:
         at_least(self, 0, "batch_size", "rows_a_pass", "positions_a_pass", "num_processes", "average_steps")
         at_least(self, 0, "num_threads", "warmup_steps", "decay_steps", "checkpoint_steps", "weight_decay")
         at_least(self, 0, "deep_learning_rate", "head_learning_rate", "vector_learning_rate")
-        at_least(self, 0, "hashed_learning_rate", "outcome_weight")
+        at_least(self, 0, "hashed_learning_rate", "outcome_weight", "level_learned")
+        if self.level_learned > 1:
+            raise ConfigError(f"level_learned must be at most 1, not {self.level_learned}")
         above_zero(self, "max_gradient_norm")
         share(self, "early_stop_share", "min_learning_rate_share")
         if self.early_stop_share and self.epochs == 1:

@@ -48,6 +48,7 @@ def test_uncommenting_the_whole_file_still_means_the_defaults():
         ({"training": {"label_weights": {"paid": "much"}}}, r"label_weights\.paid must be of type float"),
         ({"training": {"label_weights": {"paid": -1}}}, "must not be negative"),
         ({"sequences": {"max_behaviors_by_feature": {"bills": 51}}}, "between 1 and"),
+        ({"training": {"level_learned": 1.5}}, r"training\.level_learned must be at most 1"),
         ({"airflow": {"wait_for": ["impressions/_SUCCESS"]}}, r"has no \{day\} and would be the same file every day"),
         ({"gate": {"max_calibration": float("nan")}}, r"gate\.max_calibration must be of type float"),
         ({"training": {"head_learning_rate": "inf"}}, r"head_learning_rate must be of type float"),

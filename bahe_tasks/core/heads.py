@@ -155,6 +155,11 @@ class Outputs(nn.ModuleDict):
     def forward(self, shared: torch.Tensor, *, click_only: bool = False) -> torch.Tensor:
         return torch.cat([output(shared) for output in _asked(self, click_only)], 1)
 
+    @property
+    def click_bias(self) -> nn.Parameter:
+        """The bias of the click's logit, (1,)."""
+        return _asked(self, click_only=True)[0].bias  # type: ignore[return-value]
+
     def start_at(self, base_rates: Mapping[str, float]) -> None:
         """Let the logits of these labels start at the log-odds of their rates, clipped to [1e-4, 1 - 1e-4]."""
         for label, rate in base_rates.items():

@@ -93,6 +93,13 @@ class Optimizers:
     def _share_of_average(self, age: int) -> float:
         return max(1 / self._average_steps, _FIRST_STEPS / (age + 1 + _FIRST_STEPS))
 
+    def shift(self, parameter: nn.Parameter, by: float) -> None:
+        """Add a number to a parameter and to its average."""
+        with torch.no_grad():
+            parameter.add_(by)
+            if parameter in self._averages:
+                self._averages[parameter].add_(by)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Let the model hold the average for a while."""

@@ -123,6 +123,8 @@ def train(
                     best, at.best_steps = trained_state(model, optimizers), len(at.losses)
         if best:
             take_state(model, optimizers, best)
+    if training.level_learned < 1:
+        optimizers.shift(model.head.outputs.click_bias, training.level_learned * at.level[0])
     state = optimizers.end(with_deep_layers=training.keep_optimizer_state)
     model.eval()
     return TrainingCurve(

@@ -83,8 +83,8 @@ class TrainingStep:
             *[training.outcome_weight] * len(thresholds),
         ]
         self._weights = torch.tensor(weights, device=device)
-        self._is_click = torch.zeros(len(weights), device=device)
-        self._is_click[0] = 1.0
+        self._has_level = torch.zeros(len(weights), device=device)
+        self._has_level[0] = training.level_learned < 1
         self._num_landed = len(names)
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
@@ -164,7 +164,7 @@ class TrainingStep:
         for batch, labels in prepared.passes:
             logits = self._logits(batch)
             clicked = torch.sigmoid(logits.detach()[:, 0] + level.log_odds)
-            logits = logits + self._training.window_level_share * level.log_odds * self._is_click
+            logits = logits + level.log_odds * self._has_level
             loss = self._loss(logits, labels, counts=counts, part=len(labels) / len(index))
             loss.backward()
             surplus, information = (labels[:, 0] - clicked).sum(), (clicked * (1 - clicked)).sum()

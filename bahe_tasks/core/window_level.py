@@ -1,5 +1,5 @@
 """How much more or less the rows of a training window are clicked than the model expects: log-odds that are added to the
-click's logit while the window is trained on, and then forgotten.
+click's logit while the window is trained on. When it ends the click's bias takes over a share of them; the rest is forgotten.
 
 In a log whose level moves from day to day (weather, a campaign) the bias would else learn each day's level, and weights of
 numbers that are nearly the same all day would learn to undo the level before. Of the two the average that scores keeps

@@ -45,7 +45,7 @@ def test_the_first_losses_are_those_of_a_plain_loop(
         vector_learning_rate=0.01,
         decay_steps=0,
         max_gradient_norm=1e9,
-        window_level_share=0.9,
+        level_learned=0.1,
     )
     curve = train(models[0], tiny_rows, embeddings, training=training, seed=1, device=CPU)
     plain = models[1].train()
@@ -60,9 +60,9 @@ def test_the_first_losses_are_those_of_a_plain_loop(
     for index in ([0, 1, 2, 3], [4, 5, 6, 7], [8]):
         batch = batch_of(tiny_rows, embeddings, spec, index)
         logit, y = plain(batch)[:, 0], torch.tensor(tiny_rows.labels[index])
-        p, clicked = (logit + 0.9 * level).sigmoid(), (logit + level).sigmoid().detach()
-        information += float((clicked * (1 - clicked)).sum())
-        level += float((y - clicked).sum()) / information
+        p = (logit + level).sigmoid()
+        information += (p * (1 - p)).sum().item()
+        level += (y - p).sum().item() / information
         loss = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
         plain.zero_grad()
         loss.backward()

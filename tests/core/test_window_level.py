@@ -27,10 +27,10 @@ def test_a_day_of_many_clicks_teaches_a_model_less_of_its_level(fresh, make_rows
     rows = make_rows({"bills": [3] * 600, "visits": [2] * 600}, seed=1)
     rows = dataclasses.replace(rows, labels=(np.random.default_rng(2).random(600) < 0.8).astype(np.float32))
 
-    def moved(share):
+    def moved(learned):
         """Return how far a day moves the mean prediction, in log-odds."""
         training = dataclasses.replace(
-            TRAINING, batch_size=16, epochs=1, average_steps=0, head_learning_rate=2e-3, window_level_share=share
+            TRAINING, batch_size=16, epochs=1, average_steps=0, head_learning_rate=2e-3, level_learned=learned
         )
         means, model = [], fresh()
         for _ in range(2):
@@ -40,5 +40,6 @@ def test_a_day_of_many_clicks_teaches_a_model_less_of_its_level(fresh, make_rows
                 train(model, rows, embeddings, training=training, seed=1, device=CPU)
         return means[1] - means[0]
 
-    assert moved(0.0) > 0.8
-    assert abs(moved(0.9)) < moved(0.0) / 2
+    assert moved(1.0) > 0.8
+    assert 0 < moved(0.1) < moved(1.0) / 2
+    assert moved(0.5) > moved(0.1) + 0.3, "half of the level, which is 1.4"
