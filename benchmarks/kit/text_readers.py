@@ -71,6 +71,11 @@ class Reading(nn.Module):
         """Hashed and numeric columns of the model."""
         return self.model.columns
 
+    @property
+    def head(self) -> nn.Module:
+        """The model's CTR head."""
+        return self.model.head
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """A batch of text numbers → logits (B, L)."""
         return self.model(self.read(batch))
