@@ -94,6 +94,8 @@ def _settings(config: Config, *, port: int, schedules: bool) -> dict[str, dict[s
             "parallelism": str(PARALLELISM),
             "load_examples": "False",
             "dags_are_paused_at_creation": "False",
+            # Else the DAG of an Airflow started within half a minute of another is that one's, which may start no days.
+            "min_serialized_dag_update_interval": "0",
             "simple_auth_manager_all_admins": "True",
             "execution_api_server_url": f"{address}/execution/",
         },
