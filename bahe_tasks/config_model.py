@@ -102,6 +102,10 @@ class ModelConfig:
         8,
         "W: width of what is learned of each text itself, as of an id, beside what it says; it has hash_buckets rows; 0: nothing",
     )
+    history_extents: bool = setting(
+        True,
+        "whether the head reads how long each history is, up to sequences.max_behaviors_per_sequence, beside what is made of its behaviors",
+    )
     id_embeddings: bool = setting(True, "whether user_id and item_id enter the head as categorical columns")
     hash_buckets: int = setting(
         65536,
@@ -180,9 +184,9 @@ class TrainingConfig:
         "weight of the loss of a landed label where label_weighting is fixed, by name without label_; others weigh 1",
     )
     level_learned: float = setting(
-        0.1,
+        0.3,
         "share of how much more or less a training window is clicked than the model expects that is learned, by the click's "
-        "bias when the window ends; the rest counts as the window's own. 1: it is learned like all else",
+        "bias at the end of each epoch; the rest counts as the window's own. 1: it is learned like all else",
     )
     outcome_weight: float = setting(
         0.5,

@@ -19,17 +19,19 @@ import numpy as np
 import torch
 
 from bahe_tasks.config import ModelConfig
+from bahe_tasks.core import history_extent
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.score import PAIRS_AT_ONCE, score_pairs
 from bahe_tasks.core.training_rows import hashed_columns, numbers_read
+from bahe_tasks.core.user_fields import EmbeddingParts
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.cost_model import Shape, cost_spec, random_llm
 from benchmarks.kit.document import Document
 from benchmarks.kit.program import benchmark_arguments
 
 WIDTH, CANDIDATES, NUM_ITEMS = 384, 100, 20_000
-NUM_TOPICS, TEXT_ID_WIDTH = ModelConfig().text_topics, ModelConfig().text_id_width
+PARTS = EmbeddingParts(WIDTH, ModelConfig().text_topics, ModelConfig().text_id_width, history_extent.WIDTH)
 WAYS = ((1, False), (CANDIDATES, True), (CANDIDATES, False))  # pairs a user, and whether those are given as one user's
 CPU = torch.device("cpu")
 LLM = {
@@ -57,13 +59,13 @@ def model_of(num_features: int) -> BaheCtrModel:
 @cache
 def item_table() -> np.ndarray:
     """Return the embeddings of all items, (NUM_ITEMS, E) float32."""
-    return random_vectors(np.random.default_rng(0), NUM_ITEMS, 1)
+    return random_vectors(np.random.default_rng(0), NUM_ITEMS, 1, width=PARTS.of_item)
 
 
-def random_vectors(rng: np.random.Generator, num_rows: int, num_features: int) -> np.ndarray:
-    """Return embeddings of users or items, (rows, features · E) float32: random numbers around equal shares of topics."""
-    vectors = rng.standard_normal((num_rows, num_features, WIDTH + NUM_TOPICS + TEXT_ID_WIDTH), np.float32)
-    vectors[:, :, WIDTH : WIDTH + NUM_TOPICS] = 1 / NUM_TOPICS
+def random_vectors(rng: np.random.Generator, num_rows: int, num_features: int, *, width: int) -> np.ndarray:
+    """Return embeddings of users or items, (rows, features · width) float32: random numbers around equal shares of topics."""
+    vectors = rng.standard_normal((num_rows, num_features, width), np.float32)
+    vectors[:, :, PARTS.deep : PARTS.told] = 1 / PARTS.topics
     return vectors.reshape(num_rows, -1)
 
 
@@ -75,7 +77,7 @@ def pairs_of(num_pairs: int, num_features: int, *, pairs_a_user: int, together: 
     rng = np.random.default_rng(seed)
     user = np.arange(num_pairs) // pairs_a_user
     item = rng.integers(NUM_ITEMS, size=num_pairs)
-    of_user = random_vectors(rng, user[-1] + 1, num_features)
+    of_user = random_vectors(rng, user[-1] + 1, num_features, width=PARTS.of_history)
     return {
         "user_embedding": of_user if together else of_user[user],
         "item_embedding": item_table(),

@@ -23,6 +23,7 @@ from bahe_tasks.core.batches import Batch, ItemBatch, UserBatch
 from bahe_tasks.core.expected_click import ExpectedClick, label_logits
 from bahe_tasks.core.head_fields import ColumnFields, block_key, embedding_fields, embedding_parts, field_sizes
 from bahe_tasks.core.heads import HEADS, READS_FIELDS, label_key
+from bahe_tasks.core.history_extent import extents
 from bahe_tasks.core.llm_split import DeepLayers
 from bahe_tasks.core.lora import add_lora, has_lora, set_lora_dropout
 from bahe_tasks.core.model_spec import ModelSpec
@@ -43,7 +44,7 @@ class DeepSequences(NamedTuple):
 
     hidden: torch.Tensor  # (Q, S, H), what went in
     outputs: torch.Tensor | None  # (Q, S, H), what came out, where more than the pooled vector is read of it
-    pooled: torch.Tensor  # (Q, E)
+    pooled: torch.Tensor  # (Q, E + X)
     behaviors: torch.Tensor  # (Q, S) bool, the mask without the item and the summary that may stand beside them
     slots: torch.Tensor  # (Q,) int64, u * N + n
 
@@ -85,13 +86,8 @@ class BaheCtrModel(nn.Module):
         """What stands in a text feature's part of a user embedding, and in an item embedding."""
         return embedding_parts(self.spec, width=self.deep.width)
 
-    @property
-    def embedding_width(self) -> int:
-        """E = H + Z + W."""
-        return sum(self.parts)
-
     def user_embedding(self, users: UserBatch) -> torch.Tensor:
-        """Histories of U users → (U, N·E), text features in sorted order. Raises `ItemDependentUserError`."""
+        """Histories of U users → (U, N·(E + X)), text features in sorted order. Raises `ItemDependentUserError`."""
         self._refuse_if_item_dependent()
         return self._pooled(users.num_rows, self._deep_pass(users, None))
 
@@ -101,7 +97,8 @@ class BaheCtrModel(nn.Module):
         outputs = self.deep(titles, torch.ones_like(titles[:, :, 0], dtype=torch.long))[:, 0]
         shares = self.topics(items.titles) if self.topics is not None else None
         ids = self.text_ids(items.titles) if self.text_ids is not None else None
-        return torch.where(items.known.unsqueeze(1), _beside(outputs, shares, ids), self._unread(self.unknown_item))
+        unknown = self._unread(self.unknown_item)[: self.parts.of_item]
+        return torch.where(items.known.unsqueeze(1), _beside(outputs, shares, ids), unknown)
 
     def click_logit(
         self,
@@ -112,9 +109,9 @@ class BaheCtrModel(nn.Module):
         *,
         counts: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, N·E), (B, E), hashed rows (B, C) int64, numbers (B, K) → logit of a click (B,).
+        """(B, N·(E + X)), (B, E), hashed rows (B, C) int64, numbers (B, K) → logit of a click (B,).
 
-        With `counts` (U,) int64 pairs stand together by user, so many of each, and user embeddings are (U, N·E): then
+        With `counts` (U,) int64 pairs stand together by user, so many of each, and user embeddings are (U, N·(E + X)): then
         the head does a user's share once. Raises `ItemDependentUserError`.
         """
         self._refuse_if_item_dependent()
@@ -156,7 +153,7 @@ class BaheCtrModel(nn.Module):
             outputs, pooled = self._outputs_and_pooled(hidden, mask)
             shares = self.topics.of_histories(group.behaviors, group.mask) if self.topics is not None else None
             ids = self.text_ids.of_histories(group.behaviors, group.mask) if self.text_ids is not None else None
-            pooled = _beside(pooled, shares, ids)
+            pooled = _beside(pooled, shares, ids, extents(group.mask) if self.parts.extent else None)
             found.append(DeepSequences(hidden, outputs, pooled, behaviors, group.slots))
         return found
 
@@ -171,21 +168,21 @@ class BaheCtrModel(nn.Module):
         return outputs, pool(outputs, mask, pooling=pooling)  # type: ignore[arg-type]
 
     def _pooled(self, num_users: int, sequences: list[DeepSequences]) -> torch.Tensor:
-        """Return the pooled outputs of U users, (U, N·E); an empty history is the learned vector of its text feature."""
+        """Return the pooled outputs of U users, (U, N·(E + X)); an empty history is the learned vector of its text feature."""
         if not self.features:
             return self.unknown_item.new_zeros(num_users, 0)
         empty = torch.stack([self._unread(self.empty_history[block_key(f"user:{f}")]) for f in self.features])
-        pooled = empty.repeat(num_users, 1)  # (U·N, E)
+        pooled = empty.repeat(num_users, 1)  # (U·N, E + X)
         for part in sequences:
             pooled = pooled.index_copy(0, part.slots, part.pooled.to(pooled.dtype))
         return pooled.view(num_users, -1)
 
     def _unread(self, learned: torch.Tensor) -> torch.Tensor:
-        """Put equal shares of topics and no id beside the learned vector (H) of what cannot be read: (E)."""
+        """Put equal shares of topics, no id and no length beside the learned vector (H) of what cannot be read: (E + X)."""
         parts = self.parts
-        return torch.cat(
-            [learned, learned.new_full((parts.topics,), 1 / max(parts.topics, 1)), learned.new_zeros(parts.text_id)]
-        )
+        shares = learned.new_full((parts.topics,), 1 / max(parts.topics, 1))
+        length = extents(learned.new_zeros(1, 1))[0, : parts.extent]
+        return torch.cat([learned, shares, learned.new_zeros(parts.text_id), length])
 
     def _attended(
         self, sequences: list[DeepSequences], user_of: torch.Tensor, titles: torch.Tensor, item: torch.Tensor
@@ -223,7 +220,7 @@ class BaheCtrModel(nn.Module):
 
 
 def _beside(vectors: torch.Tensor, *others: torch.Tensor | None) -> torch.Tensor:
-    """Put shares of topics (…, Z) and ids of texts (…, W), if there are any, beside vectors (…, H): (…, E)."""
+    """Put shares of topics (…, Z), ids of texts (…, W) and lengths (…, X), if there are any, beside vectors (…, H)."""
     return torch.cat([vectors, *(other.to(vectors.dtype) for other in others if other is not None)], -1)
 
 

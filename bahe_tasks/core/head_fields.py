@@ -2,7 +2,7 @@
 
 "item" and "user:FEATURE" are the embeddings of the paper, "product:FEATURE" their elementwise product (a linear map
 over a concatenation learns a similarity slowly), "met:FEATURE" how the topics of both meet (`core.text_topics`), "text_id" and
-"text_id:FEATURE" what is learned of each text (`core.text_ids`); hashed columns give their embedding, numeric ones value and presence.
+"text_id:FEATURE" what is learned of each text (`core.text_ids`), "extent:FEATURE" how long a history is (`core.history_extent`); hashed columns give their embedding, numeric ones value and presence.
 "numbers" are the point-in-time numbers that heads read, absent ones 0, the middle of their scale: all but how the whole log went.
 "shifts", how categorical values and the log went, are for `core.expected_click`.
 With `din`, "target:FEATURE" and "target_deep:FEATURE" are what the item attends to.
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from bahe_tasks.core.history_extent import WIDTH
 from bahe_tasks.core.kept_weights import made_once
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.point_in_time import NUM_SHIFTS, NUM_SHIFTS_OF_LOG
@@ -34,6 +35,7 @@ def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
     sizes |= {f"{kind}:{feature}": parts.told for kind in ("user", "product") for feature in spec.features}
     sizes |= {f"met:{feature}": 1 for feature in spec.features if parts.topics}
     sizes |= {name: parts.text_id for name in text_id_fields(spec.features) if parts.text_id}
+    sizes |= {f"extent:{feature}": parts.extent for feature in spec.features if parts.extent}
     if spec.model.head == "din":
         sizes |= {f"{kind}:{feature}": width for kind in ("target", "target_deep") for feature in spec.features}
     sizes |= dict.fromkeys(spec.hashed_columns, spec.model.cat_width)
@@ -44,7 +46,8 @@ def field_sizes(spec: ModelSpec, *, width: int) -> dict[str, int]:
 
 def embedding_parts(spec: ModelSpec, *, width: int) -> EmbeddingParts:
     """Return what the embeddings of a model hold; `width` is H."""
-    return EmbeddingParts(width, spec.model.text_topics, spec.model.text_id_width)
+    settings = spec.model
+    return EmbeddingParts(width, settings.text_topics, settings.text_id_width, WIDTH if settings.history_extents else 0)
 
 
 def text_id_fields(features: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,9 +86,9 @@ class ColumnFields(nn.Module):
 def embedding_fields(
     features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, torch.Tensor]:
-    """User embedding (B, N·E) and item embedding (B, E) → the fields of both."""
+    """User embedding (B, N·(E + X)) and item embedding (B, E) → the fields of both."""
     fields = {"item": item[:, : parts.told]}
-    users = dict(zip(features, user.split(sum(parts), 1), strict=True)) if features else {}
+    users = dict(zip(features, user.split(parts.of_history, 1), strict=True)) if features else {}
     for feature, of_user in users.items():
         fields[f"user:{feature}"] = of_user[:, : parts.told]
         fields[f"product:{feature}"] = fields[f"user:{feature}"] * fields["item"]
@@ -93,7 +96,11 @@ def embedding_fields(
             fields[f"met:{feature}"] = met(fields[f"user:{feature}"], fields["item"], parts.topics)
     if parts.text_id:
         vectors = (item, *users.values())
-        fields |= {name: of[:, parts.told :] for name, of in zip(text_id_fields(features), vectors, strict=True)}
+        fields |= {
+            name: of[:, parts.told : parts.of_item] for name, of in zip(text_id_fields(features), vectors, strict=True)
+        }
+    if parts.extent:
+        fields |= {f"extent:{feature}": of_user[:, parts.of_item :] for feature, of_user in users.items()}
     return fields
 
 

@@ -73,7 +73,7 @@ class DeepFmHead(nn.Module):
 class DcnV2Head(nn.Module):
     """Cross layers x ← x0 ⊙ (U Vᵀ x + b) + x of low rank beside an MLP, both over x0 ("parallel").
 
-    x0 holds hashed columns, ids of texts and point-in-time numbers as they are, how topics meet times a factor, and a vector of `field_width`
+    x0 holds hashed columns, ids of texts and point-in-time numbers as they are, how topics meet and how long histories are times a factor each, and a vector of `field_width`
     of every other field: wide embeddings would drown the rest. U, V, b and the output's weights are kept by field, so that a
     field can be added. The last weights start at zero.
     """
@@ -83,10 +83,12 @@ class DcnV2Head(nn.Module):
         mapped = {
             name: size
             for name, size in sizes.items()
-            if not name.startswith(("id:", "cat:", "numbers", "met:", "text_id"))
+            if not name.startswith(("id:", "cat:", "numbers", "met:", "text_id", "extent:"))
         }
         self.vectors = FieldMaps(mapped, model.field_width)
-        self.factors = FieldMaps({name: size for name, size in sizes.items() if name.startswith("met:")}, 1)
+        self.factors = FieldMaps(
+            {name: size for name, size in sizes.items() if name.startswith(("met:", "extent:"))}, 1
+        )
         for factor in self.factors.values():
             nn.init.ones_(factor.weight)  # type: ignore[arg-type]
         sizes = sizes | dict.fromkeys(mapped, model.field_width)

@@ -18,7 +18,7 @@ from bahe_tasks.core.point_in_time import NUMBERS
 
 _ID_COLUMNS = ("id:user", "id:item")
 _MAY_CHANGE = frozenset({"features", "cat_columns", "num_columns", "extra_labels", "dropout", "lora_dropout"})
-_ARCHITECTURE = 7
+_ARCHITECTURE = 8
 """Raised whenever the same spec and weights would mean another model."""
 _NEW_LINEAGE = "restore the setting, or start a new lineage with another registry.model_name (docs/model.md)"
 

@@ -72,12 +72,12 @@ def user_embeddings(
     batch_size: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the user embedding of each history row, (P, N·E) float32, text features in sorted order.
+    """Return the user embedding of each history row, (P, N·(E + X)) float32, text features in sorted order.
 
     `as_of` (P,) int64 microseconds is the time the age of each behavior is counted to.
     """
     _made_ready(model, device)
-    found = np.zeros((len(as_of), len(model.features) * model.embedding_width), np.float32)
+    found = np.zeros((len(as_of), len(model.features) * model.parts.of_history), np.float32)
     with torch.inference_mode():
         for index in _batches(len(as_of), batch_size):
             users = collate_users(histories, as_of, embeddings, index, features=model.features, device=device)
@@ -90,7 +90,7 @@ def item_embeddings(
 ) -> np.ndarray:
     """Return the item embedding of each title row (P,) int64, -1 = title not known: (P, E) float32."""
     _made_ready(model, device)
-    found = np.zeros((len(title_rows), model.embedding_width), np.float32)
+    found = np.zeros((len(title_rows), model.parts.of_item), np.float32)
     with torch.inference_mode():
         for index in _batches(len(title_rows), batch_size):
             items = collate_items(title_rows[index], embeddings, device=device)
@@ -113,7 +113,7 @@ def score_pairs(
     batch_size: int = PAIRS_AT_ONCE,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the click probability of P pairs from cached embeddings (U, N·E) and (I, E): (P,) float64.
+    """Return the click probability of P pairs from cached embeddings (U, N·(E + X)) and (I, E): (P,) float64.
 
     `user_of` and `item_of` (P,) int64 are the rows of a pair in them; None: pair p has row p. Many candidates of a user
     are scored together, for a fraction of the work. `user_ids`, `item_ids` and the columns in `cat` are (P,) object,

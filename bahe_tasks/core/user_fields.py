@@ -76,29 +76,42 @@ Field = torch.Tensor | OfUser | UserTimesItem | InStack
 
 
 class EmbeddingParts(NamedTuple):
-    """How many numbers of an item embedding, and of each text feature's part of a user embedding, say what: E = H + Z + W."""
+    """How many numbers of an item embedding, E = H + Z + W, and of each text feature's part of a user embedding, E + X, say what."""
 
     deep: int  # H, what the deep layers made
     topics: int  # Z, shares of topics
     text_id: int  # W, what is learned of the texts themselves
+    extent: int  # X, how long a history is
 
     @property
     def told(self) -> int:
         """H + Z, what is made of what the texts say."""
         return self.deep + self.topics
 
+    @property
+    def of_item(self) -> int:
+        """E."""
+        return self.told + self.text_id
+
+    @property
+    def of_history(self) -> int:
+        """E + X."""
+        return self.of_item + self.extent
+
 
 def fields_apart(
     features: tuple[str, ...], user: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, Field]:
-    """User embeddings (B, N·E) and items (B, E) → the fields of `embedding_fields`, stacked."""
-    users, told = user.view(len(item), len(features), sum(parts)), item[:, : parts.told]
+    """User embeddings (B, N·(E + X)) and items (B, E) → the fields of `embedding_fields`, stacked."""
+    users, told = user.view(len(item), len(features), parts.of_history), item[:, : parts.told]
     stacks = {"user": Stack(users[:, :, : parts.told])}
     stacks["product"] = Stack(stacks["user"].rows * told.unsqueeze(1))
     if parts.topics:
         stacks["met"] = Stack(met(stacks["user"].rows, told.unsqueeze(1), parts.topics))
     if parts.text_id:
-        stacks["text_id"] = Stack(users[:, :, parts.told :])
+        stacks["text_id"] = Stack(users[:, :, parts.told : parts.of_item])
+    if parts.extent:
+        stacks["extent"] = Stack(users[:, :, parts.of_item :])
     fields = {f"{kind}:{name}": InStack(stack, n) for kind, stack in stacks.items() for n, name in enumerate(features)}
     return {"item": told, **_id_of_item(item, parts), **fields}
 
@@ -106,15 +119,17 @@ def fields_apart(
 def fields_by_user(
     features: tuple[str, ...], user: torch.Tensor, counts: torch.Tensor, item: torch.Tensor, *, parts: EmbeddingParts
 ) -> dict[str, Field]:
-    """User embeddings (U, N·E), pairs of each (U,) and items (B, E) → the fields of `embedding_fields`."""
-    users, told = user.view(len(counts), len(features), sum(parts)), item[:, : parts.told]
+    """User embeddings (U, N·(E + X)), pairs of each (U,) and items (B, E) → the fields of `embedding_fields`."""
+    users, told = user.view(len(counts), len(features), parts.of_history), item[:, : parts.told]
     fields: dict[str, Field] = {"item": told, **_id_of_item(item, parts)}
     for n, name in enumerate(features):
         of_user = OfUser(users[:, n, : parts.told], counts)
         fields[f"user:{name}"] = of_user
         fields[f"product:{name}"] = UserTimesItem(of_user, told)
         if parts.text_id:
-            fields[f"text_id:{name}"] = OfUser(users[:, n, parts.told :], counts)
+            fields[f"text_id:{name}"] = OfUser(users[:, n, parts.told : parts.of_item], counts)
+        if parts.extent:
+            fields[f"extent:{name}"] = OfUser(users[:, n, parts.of_item :], counts)
     if parts.topics:
         shares = users[:, :, parts.deep : parts.told].repeat_interleave(counts, 0)
         stack = Stack(met(shares, told.unsqueeze(1), parts.topics))

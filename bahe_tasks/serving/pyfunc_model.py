@@ -34,7 +34,7 @@ class ClickProbability(PythonModel):
     ) -> pd.DataFrame:
         """Return one column, click_probability (P,), for one row a pair.
 
-        Columns: user_embedding (N·E numbers, text features in sorted order), item_embedding (E numbers); optional:
+        Columns: user_embedding (N·(E + X) numbers, text features in sorted order), item_embedding (E numbers); optional:
         user_id, item_id, each `cat_*` (text) and `num_*` (number) the model has, and sums (a list of numbers in the order
         of bahe_tasks.running_sums.IMPRESSION_SUMS). A value left out is absent.
 

@@ -95,7 +95,7 @@ def _score_published(
 def _user_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return user embeddings (U, N·E) float32, each pair's row in them (P,), and how many users are an empty history."""
+    """Return user embeddings (U, N·(E + X)) float32, each pair's row in them (P,), and how many users are an empty history."""
     wanted = pd.Index(frame["user_id"].unique())
     table = _published("user_embeddings", "user_id", wanted, champion, config)
     device = pick_device(config.encoder.device)
@@ -119,7 +119,7 @@ def _item_vectors(
     index = index_of_texts(titles.values(), model, champion.day, config)
     device = pick_device(config.encoder.device)
     extra = item_embeddings(model, title_rows(index, titles, absent), index.vectors, batch_size=256, device=device)
-    vectors = np.concatenate([_vectors(table, model.embedding_width), extra])
+    vectors = np.concatenate([_vectors(table, model.parts.of_item), extra])
     row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
     published = newest_items(sorted(known), champion.day, config)
     titles |= dict(zip(published["item_id"].to_pylist(), published["title"].to_pylist(), strict=True))

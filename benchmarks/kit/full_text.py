@@ -197,11 +197,12 @@ class FullTextCtrModel(nn.Module):
             or settings.position_buckets
             or settings.text_topics
             or settings.text_id_width
+            or settings.history_extents
             or settings.deep_attention != "as_trained"
             or settings.deep_tuning == "lora"
         ):
             raise NotFullTextError(
-                "LLM-CTR has no model.head din, item_reading beside, behavior_pooling attention, position_buckets, text_topics, text_id_width, "
+                "LLM-CTR has no model.head din, item_reading beside, behavior_pooling attention, position_buckets, text_topics, text_id_width, history_extents, "
                 "deep_attention or LoRA: compare with a BAHE model that has none of them either"
             )
         self.spec = dataclasses.replace(spec, features=HISTORY)
@@ -231,7 +232,7 @@ class FullTextCtrModel(nn.Module):
         """Logits of a batch, (B, L), the click's first."""
         user = self.user_embedding(batch.histories)[batch.user_of]
         item = self.item_embedding(batch.titles)[batch.item_of]
-        fields = embedding_fields(HISTORY, user, item, parts=EmbeddingParts(user.shape[1], 0, 0)) | self.columns(
+        fields = embedding_fields(HISTORY, user, item, parts=EmbeddingParts(user.shape[1], 0, 0, 0)) | self.columns(
             batch.cat, batch.num
         )
         return label_logits(self.head, self.expected_click, fields)

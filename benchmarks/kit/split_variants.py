@@ -80,12 +80,12 @@ def num_layers(encoder: EncoderConfig) -> int:
 def replay_variant(variant: SplitVariant, study: StudyLog, config: Config, *, seed: int) -> VariantRun:
     """Replay the days with a variant of `config`. Rows, head, columns, optimiser and seed are the same for all.
 
-    None has topics and ids of texts: LLM-CTR has no behaviors that could have any.
+    None has topics, ids of texts and lengths of histories: LLM-CTR knows no behaviors apart.
     """
     config = replace(
         config,
         encoder=replace(config.encoder, num_shallow_layers=variant.num_shallow_layers),
-        model=replace(config.model, deep_tuning=variant.tuning, text_topics=0, text_id_width=0),
+        model=replace(config.model, deep_tuning=variant.tuning, text_topics=0, text_id_width=0, history_extents=False),
     )
     folder, device = checkpoint_dir(config.encoder.checkpoint), pick_device(config.encoder.device)
     texts, rows = study.log.texts, [rows for _, rows in study.days]

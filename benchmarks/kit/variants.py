@@ -123,7 +123,7 @@ def build(
     labels = torch.from_numpy(rows.labels).to(device).unsqueeze(1)
     columns, index = row_columns(rows, spec), np.arange(num_samples)
     if variant == "full_text":
-        without = replace(settings, text_topics=0, text_id_width=0)  # LLM-CTR has no behaviors that could have any
+        without = replace(settings, text_topics=0, text_id_width=0, history_extents=False)  # LLM-CTR has none
         full = FullTextCtrModel(replace(spec, model=without), whole).to(device).train()
         tokens = _random_tokens(num_texts, shape, num_tokens)
 

@@ -21,7 +21,14 @@ from benchmarks.kit.tiny_llms import NUM_LAYERS, TINY_LLMS
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(
-    hidden_widths=(8,), hash_buckets=64, cat_width=4, recency_buckets=4, dropout=0.0, text_topics=0, text_id_width=0
+    hidden_widths=(8,),
+    hash_buckets=64,
+    cat_width=4,
+    recency_buckets=4,
+    dropout=0.0,
+    text_topics=0,
+    text_id_width=0,
+    history_extents=False,
 )
 TOKENS = TokenTable.of([[3, 4, 5], [6], [7, 8], [9, 10, 11, 12], [13, 14]])
 

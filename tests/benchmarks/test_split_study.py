@@ -30,7 +30,7 @@ def two_days(study):
 @pytest.fixture
 def spec(study, tiny_config):
     config = dataclasses.replace(
-        tiny_config, model=dataclasses.replace(tiny_config.model, text_topics=0, text_id_width=0)
+        tiny_config, model=dataclasses.replace(tiny_config.model, text_topics=0, text_id_width=0, history_extents=False)
     )
     rows, numbers = study.days[0][1], text_numbers(len(study.log.texts))
     return model_to_train(rows, numbers, config, None, encoder_version="replay", seed=1)[1]

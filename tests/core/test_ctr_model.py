@@ -9,8 +9,10 @@ from bahe_tasks.core.model_files import load_model, save_model
 from bahe_tasks.core.sequence_inputs import age_buckets
 
 WIDTH = 32 + 4 + 3  # of the tiny LLM, topics, ids of texts
+HISTORY = WIDTH + 1  # and how long it is
 EQUAL_SHARES = torch.full((4,), 0.25)
 UNREAD = torch.cat([EQUAL_SHARES, torch.zeros(3)])
+NO_LENGTH = torch.tensor([-1.0])
 
 
 def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
@@ -20,8 +22,9 @@ def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
         history = rows.histories[feature]
         positions = range(history.starts[r], history.ends[r])
         if len(positions) == 0:
-            parts += [model.empty_history[f"user:{feature}"], UNREAD]
+            parts += [model.empty_history[f"user:{feature}"], UNREAD, NO_LENGTH]
             continue
+        length = (torch.log(torch.tensor([1.0 + len(positions)])) - 2) / 2
         behaviors = torch.stack([torch.tensor(embeddings[history.behavior_rows[p]]).float() for p in positions])
         ages_s = torch.tensor([(int(rows.shown_at[r]) - int(history.occurred_at[p])) / 1e6 for p in positions])
         shares = (model.topics(behaviors).sum(0) + 0.5 * EQUAL_SHARES) / (len(behaviors) + 0.5)
@@ -30,7 +33,7 @@ def plain_user_embedding(model, rows, embeddings, r, pooling="mean"):
         if pooling == "summary":
             behaviors = torch.cat([behaviors, behaviors.mean(0, keepdim=True)])
         outputs = model.deep(behaviors[None], torch.ones(1, len(behaviors), dtype=torch.long))[0]
-        parts += [outputs.mean(0) if pooling == "mean" else outputs[-1], shares, ids]
+        parts += [outputs.mean(0) if pooling == "mean" else outputs[-1], shares, ids, length]
     return torch.cat(parts)
 
 
@@ -54,7 +57,7 @@ def test_gradients_of_feature_parallel_equal_one_at_a_time(
 ):
     spec = with_model(behavior_pooling=pooling)
     model = fill(new_model(spec, tiny_split().deep, seed=3))
-    target = torch.randn(len(tiny_rows), 2 * WIDTH, generator=torch.Generator().manual_seed(0))
+    target = torch.randn(len(tiny_rows), 2 * HISTORY, generator=torch.Generator().manual_seed(0))
     batch = batch_of(tiny_rows, embeddings, spec)
     loss = (model.user_embedding(batch.users)[batch.user_of] * target).sum()
     shared = (*model.topics.parameters(), *model.text_ids.parameters(), *model.deep.parameters())
@@ -85,7 +88,7 @@ def test_an_empty_history_and_an_unknown_item_are_learned_vectors(
     user = tiny_model.user_embedding(batch.users)[batch.user_of]
     item = tiny_model.item_embedding(batch.items)[batch.item_of]
     bills, visits = (tiny_model.empty_history[f"user:{feature}"] for feature in ("bills", "visits"))
-    assert torch.equal(user[3], torch.cat([bills, UNREAD, visits, UNREAD]))
+    assert torch.equal(user[3], torch.cat([bills, UNREAD, NO_LENGTH, visits, UNREAD, NO_LENGTH]))
     assert torch.equal(item[4], torch.cat([tiny_model.unknown_item, UNREAD]))
     (user[3].sum() + item[4].sum()).backward()
     assert tiny_model.empty_history["user:bills"].grad.eq(1).all()
@@ -117,8 +120,8 @@ def test_a_text_feature_the_log_no_longer_has_is_empty(tiny_model, tiny_rows, ti
     without = dataclasses.replace(tiny_rows, histories={"bills": tiny_rows.histories["bills"]})
     batch = batch_of(without, embeddings, tiny_spec)
     user = tiny_model.user_embedding(batch.users)[batch.user_of]
-    empty = torch.cat([tiny_model.empty_history["user:visits"], UNREAD])
-    assert torch.equal(user[:, WIDTH:], empty.expand(9, WIDTH))
+    empty = torch.cat([tiny_model.empty_history["user:visits"], UNREAD, NO_LENGTH])
+    assert torch.equal(user[:, HISTORY:], empty.expand(9, HISTORY))
 
 
 def test_a_model_without_text_features_still_scores(tiny_split, tiny_spec, tiny_rows, embeddings, batch_of):
@@ -151,7 +154,7 @@ def test_where_the_user_side_depends_on_the_item_there_is_no_user_embedding(
     with pytest.raises(ItemDependentUserError, match="depends on the candidate item"):
         model.user_embedding(batch.users)
     with pytest.raises(ItemDependentUserError):
-        model.click_logit(torch.zeros(9, 2 * WIDTH), torch.zeros(9, WIDTH), batch.cat, batch.num)
+        model.click_logit(torch.zeros(9, 2 * HISTORY), torch.zeros(9, WIDTH), batch.cat, batch.num)
 
 
 def test_beside_the_item_is_the_last_position_of_every_sequence(
@@ -174,7 +177,7 @@ def test_beside_the_item_is_the_last_position_of_every_sequence(
                 read = [*behaviors, title] if title >= 0 else behaviors
                 outputs = model.deep(torch.tensor(embeddings[read]).float()[None], torch.ones(1, len(read)).long())
                 torch.testing.assert_close(
-                    user[r, n * WIDTH : n * WIDTH + 32], outputs[0].mean(0), rtol=1e-4, atol=1e-5
+                    user[r, n * HISTORY : n * HISTORY + 32], outputs[0].mean(0), rtol=1e-4, atol=1e-5
                 )
 
 

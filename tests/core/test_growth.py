@@ -59,7 +59,7 @@ def test_every_new_input_of_every_head_gets_a_gradient(
     child(batch_of(rows_with_more, embeddings, grown)).sum().backward()
     entry = "head.vectors" if head == "dcn_v2" else "head.tower.entry.blocks"
     entries = [f"{entry}.{field}.weight" for field in ("user:clicks", "product:clicks", "num:age")]
-    entries.append(f"{entry.replace('vectors', 'factors')}.met:clicks.weight")
+    entries += [f"{entry.replace('vectors', 'factors')}.{field}:clicks.weight" for field in ("met", "extent")]
     for name in [*entries, "columns.tables.cat:brand.weight", "text_ids.table.weight"]:
         assert child.get_parameter(name).grad.to_dense().any(), name
 

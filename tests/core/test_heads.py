@@ -20,13 +20,13 @@ from bahe_tasks.core.kept_weights import weights_kept
 from bahe_tasks.core.user_fields import EmbeddingParts
 
 LABELS = ("label", "paid")
-PARTS = EmbeddingParts(deep=32, topics=4, text_id=3)
-WIDTH = sum(PARTS)
+PARTS = EmbeddingParts(deep=32, topics=4, text_id=3, extent=1)
+HISTORY = PARTS.of_history
 
 
 def inputs(num_rows=6):
     generator = torch.Generator().manual_seed(4)
-    user, item = (torch.rand(num_rows, width, generator=generator) for width in (2 * WIDTH, WIDTH))
+    user, item = (torch.rand(num_rows, width, generator=generator) for width in (2 * PARTS.of_history, PARTS.of_item))
     cat = torch.randint(0, 513, (num_rows, 3), generator=generator)
     num = torch.tensor([[0.5], [float("nan")], [-1.0], [0.0], [2.0], [float("nan")]])
     return user, item, cat, num
@@ -77,10 +77,11 @@ def outputs(head, shared):
 def test_fields_are_item_user_products_and_columns(fields, tiny_model, tiny_spec):
     user, item, cat, num = inputs()
     assert {name: field.shape[1] for name, field in fields.items()} == field_sizes(tiny_spec, width=32)
-    assert torch.equal(fields["product:visits"], user[:, WIDTH : WIDTH + 36] * item[:, :36])
-    common = (user[:, WIDTH + 32 : WIDTH + 36] * item[:, 32:36]).sum(1)
+    assert torch.equal(fields["product:visits"], user[:, HISTORY : HISTORY + 36] * item[:, :36])
+    common = (user[:, HISTORY + 32 : HISTORY + 36] * item[:, 32:36]).sum(1)
     torch.testing.assert_close(fields["met:visits"][:, 0], (4 * common).log() / 2)
-    assert torch.equal(fields["text_id:visits"], user[:, WIDTH + 36 :])
+    assert torch.equal(fields["text_id:visits"], user[:, HISTORY + 36 : -1])
+    assert torch.equal(fields["extent:visits"], user[:, -1:])
     assert torch.equal(fields["text_id"], item[:, 36:])
     assert torch.equal(fields["cat:genre"], tiny_model.columns.tables["cat:genre"].weight[cat[:, 2]])
     presence = torch.stack([num.nan_to_num(0.0)[:, 0], (~num.isnan())[:, 0].float()], 1)
@@ -92,10 +93,12 @@ def test_a_text_feature_may_have_any_name(tiny_spec):
     user, item, _, _ = inputs()
     fields = embedding_fields(named.features, user, item, parts=embedding_parts(named, width=32))
     assert fields.keys() <= field_sizes(named, width=32).keys()
-    assert len(fields) == 1 + 3 * 2 + 3  # item; user, product and met each; ids of the title and of either feature
+    assert (
+        len(fields) == 1 + 4 * 2 + 3
+    )  # item; user, product, met and extent each; ids of the title and of either feature
     assert torch.equal(fields["text_id"], item[:, 36:])
-    assert torch.equal(fields["text_id:item"], user[:, 36:WIDTH])
-    assert torch.equal(fields["text_id:text_id"], user[:, WIDTH + 36 :])
+    assert torch.equal(fields["text_id:item"], user[:, 36 : HISTORY - 1])
+    assert torch.equal(fields["text_id:text_id"], user[:, HISTORY + 36 : -1])
 
 
 def test_mlp_equals_an_mlp_over_the_concatenation(head_of, fields):
@@ -130,7 +133,8 @@ def test_dcn_v2_equals_cross_layers_and_an_mlp_over_one_concatenation(head_of, f
     head = head_of("dcn_v2", {"numbers": 5})
     names = head.mlp.entry.blocks.names
     kept = {name: fields[name] for name in fields if name.startswith(("id:", "text_id", "cat:", "numbers"))}
-    kept |= {name: fields[name] * head.factors[name].weight.item() for name in ("met:bills", "met:visits")}
+    assert set(head.factors.names) == {f"{kind}:{feature}" for kind in ("met", "extent") for feature in ("bills", "visits")}
+    kept |= {name: fields[name] * head.factors[name].weight.item() for name in head.factors.names}
     assert set(names) == set(fields) == {*head.vectors.names, *kept}
     vectors = {name: fields[name] @ head.vectors[name].weight.T for name in head.vectors.names} | kept
     first = together(vectors, names)
@@ -167,7 +171,7 @@ def test_names_that_are_no_module_names_are_accepted(tiny_spec):
     for name in ("mlp", "deepfm", "dcn_v2"):
         head = HEADS[name](field_sizes(spec, width=32), ("label", "x.y"), spec.model)
         entry = head.mlp.entry if name == "dcn_v2" else head.tower.entry
-        assert len(entry.blocks) == 1 + 2 + 2 + 2 + 3 + 2 + 3 + 1
+        assert len(entry.blocks) == 1 + 2 + 2 + 2 + 3 + 2 + 2 + 3 + 1
 
 
 def test_gradients_of_hashed_embeddings_hold_only_the_rows_looked_up(tiny_model):

@@ -140,10 +140,10 @@ def test_a_new_model_predicts_what_is_expected(tiny_spec, tiny_split):
         torch.nn.init.zeros_(output.weight)
     sums = np.concatenate([sums_of(item_label_n_infd=9, item_label_s_infd=k) for k in range(10)])
     num = torch.from_numpy(numbers_read(spec, {}, sums, num_rows=10))
-    width = model.embedding_width
+    parts = model.parts
     logits = model.click_logit(
-        torch.ones(10, len(spec.features) * width),
-        torch.ones(10, width),
+        torch.ones(10, len(spec.features) * parts.of_history),
+        torch.ones(10, parts.of_item),
         torch.zeros(10, len(spec.hashed_columns), dtype=torch.long),
         num,
     )

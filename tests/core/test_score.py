@@ -23,7 +23,7 @@ def test_batch_composition_changes_nothing_beyond_rounding(tiny_model, tiny_rows
 def test_scores_from_cached_embeddings_equal_scores_of_impressions(tiny_model, tiny_rows, embeddings, scores_of_cached):
     users = user_embeddings(tiny_model, tiny_rows.histories, tiny_rows.shown_at, embeddings, batch_size=4, device=CPU)
     items = item_embeddings(tiny_model, tiny_rows.title_rows, embeddings, batch_size=4, device=CPU)
-    assert (users.shape, items.shape) == ((9, 2 * (32 + 4 + 3)), (9, 32 + 4 + 3))
+    assert (users.shape, items.shape) == ((9, 2 * (32 + 4 + 3 + 1)), (9, 32 + 4 + 3))
     paired = scores_of_cached(tiny_model, users, items, tiny_rows, CPU)
     np.testing.assert_allclose(paired, score(tiny_model, tiny_rows, embeddings, batch_size=3, device=CPU), atol=1e-6)
 
@@ -35,7 +35,7 @@ def test_without_topics_and_ids_of_texts_too(
     model = fill(new_model(with_model(text_topics=topics, text_id_width=text_id), tiny_split().deep, seed=3))
     users = user_embeddings(model, tiny_rows.histories, tiny_rows.shown_at, embeddings, batch_size=4, device=CPU)
     items = item_embeddings(model, tiny_rows.title_rows, embeddings, batch_size=4, device=CPU)
-    assert (users.shape, items.shape) == ((9, 2 * (32 + topics + text_id)), (9, 32 + topics + text_id))
+    assert (users.shape, items.shape) == ((9, 2 * (32 + topics + text_id + 1)), (9, 32 + topics + text_id))
     paired = scores_of_cached(model, users, items, tiny_rows, CPU)
     np.testing.assert_allclose(paired, score(model, tiny_rows, embeddings, batch_size=3, device=CPU), atol=1e-6)
 
@@ -63,7 +63,7 @@ def test_zero_rows_have_zero_scores(tiny_model, tiny_rows, embeddings):
     assert item_embeddings(tiny_model, nobody, embeddings, batch_size=9, device=CPU).shape == (0, 32 + 4 + 3)
     assert user_embeddings(tiny_model, tiny_rows.histories, nobody, embeddings, batch_size=9, device=CPU).shape == (
         0,
-        2 * (32 + 4 + 3),
+        2 * (32 + 4 + 3 + 1),
     )
 
 

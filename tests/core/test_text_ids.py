@@ -85,5 +85,5 @@ def test_without_a_width_there_is_none(tiny_split, tiny_spec):
     without = dataclasses.replace(tiny_spec, model=dataclasses.replace(tiny_spec.model, text_id_width=0))
     model = new_model(without, tiny_split().deep, seed=3)
     assert model.text_ids is None
-    assert model.embedding_width == 32 + 4
+    assert model.parts.of_item == 32 + 4
     assert not any("text_id" in name for name in model.state_dict())

@@ -27,8 +27,10 @@ def pairs():
     rng = np.random.default_rng(5)
     user_of = rng.permutation(np.repeat(np.arange(len(COUNTS)), COUNTS))
     item_of = rng.integers(30, size=len(user_of))
+    histories = with_shares(rng.standard_normal((len(COUNTS), 2, 32)), rng)
+    lengths = rng.uniform(-1, 1, (len(COUNTS), 2, 1))
     return {
-        "user_embedding": with_shares(rng.standard_normal((len(COUNTS), 2, 32)), rng).reshape(len(COUNTS), -1),
+        "user_embedding": np.concatenate([histories, lengths], 2, dtype=np.float32).reshape(len(COUNTS), -1),
         "item_embedding": with_shares(2 * rng.standard_normal((30, 32)), rng),
         "user_of": user_of,
         "item_of": item_of,

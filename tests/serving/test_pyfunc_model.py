@@ -75,9 +75,9 @@ def champion(model, tmp_path_factory):
 @pytest.fixture
 def pairs():
     rng = np.random.default_rng(5)
-    vectors, shares = rng.normal(size=(2, 3, WIDTH)), rng.dirichlet(np.ones(NUM_TOPICS), (2, 3))
+    vectors, shares = rng.normal(size=(2, 3, WIDTH), scale=0.3), rng.dirichlet(np.ones(NUM_TOPICS), (2, 3))
     user, item = np.concatenate([vectors, shares, rng.normal(size=(2, 3, 2))], -1).astype(np.float32)
-    return {"user": user, "item": item}
+    return {"user": np.concatenate([user, rng.uniform(-1, 1, (3, 1))], 1, dtype=np.float32), "item": item}
 
 
 def test_the_champion_predicts_what_score_pairs_gives(champion, model, pairs):

@@ -67,7 +67,7 @@ def test_topics_start_from_the_texts_of_the_first_rows_and_are_the_parent_s_from
         rows, EMBEDDINGS, config_of(text_topics=0, text_id_width=0), None, encoder_version="enc-1", seed=1
     )
     assert without.topics is None
-    assert without.embedding_width == 32
+    assert without.parts.of_item == 32
 
 
 def test_every_label_starts_at_its_own_rate(rows, config_of):
