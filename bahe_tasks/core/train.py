@@ -112,6 +112,9 @@ def train(
                 if progress is not None:
                     progress(at.epoch * num_rows + at.next_row, training.epochs * num_rows)
             at.epoch, at.next_row = at.epoch + 1, 0
+            if training.level_learned < 1:
+                by, at.level = WindowLevel(*at.level).hand_over(training.level_learned)
+                optimizers.shift(model.head.outputs.click_bias, by)
             if len(stop_on):
                 batch_size = training.scored_at_once
                 with optimizers.averaged():
@@ -123,8 +126,6 @@ def train(
                     best, at.best_steps = trained_state(model, optimizers), len(at.losses)
         if best:
             take_state(model, optimizers, best)
-    if training.level_learned < 1:
-        optimizers.shift(model.head.outputs.click_bias, training.level_learned * at.level[0])
     state = optimizers.end(with_deep_layers=training.keep_optimizer_state)
     model.eval()
     return TrainingCurve(

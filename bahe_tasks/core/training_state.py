@@ -34,7 +34,7 @@ class Position:
     gradient_norms: list[float] = field(default_factory=list)  # of each step, before clipping
     stop_losses: list[float] = field(default_factory=list)  # logloss on the early-stop rows after each epoch, nats
     best_steps: int = 0  # steps taken when `stop_losses` was least
-    level: tuple[float, float] = WindowLevel()
+    level: tuple[float, float, float] = WindowLevel()
 
 
 def trained_state(model: BaheCtrModel, optimizers: Optimizers) -> Tensors:

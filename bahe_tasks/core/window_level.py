@@ -1,5 +1,6 @@
 """How much more or less the rows of a training window are clicked than the model expects: log-odds that are added to the
-click's logit while the window is trained on. When it ends the click's bias takes over a share of them; the rest is forgotten.
+click's logit while the window is trained on. The click's bias takes over a share of them at the end of each epoch; the rest is
+forgotten when the window ends.
 
 In a log whose level moves from day to day (weather, a campaign) the bias would else learn each day's level, and weights of
 numbers that are nearly the same all day would learn to undo the level before. Of the two the average that scores keeps
@@ -22,8 +23,14 @@ class WindowLevel(NamedTuple):
 
     log_odds: float = 0.0
     information: float = _INFORMATION_OF_PRIOR  # inverse variance
+    handed_over: float = 0.0  # what of the level the bias holds already
 
     def after(self, surplus: float, information: float) -> WindowLevel:
         """Return what is known after further rows: Σ (label - p) and Σ p (1 - p), p being predicted with this level."""
         known = self.information + information
-        return WindowLevel(self.log_odds + surplus / known, known)
+        return self._replace(log_odds=self.log_odds + surplus / known, information=known)
+
+    def hand_over(self, share: float) -> tuple[float, WindowLevel]:
+        """Return by how much to move the bias, for it to hold that share of the level, and what is left of the level then."""
+        level = self.log_odds + self.handed_over
+        return share * level - self.handed_over, self._replace(log_odds=(1 - share) * level, handed_over=share * level)

@@ -31,12 +31,14 @@ def test_same_seed_same_bits_and_another_seed_others(fresh, tiny_rows, embedding
 def test_the_first_losses_are_those_of_a_plain_loop(
     without_dropout, fresh, tiny_rows, tiny_spec, embeddings, batch_of, in_given_order
 ):
-    """Dropout off, no table; maps outside the LLM are moved by Muon, which `test_muon` holds to torch's, all else by torch's AdamW."""
+    """Two labels, of which the click alone has a level. Dropout off, no table; maps outside the LLM are moved by Muon, which `test_muon` holds to torch's, all else by torch's AdamW."""
     spec = dataclasses.replace(
         tiny_spec,
         model=dataclasses.replace(tiny_spec.model, dropout=0.0, id_embeddings=False, text_id_width=0),
         cat_columns=(),
+        extra_labels=("paid",),
     )
+    rows = dataclasses.replace(tiny_rows, extra_labels={"paid": np.float32([1, 0, np.nan] * 3)})
     models = [without_dropout(new_model(spec, fresh().deep, seed=3)) for _ in range(2)]
     training = TrainingConfig(
         batch_size=4,
@@ -47,7 +49,7 @@ def test_the_first_losses_are_those_of_a_plain_loop(
         max_gradient_norm=1e9,
         level_learned=0.1,
     )
-    curve = train(models[0], tiny_rows, embeddings, training=training, seed=1, device=CPU)
+    curve = train(models[0], rows, embeddings, training=training, seed=1, device=CPU)
     plain = models[1].train()
     maps = [m for name, m in plain.named_modules() if isinstance(m, torch.nn.Linear) and not name.startswith("deep.")]
     matrices = [m.weight for m in maps if min(m.weight.shape) > 1]
@@ -58,12 +60,16 @@ def test_the_first_losses_are_those_of_a_plain_loop(
     ]
     losses, level, information = [], 0.0, 16.0  # of the window: Newton's steps from a prior of 16 rows' information
     for index in ([0, 1, 2, 3], [4, 5, 6, 7], [8]):
-        batch = batch_of(tiny_rows, embeddings, spec, index)
-        logit, y = plain(batch)[:, 0], torch.tensor(tiny_rows.labels[index])
+        logits = plain(batch_of(rows, embeddings, spec, index))
+        logit, y = logits[:, 0], torch.tensor(rows.labels[index])
         p = (logit + level).sigmoid()
         information += (p * (1 - p)).sum().item()
         level += (y - p).sum().item() / information
         loss = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
+        paid = torch.tensor(rows.extra_labels["paid"][index])
+        there = ~paid.isnan()
+        paid, q = paid[there], logits[there, 1].sigmoid()
+        loss = loss - (paid * q.log() + (1 - paid) * (1 - q).log()).sum() / max(len(paid), 1)
         plain.zero_grad()
         loss.backward()
         for optimizer in optimizers:

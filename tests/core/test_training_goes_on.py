@@ -110,7 +110,6 @@ def test_early_stop_keeps_the_best_epoch_and_never_trains_on_the_rows_that_decid
     training = dataclasses.replace(
         TRAINING, epochs=30, early_stop_share=0.4, head_learning_rate=0.05, vector_learning_rate=0.05, decay_steps=0
     )
-    training = dataclasses.replace(training, level_learned=1.0)  # else the bias moves once more, after the last epoch
     model = fresh()
     curve = train(model, tiny_rows, embeddings, training=training, seed=7, device=CPU)
     decides = early_stop_users(tiny_rows.user_ids, share=0.4, seed=7)

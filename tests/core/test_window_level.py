@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny_training import CPU, TRAINING
 
+from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
 from bahe_tasks.core.window_level import WindowLevel
@@ -21,6 +22,28 @@ def test_the_level_of_many_rows_is_how_far_their_clicks_lie_from_what_was_expect
 
 def test_a_window_of_one_row_has_next_to_no_level():
     assert 0 < WindowLevel().after(0.5, 0.25).log_odds < 0.05
+
+
+def test_the_bias_holds_a_share_of_the_level_at_the_end_of_each_epoch():
+    by, level = WindowLevel(1.0, 50.0).hand_over(0.3)
+    assert (by, level.log_odds) == pytest.approx((0.3, 0.7))
+    by, level = level.after(25.0, 50.0).hand_over(0.3)  # 25 / (50 + 50) more: a level of 1.25
+    assert (by, level.log_odds) == pytest.approx((0.3 * 1.25 - 0.3, 0.7 * 1.25))
+
+
+def test_what_is_handed_over_reaches_the_weights_and_their_average(fresh):
+    model = fresh()
+    optimizers, bias = Optimizers(model, TRAINING), model.head.outputs.click_bias
+    before = bias.item()
+    optimizers.shift(bias, 0.25)
+    assert bias.item() == pytest.approx(before + 0.25)
+    state = optimizers.end(
+        with_deep_layers=False
+    )  # the model has the average then, the state what training goes on from
+    assert TRAINING.average_steps
+    assert bias.item() == pytest.approx(before + 0.25)
+    name = next(name for name, parameter in model.named_parameters() if parameter is bias)
+    assert state[f"{name}/in_training"].item() == pytest.approx(before + 0.25)
 
 
 def test_a_day_of_many_clicks_teaches_a_model_less_of_its_level(fresh, make_rows, embeddings):
