@@ -55,9 +55,11 @@ def _watch(server: AirflowServer, days: list[date], progress: BackfillProgress) 
         for day, run in runs.items():
             if day in outcomes or run["state"] == "queued":
                 continue
-            tasks = server.api.get(f"{RUNS}/{run['dag_run_id']}/taskInstances", limit=100)["task_instances"]
-            tasks = sorted(
-                (task for task in tasks if task["task_id"] in TASK_ORDER),  # a backfill does not wait for the landing
+            found = _found(server.api, f"{RUNS}/{run['dag_run_id']}/taskInstances", limit=100)
+            if found is None:
+                continue  # deleted just now, which the next look at the runs tells
+            tasks = sorted(  # a backfill does not wait for the landing
+                (task for task in found["task_instances"] if task["task_id"] in TASK_ORDER),
                 key=lambda task: TASK_ORDER.index(task["task_id"]),
             )
             finished = sum(task["state"] in ENDED for task in tasks)
@@ -106,8 +108,13 @@ def _outcome(server: AirflowServer, run: dict[str, Any], tasks: list[dict[str, A
 
 
 def _xcom(api: AirflowApi, path: str) -> Any:
+    return (_found(api, path) or {}).get("value")
+
+
+def _found(api: AirflowApi, path: str, **query: str | int) -> Any:
+    """Return the document at `path`, None where there is none."""
     try:
-        return api.get(path)["value"]
+        return api.get(path, **query)
     except AirflowApiError as error:
         if error.status == 404:
             return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from bahe_tasks.engines import airflow_backfill
+from bahe_tasks.engines.airflow_api import AirflowApiError
 from bahe_tasks.engines.airflow_backfill import _outcome
 from bahe_tasks.engines.airflow_runs import RUNS, runs_of
 from bahe_tasks.engines.day_outcome import DayOutcome
@@ -77,3 +78,18 @@ def test_a_day_whose_run_was_deleted_has_failed(monkeypatch):
     outcomes = airflow_backfill._watch(server, [date(2024, 1, 2)], SimpleNamespace(day=said.append))
     assert [(outcome.state, outcome.message) for outcome in outcomes] == [("failed", "its run was deleted in Airflow")]
     assert said == outcomes
+
+
+def test_a_run_that_is_deleted_between_two_questions_is_told_by_the_next_look(monkeypatch):
+    monkeypatch.setattr(airflow_backfill, "POLL_S", 0)
+    looks = [[run("r", DAY, DAY) | {"state": "running"}], []]
+
+    def get(path, **_asked):
+        if path != RUNS:
+            raise AirflowApiError("not found", status=404)
+        runs = looks.pop(0)
+        return {"dag_runs": runs, "total_entries": len(runs)}
+
+    server = SimpleNamespace(api=SimpleNamespace(get=get), check=lambda: None)
+    outcomes = airflow_backfill._watch(server, [date(2024, 1, 2)], SimpleNamespace(day=lambda outcome: None))
+    assert [outcome.message for outcome in outcomes] == ["its run was deleted in Airflow"]
