@@ -163,7 +163,7 @@ class AirflowConfig:
     )
     wait_for: tuple[str, ...] = setting(
         (),
-        "files in the landing folder that say a day has landed, {day} being the day, such as impressions/dt={day}/_SUCCESS; a day that runs by itself waits for them, 24 h at most",
+        "files in the landing folder that say a day has landed, {day} being the day, such as impressions/dt={day}/_SUCCESS; a day that runs by itself waits for them until 24 h after its end",
     )
     retries: int = setting(2, "retries of a task that can heal; a refused gate is never retried")
 

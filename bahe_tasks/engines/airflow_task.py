@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from bahe_tasks.config import AirflowConfig, Config, load_config
-from bahe_tasks.data_interval import day_of_run, parse_day, start_of
+from bahe_tasks.data_interval import day_of_run, end_of, parse_day, start_of
 from bahe_tasks.processor_sharing import sleep_while_waiting
 
 MAX_MESSAGE = 2000
+LANDS_WITHIN = timedelta(hours=24)
+"""How long after its end a day that runs by itself may land. It holds up all later days meanwhile."""
 
 
 def airflow_settings() -> AirflowConfig:
@@ -47,22 +49,29 @@ def starts(settings: AirflowConfig) -> dict[str, Any]:
 
 
 class LandingSensor(BaseSensorOperator):
-    """Waits for the files that airflow.wait_for names, for a day at most. A run that somebody asked for does not wait."""
+    """Waits for the files that airflow.wait_for names, until 24 h after the day's end. A run that somebody asked for does not wait."""
 
     def __init__(self, *, settings: AirflowConfig, **of_task: Any) -> None:
-        super().__init__(mode="reschedule", poke_interval=60, timeout=24 * 3600, doc_md=self.__doc__, **of_task)
+        super().__init__(mode="reschedule", poke_interval=60, doc_md=self.__doc__, **of_task)
         self.settings = settings
 
     def poke(self, context: Any) -> bool:
-        """Tell whether this run's day has landed; say what is missing."""
+        """Tell whether this run's day has landed; say what is missing. Fails when it is too late to wait."""
         if context["dag_run"].run_type != "scheduled":
             return True
         day = day_of_run(context.get("data_interval_start"), context["params"]["day"])
         landing = load_config(_home(), landing_dir=os.environ.get("BAHE_LANDING")).landing_dir
         missing = [path for path in self.settings.paths_of(day) if not (landing / path).exists()]
-        if missing:
-            self.log.info("waiting for %s in %s", ", ".join(missing), landing)
-        return not missing
+        if not missing:
+            return True
+        told = f"{', '.join(missing)} in {landing}"
+        if datetime.now(UTC) > end_of(day) + LANDS_WITHIN:
+            hours = LANDS_WITHIN // timedelta(hours=1)
+            raise AirflowFailException(
+                f"{hours} h after its end {day} has not landed: no {told}. Once it has: `bahe run-day {day}`"
+            )
+        self.log.info("waiting for %s", told)
+        return False
 
 
 def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

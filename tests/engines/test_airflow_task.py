@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -124,26 +124,57 @@ def test_the_settings_come_from_the_home_folder_and_are_the_defaults_without_one
     assert airflow_task.airflow_settings() == AirflowConfig()
 
 
-@pytest.mark.parametrize(
-    ("run_type", "landed"), [("scheduled", [False, False, True]), ("backfill", [True, True, True])]
-)
-def test_a_day_that_runs_by_itself_waits_until_every_file_it_waits_for_is_there(
-    airflow_task, monkeypatch, tmp_path, run_type, landed
-):
-    context = {
-        "dag_run": SimpleNamespace(run_type=run_type),
-        "data_interval_start": datetime(2024, 1, 2, tzinfo=UTC),
-        "params": {"day": None},
-    }
+def days_ago(count):
+    return datetime.now(UTC).date() - timedelta(days=count)
+
+
+@pytest.fixture
+def poke(airflow_task, monkeypatch, tmp_path):
+    """Return poke(day, run_type) → whether a sensor of two files lets the day's run pass."""
     monkeypatch.setenv("BAHE_LANDING", str(tmp_path))
     settings = AirflowConfig(wait_for=("items/{day}", "impressions/dt={day}/_SUCCESS"))
     sensor = airflow_task.LandingSensor(task_id="wait_for_landing", settings=settings)
-    told = [sensor.poke(context)]
-    for path in ("items/2024-01-02", "impressions/dt=2024-01-02/_SUCCESS"):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
-        told.append(sensor.poke(context))
-    assert told == landed
+
+    def poke(day, run_type="scheduled"):
+        run = SimpleNamespace(run_type=run_type)
+        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return sensor.poke({"dag_run": run, "data_interval_start": start, "params": {"day": None}})
+
+    return poke
+
+
+def land(landing, path):
+    (landing / path).parent.mkdir(parents=True)
+    (landing / path).touch()
+
+
+def test_a_day_that_runs_by_itself_waits_until_every_file_it_waits_for_is_there(poke, tmp_path):
+    day = days_ago(1)
+    told = [poke(day)]
+    for path in (f"items/{day}", f"impressions/dt={day}/_SUCCESS"):
+        land(tmp_path, path)
+        told.append(poke(day))
+    assert told == [False, False, True]
+
+
+def test_a_day_that_somebody_asked_for_does_not_wait(poke):
+    assert poke(days_ago(1), "backfill")
+
+
+def test_a_day_that_has_not_landed_a_day_after_its_end_fails_and_says_how_to_run_it(poke, tmp_path):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    day = days_ago(2)
+    land(tmp_path, f"items/{day}")
+    with pytest.raises(AirflowFailException, match=f"no impressions/dt={day}/_SUCCESS in .*`bahe run-day {day}`"):
+        poke(day)
+
+
+def test_a_day_that_landed_late_runs(poke, tmp_path):
+    day = days_ago(9)
+    for path in (f"items/{day}", f"impressions/dt={day}/_SUCCESS"):
+        land(tmp_path, path)
+    assert poke(day)
 
 
 def test_days_from_schedule_start_on_run_by_themselves_missed_ones_too(airflow_task):
