@@ -13,7 +13,7 @@ from bahe_tasks.config import Config
 from bahe_tasks.data_interval import days_between
 from bahe_tasks.engines.airflow_api import AirflowApi, AirflowApiError
 from bahe_tasks.engines.airflow_progress import BackfillProgress
-from bahe_tasks.engines.airflow_runs import RUNS, day_of, lay_out_backfill, runs_of
+from bahe_tasks.engines.airflow_runs import RUNS, day_of, lay_out_backfill, runs_of, unpaused
 from bahe_tasks.engines.airflow_server import AirflowServer, running_airflow
 from bahe_tasks.engines.day_outcome import TASK_ORDER, DayOutcome
 
@@ -32,7 +32,7 @@ def run_backfill_in_airflow(
     days = list(days_between(first, last))
     with BackfillProgress(len(days)) as progress:
         progress.phase("starting Airflow")
-        with running_airflow(config, schedules=False) as server:
+        with running_airflow(config, schedules=False) as server, unpaused(server.api):
             lay_out_backfill(server.api, days, conf={"day": None, "force": force, "accept_inputs": accept_inputs})
             server.start_scheduler()
             progress.phase(f"running {len(days)} days; page at {server.address}")

@@ -7,6 +7,8 @@ days as still in flight, and would go on with them by itself.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from typing import Any
 
@@ -61,13 +63,28 @@ def close_leftovers(api: AirflowApi, *, backfills_only: bool = False) -> None:
                 api.call("PATCH", f"{RUNS}/{run['dag_run_id']}", body)
 
 
+@contextmanager
+def unpaused(api: AirflowApi) -> Iterator[None]:
+    """Un-pause the DAG: in a paused one not even a backfill runs. Pause it again afterwards if somebody had paused it.
+
+    Else the next `bahe ui` would run every day since `airflow.schedule_start`. A program that is killed leaves it un-paused.
+    """
+    was_paused = api.get(f"dags/{DAG_ID}")["is_paused"]
+    api.call("PATCH", f"dags/{DAG_ID}", {"is_paused": False})
+    try:
+        yield
+    finally:
+        if was_paused:
+            with suppress(AirflowApiError):  # an Airflow that broke down is told by what it broke
+                api.call("PATCH", f"dags/{DAG_ID}", {"is_paused": True})
+
+
 def lay_out_backfill(api: AirflowApi, days: list[date], *, conf: dict[str, Any]) -> None:
-    """Un-pause the DAG and create a backfill of `days` (consecutive, in order), one day at a time, oldest first.
+    """Create a backfill of `days` (consecutive, in order), one day at a time, oldest first.
 
     Days that have run already run again. Raises `AirflowBackfillError` when a day is not over yet.
     """
     _remove_runs_of_other_days(api, days)
-    api.call("PATCH", f"dags/{DAG_ID}", {"is_paused": False})
     body = {
         "dag_id": DAG_ID,
         "from_date": start_of(days[0]).isoformat(),

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date
 
 import pytest
 
 from bahe_tasks.engines import airflow_runs
 from bahe_tasks.engines.airflow_api import AirflowApiError
-from bahe_tasks.engines.airflow_runs import RUNS, AirflowBackfillError, close_leftovers, lay_out_backfill, runs_of
+from bahe_tasks.engines.airflow_runs import (
+    RUNS,
+    AirflowBackfillError,
+    close_leftovers,
+    lay_out_backfill,
+    runs_of,
+    unpaused,
+)
 
+DAG = "dags/bahe_daily_update"
 DAYS = [date(2024, 1, 1), date(2024, 1, 2)]
 
 
 class PlayedApi:
     """Answers like Airflow: its runs are `runs`, its unfinished backfills `open_backfills`."""
 
-    def __init__(self, *, runs=(), open_backfills=(), refusals=()):
+    def __init__(self, *, runs=(), open_backfills=(), refusals=(), is_paused=False):
+        self.is_paused = is_paused
         self.runs = list(runs)
         self.open_backfills = list(open_backfills)
         self.refusals = list(refusals)
@@ -25,6 +35,8 @@ class PlayedApi:
     def get(self, path, **query):
         if path == "backfills":
             return {"backfills": [{"id": n, "completed_at": None} for n in self.open_backfills]}
+        if path == DAG:
+            return {"is_paused": self.is_paused}
         asked = {key: query[key] for key in ("state", "run_type") if key in query}
         runs = [run for run in self.runs if all(run[key] == value for key, value in asked.items())]
         page = runs[query.get("offset", 0) :][: query["limit"]]
@@ -37,6 +49,8 @@ class PlayedApi:
             raise AirflowApiError(f"answered {status}", status=status)
         if method == "DELETE":
             self.runs = [run for run in self.runs if not path.endswith(run["dag_run_id"])]
+        if (method, path) == ("PATCH", DAG):
+            self.is_paused = body["is_paused"]
         if method == "PATCH" and path.startswith(RUNS):
             next(run for run in self.runs if path.endswith(run["dag_run_id"]))["state"] = body["state"]
         if method == "PUT":
@@ -61,10 +75,13 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(airflow_runs.time, "sleep", lambda seconds: None)
 
 
-def test_the_dag_is_unpaused_before_the_backfill_is_made():
-    api = PlayedApi()
-    lay_out_backfill(api, DAYS, conf={})
-    assert api.calls == [("PATCH", "dags/bahe_daily_update"), ("POST", "backfills")]
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_the_dag_is_unpaused_for_a_backfill_and_then_as_it_was_also_when_interrupted(is_paused):
+    api = PlayedApi(is_paused=is_paused)
+    with suppress(KeyboardInterrupt), unpaused(api):
+        paused_meanwhile = api.is_paused
+        raise KeyboardInterrupt
+    assert (paused_meanwhile, api.is_paused) == (False, is_paused)
 
 
 @pytest.mark.parametrize("status", [500, 503, 409])
