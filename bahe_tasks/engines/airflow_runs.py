@@ -1,7 +1,7 @@
-"""The runs of the daily DAG in the embedded Airflow: laying out a backfill, and clearing up before it.
+"""The runs of the daily DAG in the embedded Airflow: laying out a backfill or missed days, and clearing up before it.
 
 Unusual: what an ended Airflow left behind is closed first. Airflow would refuse a second backfill, would count half-run
-days as still in flight, and would go on with them by itself.
+days as still in flight, and would go on with them by itself. A note tells such runs from those that failed by themselves.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from bahe_tasks.data_interval import start_of
+from bahe_tasks.data_interval import days_between, end_of, start_of
 from bahe_tasks.engines.airflow_api import ANSWER_S, AirflowApi, AirflowApiError
 from bahe_tasks.engines.airflow_home import DAG_ID
 
 RUNS = f"dags/{DAG_ID}/dagRuns"
 ATTEMPTS = 5
+CUT_SHORT = "left unfinished when Airflow was ended"
+"""The note of a failed run that did not end by itself."""
+MISSED = "missed"
+"""Stands in the configuration of a run that nobody asked for, though it is none of Airflow's own schedule."""
 
 
 class AirflowBackfillError(RuntimeError):
@@ -38,29 +42,54 @@ def runs_of(api: AirflowApi, days: list[date]) -> list[dict[str, Any]]:
 
 
 def _runs_dated(api: AirflowApi, days: list[date]) -> list[dict[str, Any]]:
+    """Return the runs whose date is the start of one of `days`; one that was triggered at another hour is in nobody's way."""
     found: list[dict[str, Any]] = []
     span = {"logical_date_gte": start_of(days[0]).isoformat(), "logical_date_lte": start_of(days[-1]).isoformat()}
     while True:
         page = api.get(RUNS, order_by="logical_date", limit=100, offset=len(found), **span)
         found += page["dag_runs"]
         if len(found) >= page["total_entries"] or not page["dag_runs"]:
-            return found
+            return [run for run in found if datetime.fromisoformat(run["logical_date"]) == start_of(day_of(run))]
 
 
 def close_leftovers(api: AirflowApi, *, backfills_only: bool = False) -> None:
-    """Cancel unfinished backfills and mark unfinished runs as failed, theirs alone or all.
+    """Mark unfinished runs as cut short, those of backfills alone or all, and cancel unfinished backfills.
 
-    Only for an Airflow without a scheduler.
+    In this order: cancelling would mark a backfill's runs as failed, without a note. Only for an Airflow without a scheduler.
     """
-    for backfill in api.get("backfills", dag_id=DAG_ID, order_by="-id")["backfills"]:
-        if backfill["completed_at"] is None:
-            api.call("PUT", f"backfills/{backfill['id']}/cancel")
     for state in ("running", "queued"):
         kinds = {"run_type": "backfill"} if backfills_only else {}
         while runs := api.get(RUNS, state=state, limit=100, **kinds)["dag_runs"]:
             for run in runs:
-                body = {"state": "failed", "note": "left unfinished when Airflow was ended"}
-                api.call("PATCH", f"{RUNS}/{run['dag_run_id']}", body)
+                api.call("PATCH", f"{RUNS}/{run['dag_run_id']}", {"state": "failed", "note": CUT_SHORT})
+    for backfill in api.get("backfills", dag_id=DAG_ID, order_by="-id")["backfills"]:
+        if backfill["completed_at"] is None:
+            api.call("PUT", f"backfills/{backfill['id']}/cancel")
+
+
+def lay_out_missed_days(api: AirflowApi, first: date) -> None:
+    """Create a run for each day from `first` on that has none or was cut short, up to the latest day that has one.
+
+    Airflow's schedule goes on after the latest run, a backfill's too, and never looks back. These runs are older than
+    those it makes and share the DAG's limit of one at a time with them, so they come first. Not a backfill: that would
+    run beside the schedule. Only for an Airflow without a scheduler.
+    """
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    if first > yesterday or not (runs := _runs_dated(api, [first, yesterday])):
+        return
+    days = list(days_between(first, day_of(runs[-1])))
+    taken = _clear_the_way(api, days)
+    for day in days:
+        if day not in taken:
+            body = {
+                "dag_run_id": f"{MISSED}__{day}",
+                "logical_date": start_of(day).isoformat(),
+                "data_interval_start": start_of(day).isoformat(),
+                "data_interval_end": end_of(day).isoformat(),
+                "run_after": end_of(day).isoformat(),  # the order in which they run
+                "conf": {MISSED: True},
+            }
+            api.call("POST", RUNS, body)
 
 
 @contextmanager
@@ -84,7 +113,6 @@ def lay_out_backfill(api: AirflowApi, days: list[date], *, conf: dict[str, Any])
 
     Days that have run already run again. Raises `AirflowBackfillError` when a day is not over yet.
     """
-    _remove_runs_of_other_days(api, days)
     body = {
         "dag_id": DAG_ID,
         "from_date": start_of(days[0]).isoformat(),
@@ -95,6 +123,7 @@ def lay_out_backfill(api: AirflowApi, days: list[date], *, conf: dict[str, Any])
     }
     not_over = "Airflow runs a day only once it is over (UTC): end the backfill earlier, or use `--engine inline`"
     for attempt in range(1, ATTEMPTS + 1):
+        _clear_the_way(api, days)
         try:
             api.call("POST", "backfills", body, retry=False, timeout_s=ANSWER_S + len(days))  # it makes all the runs
             break
@@ -111,11 +140,18 @@ def lay_out_backfill(api: AirflowApi, days: list[date], *, conf: dict[str, Any])
         raise AirflowBackfillError(f"{missing[0]} is not over yet. {not_over}")
 
 
-def _remove_runs_of_other_days(api: AirflowApi, days: list[date]) -> None:
-    """Remove runs that were triggered by hand with one of these dates: they are for the day before.
+def _clear_the_way(api: AirflowApi, days: list[date]) -> set[date]:
+    """Remove runs that stand in the way of a new one of these days; return the days on whose date a run remains.
 
+    Those are runs that were cut short, and those triggered by hand with one of these dates, which are for the day before:
     Airflow's backfill of the date would run such a run again, and so the wrong day. What it did stays in the tables.
     """
+    remain = set()
     for run in _runs_dated(api, days):
-        if run["data_interval_start"] != run["logical_date"]:
+        other_day = run["data_interval_start"] != run["logical_date"]
+        ended = run["state"] in ("success", "failed")  # Airflow removes no other
+        if ended and (other_day or (run["state"], run["note"]) == ("failed", CUT_SHORT)):
             api.call("DELETE", f"{RUNS}/{run['dag_run_id']}")
+        else:
+            remain.add(day_of(run))
+    return remain

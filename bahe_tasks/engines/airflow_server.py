@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bahe_tasks.config import Config
+from bahe_tasks.data_interval import parse_day
 from bahe_tasks.engines.airflow_api import AirflowApi, AirflowApiError
 from bahe_tasks.engines.airflow_home import (
     DAG_ID,
@@ -33,7 +34,7 @@ from bahe_tasks.engines.airflow_home import (
     write_settings,
 )
 from bahe_tasks.engines.airflow_keeper import GRACE_S, end_session
-from bahe_tasks.engines.airflow_runs import close_leftovers
+from bahe_tasks.engines.airflow_runs import close_leftovers, lay_out_missed_days
 
 START_TIMEOUT_S = 180.0
 
@@ -78,7 +79,7 @@ def running_airflow(config: Config, *, schedules: bool) -> Iterator[AirflowServe
     """Start the API server and the DAG processor; yield when the DAG is known; end everything on the way out.
 
     `schedules`: whether days start by themselves, from `airflow.schedule_start` on, and go on that an ended Airflow left
-    half-run. Otherwise nothing runs but what is asked for: it would be cut short when this Airflow ends.
+    half-run or that were gone past. Otherwise nothing runs but what is asked for: it would be cut short when this Airflow ends.
 
     Raises `AirflowInUseError`, `AirflowStartError`.
     """
@@ -97,6 +98,8 @@ def running_airflow(config: Config, *, schedules: bool) -> Iterator[AirflowServe
             _wait_until_ready(server)
             _make_pools(server.api)
             close_leftovers(server.api, backfills_only=schedules)
+            if schedules:
+                lay_out_missed_days(server.api, parse_day(config.airflow.schedule_start))
             yield server
         finally:
             _end(keeper)

@@ -21,6 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from bahe_tasks.config import AirflowConfig, Config, load_config
 from bahe_tasks.data_interval import day_of_run, end_of, parse_day, start_of
+from bahe_tasks.engines.airflow_runs import MISSED
 from bahe_tasks.processor_sharing import sleep_while_waiting
 
 MAX_MESSAGE = 2000
@@ -57,7 +58,7 @@ class LandingSensor(BaseSensorOperator):
 
     def poke(self, context: Any) -> bool:
         """Tell whether this run's day has landed; say what is missing. Fails when it is too late to wait."""
-        if context["dag_run"].run_type != "scheduled":
+        if not _runs_by_itself(context["dag_run"]):
             return True
         day = day_of_run(context.get("data_interval_start"), context["params"]["day"])
         landing = load_config(_home(), landing_dir=os.environ.get("BAHE_LANDING")).landing_dir
@@ -72,6 +73,11 @@ class LandingSensor(BaseSensorOperator):
             )
         self.log.info("waiting for %s", told)
         return False
+
+
+def _runs_by_itself(run: Any) -> bool:
+    """Tell whether nobody asked for this run. A backfill makes a run its own that stands on its date."""
+    return run.run_type == "scheduled" or (run.run_type == "manual" and MISSED in (run.conf or {}))
 
 
 def run_stage(stage: Callable[[date, Config, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

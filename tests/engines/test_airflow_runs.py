@@ -10,10 +10,12 @@ import pytest
 from bahe_tasks.engines import airflow_runs
 from bahe_tasks.engines.airflow_api import AirflowApiError
 from bahe_tasks.engines.airflow_runs import (
+    CUT_SHORT,
     RUNS,
     AirflowBackfillError,
     close_leftovers,
     lay_out_backfill,
+    lay_out_missed_days,
     runs_of,
     unpaused,
 )
@@ -39,6 +41,12 @@ class PlayedApi:
             return {"is_paused": self.is_paused}
         asked = {key: query[key] for key in ("state", "run_type") if key in query}
         runs = [run for run in self.runs if all(run[key] == value for key, value in asked.items())]
+        if "logical_date_gte" in query:
+            span = [query[f"logical_date_{end}"][:10] for end in ("gte", "lte")]
+            runs = sorted(
+                (run for run in runs if span[0] <= run["logical_date"][:10] <= span[1]),
+                key=lambda run: run["logical_date"],
+            )
         page = runs[query.get("offset", 0) :][: query["limit"]]
         return {"dag_runs": page, "total_entries": len(runs)}
 
@@ -52,14 +60,18 @@ class PlayedApi:
         if (method, path) == ("PATCH", DAG):
             self.is_paused = body["is_paused"]
         if method == "PATCH" and path.startswith(RUNS):
-            next(run for run in self.runs if path.endswith(run["dag_run_id"]))["state"] = body["state"]
+            next(run for run in self.runs if path.endswith(run["dag_run_id"])).update(body)
         if method == "PUT":
             self.open_backfills.remove(int(path.split("/")[1]))
+            for run in self.runs:
+                run["state"] = "failed" if run["state"] == "queued" else run["state"]
+        if (method, path) == ("POST", RUNS):
+            self.runs.append(body | {"state": "queued", "run_type": "manual", "note": None})
         if (method, path) == ("POST", "backfills"):
             self.runs += [a_run(day) for day in DAYS if day not in {airflow_runs.day_of(run) for run in self.runs}]
 
 
-def a_run(day, *, interval_start=None, state="queued", run_type="backfill"):
+def a_run(day, *, interval_start=None, state="queued", run_type="backfill", note=None):
     start = interval_start or day
     return {
         "dag_run_id": f"run-{day}",
@@ -67,6 +79,7 @@ def a_run(day, *, interval_start=None, state="queued", run_type="backfill"):
         "data_interval_start": f"{start}T00:00:00Z",
         "state": state,
         "run_type": run_type,
+        "note": note,
     }
 
 
@@ -118,6 +131,20 @@ def test_a_run_of_the_same_date_but_another_day_is_removed_first():
     assert all(run["logical_date"] == run["data_interval_start"] for run in api.runs)
 
 
+def test_a_run_triggered_at_another_hour_is_in_nobody_s_way():
+    at_noon = a_run(DAYS[0], state="success") | {"dag_run_id": "by hand", "logical_date": f"{DAYS[0]}T12:00:00Z"}
+    api = PlayedApi(runs=[at_noon])
+    lay_out_backfill(api, DAYS[1:], conf={})
+    lay_out_missed_days(api, DAYS[0])
+    assert at_noon in api.runs
+
+
+def test_a_run_that_was_cut_short_is_made_anew_so_that_its_note_is_gone():
+    api = PlayedApi(runs=[a_run(DAYS[0], state="failed", note=CUT_SHORT)])
+    lay_out_backfill(api, DAYS, conf={})
+    assert [run["note"] for run in api.runs] == [None, None]
+
+
 def test_a_run_of_the_day_itself_is_kept_to_run_again():
     api = PlayedApi(runs=[a_run(DAYS[0], state="success")])
     lay_out_backfill(api, DAYS, conf={})
@@ -127,7 +154,7 @@ def test_a_run_of_the_day_itself_is_kept_to_run_again():
 def test_leftovers_of_an_ended_airflow_are_closed():
     api = PlayedApi(runs=[a_run(DAYS[0], state="running"), a_run(DAYS[1])], open_backfills=[3, 4])
     close_leftovers(api)
-    assert [run["state"] for run in api.runs] == ["failed", "failed"]
+    assert [(run["state"], run["note"]) for run in api.runs] == [("failed", CUT_SHORT)] * 2
     assert api.open_backfills == []
 
 
@@ -135,6 +162,59 @@ def test_a_scheduled_day_that_was_left_half_run_goes_on_where_days_are_scheduled
     api = PlayedApi(runs=[a_run(DAYS[0], state="running"), a_run(DAYS[1], state="running", run_type="scheduled")])
     close_leftovers(api, backfills_only=True)
     assert [run["state"] for run in api.runs] == ["failed", "running"]
+
+
+def days_of_january(*numbers):
+    return [date(2024, 1, number) for number in numbers]
+
+
+def laid_out(api):
+    return [airflow_runs.day_of(run) for run in api.runs if run["dag_run_id"].startswith("missed")]
+
+
+def test_days_that_airflow_would_go_past_are_laid_out_oldest_first_and_nothing_twice():
+    runs = [a_run(day, state="success") for day in days_of_january(2, 5)]
+    api = PlayedApi(runs=[*runs, a_run(date(2024, 1, 4), state="failed", run_type="scheduled", note=CUT_SHORT)])
+    for _ in range(2):
+        lay_out_missed_days(api, date(2024, 1, 1))
+        assert laid_out(api) == days_of_january(1, 3, 4)
+    assert len(api.runs) == 5
+    missed = api.runs[-1]
+    assert missed["data_interval_start"] == missed["logical_date"] == "2024-01-04T00:00:00+00:00"
+    assert missed["data_interval_end"] == missed["run_after"] == "2024-01-05T00:00:00+00:00"
+
+
+def test_a_day_that_failed_by_itself_is_not_laid_out_again_nor_one_that_goes_on():
+    api = PlayedApi(runs=[a_run(DAYS[0], state="failed"), a_run(DAYS[1], state="running", run_type="scheduled")])
+    lay_out_missed_days(api, DAYS[0])
+    assert laid_out(api) == []
+
+
+def test_missed_days_that_were_cut_short_themselves_are_laid_out_again():
+    api = PlayedApi(runs=[a_run(date(2024, 1, 3), state="success")])
+    for _ in range(2):
+        lay_out_missed_days(api, DAYS[0])
+        close_leftovers(api)
+    lay_out_missed_days(api, DAYS[0])
+    assert laid_out(api) == DAYS
+    assert [run["state"] for run in api.runs] == ["success", "queued", "queued"]
+
+
+def test_a_run_for_the_day_before_does_not_stand_for_the_day_of_its_date():
+    api = PlayedApi(runs=[a_run(DAYS[1], interval_start=DAYS[0], state="success", run_type="manual")])
+    lay_out_missed_days(api, DAYS[0])
+    assert laid_out(api) == DAYS
+    going_on = a_run(DAYS[1], interval_start=DAYS[0], state="running", run_type="manual")
+    api = PlayedApi(runs=[going_on])
+    lay_out_missed_days(api, DAYS[0])
+    assert laid_out(api) == DAYS[:1]
+
+
+def test_a_schedule_that_has_no_run_yet_or_lies_ahead_is_left_to_airflow():
+    api = PlayedApi(runs=[a_run(DAYS[0], state="success")])
+    for first in (date(2024, 1, 2), date(2100, 1, 1)):
+        lay_out_missed_days(api, first)
+    assert len(api.runs) == 1
 
 
 def test_more_runs_than_fit_a_page_are_all_found():

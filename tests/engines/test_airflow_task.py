@@ -135,8 +135,8 @@ def poke(airflow_task, monkeypatch, tmp_path):
     settings = AirflowConfig(wait_for=("items/{day}", "impressions/dt={day}/_SUCCESS"))
     sensor = airflow_task.LandingSensor(task_id="wait_for_landing", settings=settings)
 
-    def poke(day, run_type="scheduled"):
-        run = SimpleNamespace(run_type=run_type)
+    def poke(day, run_type="scheduled", conf=None):
+        run = SimpleNamespace(run_type=run_type, conf=conf)
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
         return sensor.poke({"dag_run": run, "data_interval_start": start, "params": {"day": None}})
 
@@ -159,6 +159,12 @@ def test_a_day_that_runs_by_itself_waits_until_every_file_it_waits_for_is_there(
 
 def test_a_day_that_somebody_asked_for_does_not_wait(poke):
     assert poke(days_ago(1), "backfill")
+    assert poke(days_ago(1), "manual")
+
+
+def test_a_day_that_was_laid_out_since_it_was_missed_waits_until_somebody_asks_for_it(poke):
+    assert not poke(days_ago(1), "manual", {"missed": True})
+    assert poke(days_ago(1), "backfill", {"missed": True})
 
 
 def test_a_day_that_has_not_landed_a_day_after_its_end_fails_and_says_how_to_run_it(poke, tmp_path):
