@@ -29,8 +29,8 @@ class Document:
             print(json.dumps({**vars(self), "machine": machine()}, indent=1))
             return
         out = Console()
-        names = list(self.rows[0]) if self.rows else []
-        by_name = [[name, *(_cell(row[name]) for row in self.rows)] for name in names]
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        by_name = [[name, *(_cell(row.get(name, "")) for row in self.rows)] for name in names]
         by_row = [list(cells) for cells in zip(*by_name, strict=True)]
         table = Table(title=self.benchmark, show_header=False)
         if _width(by_name) <= max(out.width, _width(by_row)):

@@ -53,6 +53,11 @@ def test_figures_compare_with_the_best_peer_and_the_trees(comparison):
         assert row["low_by_day"] == row["bahe_minus"] == row["high_by_day"], "of one day there is one resample"
 
 
+def test_the_table_shows_what_only_peers_have_whichever_row_is_first(comparison, capsys):
+    quality.compare(comparison, ["user_mean", "bahe"], seeds=1).show(as_json=False)
+    assert "low_by_day" in capsys.readouterr().out
+
+
 def test_an_interval_of_days_draws_whole_days(comparison):
     """The better model of one day is the worse one of the other two, by as much: users say which is better, days do not."""
     labels, shown = comparison.log.rows.labels.astype(float), comparison.log.rows.shown_at
