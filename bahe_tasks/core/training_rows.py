@@ -100,9 +100,12 @@ def numbers_read(
     of_log = normalised_numbers(spec.num_statistics, num, num_rows=num_rows)
     if not spec.numbers:
         return of_log
-    if sums is None:
-        sums = np.full((num_rows, len(IMPRESSION_SUMS)), np.nan)
-    return np.concatenate([of_log, point_in_time_numbers(sums, spec.first_rate)], 1)
+    return np.concatenate([of_log, point_in_time_numbers(sums_read(sums, num_rows), spec.first_rate)], 1)
+
+
+def sums_read(sums: np.ndarray | RowsAt | None, num_rows: int) -> np.ndarray | RowsAt:
+    """Return the sums of R rows, (R, len(IMPRESSION_SUMS)); of rows of which nothing was counted all are absent."""
+    return np.full((num_rows, len(IMPRESSION_SUMS)), np.nan) if sums is None else sums
 
 
 def user_states(rows: ImpressionRows, features: tuple[str, ...]) -> np.ndarray:

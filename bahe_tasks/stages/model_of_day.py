@@ -15,7 +15,7 @@ from bahe_tasks.core.deep_attention import attends_as_asked
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec, check_parent
 from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
-from bahe_tasks.core.training_rows import ImpressionRows, texts_read
+from bahe_tasks.core.training_rows import ImpressionRows, sums_read, texts_read
 from bahe_tasks.running_sums import BASE_PRIOR, MIN_RATE
 
 
@@ -108,8 +108,8 @@ def _click_rate(rows: ImpressionRows) -> float:
 def rate_to_start_at(rows: ImpressionRows, spec: ModelSpec) -> float:
     """Return the rate the head starts from: the base rate, short of what is expected of the rows anyway."""
     rate, expected = _click_rate(rows), 0.0
-    if spec.numbers and rows.sums is not None and len(rows):
-        expected = float(expected_log_odds(rows.sums, spec.first_rate).mean())
+    if spec.numbers and len(rows):
+        expected = float(expected_log_odds(sums_read(rows.sums, len(rows)), spec.first_rate).mean())
     return float(1 / (1 + np.exp(expected) * (1 - rate) / rate))
 
 
