@@ -50,6 +50,8 @@ def read_pairs(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise ScoreFileError(f"{path} cannot be read: {error}") from error
     frame = frame.reset_index(drop=True)
+    if twice := frame.columns[frame.columns.duplicated()].tolist():
+        raise ScoreFileError(f"{path} has the column {twice[0]} twice")
     for column in ("user_id", "item_id"):
         if column not in frame:
             raise ScoreFileError(f"{path} has no column {column}; it has {', '.join(map(str, frame)) or 'none'}")
@@ -97,14 +99,22 @@ def _object_of(line: str, number: int) -> dict[str, Any]:
     """Return a line's object. Raises `ValueError`."""
     try:
         row = json.loads(line, parse_float=_Float)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number}: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is no object")
-    if "\\u" in line:  # half a surrogate pair is not landed
-        for name in (of for of, value in row.items() if of.startswith("cat_") and isinstance(value, str)):
-            row[name] = row[name].encode("utf-8", "ignore").decode()
-    return row
+    return _without_halves(row, number) if "\\u" in line else row
+
+
+def _without_halves(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return a row without halves of surrogate pairs, which no file can hold. Raises `ValueError` for one in an id, as the landing does."""
+    found = {}
+    for name, value in row.items():
+        kept = value.encode("utf-8", "ignore").decode() if isinstance(value, str) else value
+        if name in ("user_id", "item_id") and kept != value:
+            raise ValueError(f"line {number}: half a surrogate pair in {name}")
+        found[name.encode("utf-8", "replace").decode()] = kept
+    return found
 
 
 def _whole(value: float) -> str:
