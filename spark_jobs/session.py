@@ -116,10 +116,13 @@ def _interrupt_held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held = []
+    held: list[int] = []
 
     def hold(number: int, _frame: FrameType | None) -> None:
+        if held:  # the download of the jars may hang
+            raise KeyboardInterrupt
         held.append(number)
+        print("Spark is starting, and is ended once it has; Ctrl-C again ends at once", file=sys.stderr, flush=True)
 
     before = signal.signal(signal.SIGINT, hold)
     try:

@@ -59,6 +59,22 @@ def test_ctrl_c_waits_until_spark_has_started(end):
     assert (ends, signal.getsignal(signal.SIGINT)) == ([end], before)
 
 
+def test_ctrl_c_again_does_not_wait_for_a_spark_that_never_starts(capsys):
+    waited = []
+
+    def start():
+        with session._interrupt_held():
+            signal.raise_signal(signal.SIGINT)
+            assert "Ctrl-C again ends at once" in capsys.readouterr().err
+            signal.raise_signal(signal.SIGINT)
+            waited.append(True)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert (waited, signal.getsignal(signal.SIGINT)) == ([], before)
+
+
 def test_the_handler_that_a_started_spark_leaves_is_kept():
     def of_spark(*_):
         """PySpark's, which cancels jobs."""
