@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from bahe_tasks.fingerprint import file_sha256, fingerprint
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+_NAMED = 5
 _PARTITION = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
 
 
@@ -23,8 +25,19 @@ def landed_files(landing_dir: Path, source: str, day: date) -> list[Path]:
 
 
 def passed_over(landing_dir: Path, source: str, day: date) -> list[str]:
-    """Return the names in the folder of one source and day that no run reads; of hidden ones (`.`, `_`) nothing is said."""
-    return [f"{source}/dt={day}/{path.name}" for path in _visible(landing_dir, source, day) if not _is_read(path)]
+    """Return the names in the folder of one source and day that no run reads, folders with a slash.
+
+    Of hidden ones (`.`, `_`) nothing is said.
+    """
+    others = [path for path in _visible(landing_dir, source, day) if not _is_read(path)]
+    return [f"{source}/dt={day}/{path.name}{'/' if path.is_dir() else ''}" for path in others]
+
+
+def not_read(names: Sequence[str]) -> str:
+    """Return a sentence about what was passed over, with the first few names."""
+    first = ", ".join(names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"not read, being folders or of another ending than {', '.join(SUFFIXES)}: {first}{more}"
 
 
 def _visible(landing_dir: Path, source: str, day: date) -> list[Path]:

@@ -45,7 +45,7 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
             kept = {source: pa.concat_tables(rows_in(rows.kept)) for source, rows in sources.items()}
             tables, derived = derive_few(plan, kept, _quarantine(sources))
         else:
-            tables, derived = derive_many(spark, plan, sources, folder=settled_folder(plan))
+            tables, derived = derive_many(spark, plan, sources, folder=settled_folder(plan.tables_dir, plan.day))
         day_counts = {source: counts[source][plan.day] for source in SOURCES}
         stage_counts = day_counts["impressions"] | day_counts | _derived_counts(derived, plan.day)
         write_day(tables, plan=plan, source_counts=counts, stage_counts=stage_counts)

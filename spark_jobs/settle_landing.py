@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -30,7 +31,7 @@ def settled_landing(
     """
     pieces = [piece for source in sources for piece in pieces_of(plan.landing_dir, source, plan.days_of(source))]
     late_days = plan.landing.late_days
-    folder = settled_folder(plan)
+    folder = settled_folder(plan.tables_dir, plan.day)
     remove_folder(folder)  # of a run that failed
     make_folder(folder)
     settle = settle_few if plan.is_small else settle_many
@@ -43,6 +44,6 @@ def settled_landing(
     remove_folder(folder)
 
 
-def settled_folder(plan: DedupPlan) -> str:
+def settled_folder(tables_dir: object, day: date) -> str:
     """Return the folder of a day for files that are gone after its run."""
-    return f"{plan.tables_dir}/_settled-{plan.day}"
+    return f"{tables_dir}/_settled-{day}"

@@ -2,7 +2,14 @@ from datetime import date
 
 import pytest
 
-from bahe_tasks.landing import LandingNotFoundError, landed_days, landed_files, landing_fingerprint, passed_over
+from bahe_tasks.landing import (
+    LandingNotFoundError,
+    landed_days,
+    landed_files,
+    landing_fingerprint,
+    not_read,
+    passed_over,
+)
 
 DAY = date(2024, 1, 2)
 
@@ -57,12 +64,18 @@ def test_folders_and_names_that_are_no_day_or_no_file_are_passed_over(landing):
     assert [path.name for path in landed_files(landing, "impressions", DAY)] == ["a.csv", "b.jsonl"]
 
 
+def test_of_many_names_that_are_passed_over_the_first_are_told():
+    told = not_read([f"items/dt=2024-01-02/part-{n}.gz" for n in range(3000)])
+    assert told.endswith("part-4.gz and 2995 more")
+    assert not_read(["items/dt=2024-01-02/a/"]).endswith(".parquet: items/dt=2024-01-02/a/")
+
+
 def test_what_is_passed_over_is_named_but_for_hidden_names(landing):
     folder = landing / "impressions" / "dt=2024-01-02"
     (folder / "c.jsonl.gz").touch()
     (folder / "hour=00").mkdir()
     assert passed_over(landing, "impressions", DAY) == [
         "impressions/dt=2024-01-02/c.jsonl.gz",
-        "impressions/dt=2024-01-02/hour=00",
+        "impressions/dt=2024-01-02/hour=00/",
     ]
     assert passed_over(landing, "items", DAY) == []

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
-from bahe_tasks.landing import SUFFIXES, landed_days, landed_files, landing_fingerprint, passed_over
+from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint, not_read, passed_over
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days, first_day_of_window, first_impression_day
 from bahe_tasks.stages.errors import NothingLandedError
@@ -31,8 +31,10 @@ from bahe_tasks.stores.partition_records import partition_records
 from spark_jobs.dedup_behaviors import DedupPlan
 from spark_jobs.dedup_behaviors import dedup_behaviors as run_spark_job
 from spark_jobs.derived.file_parts import plain
+from spark_jobs.landing_files import remove_folder
 from spark_jobs.lost_jvm import jvm_must_last
 from spark_jobs.session import spark_session
+from spark_jobs.settle_landing import settled_folder
 
 _SMALL_BYTES = 512 << 20
 """Bytes of landed rows that one task of Spark settles."""
@@ -78,6 +80,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
     record = partition_records(tables_dir, "impressions").get(str(day))
     if record is not None and record.input_fingerprint == stage_fingerprint and not force:
         counts = record.counts
+        remove_folder(settled_folder(tables_dir, day))  # of a run that was killed after its last commit
     else:
         landed_rows = _landed_rows(config, ingest)
         plan = DedupPlan(
@@ -234,5 +237,5 @@ def _nothing_landed(day: date, config: Config, what: str) -> str:
     )
     span = f"landed days are {days[0]} to {days[-1]}" if days else "no day has landed at all"
     others = [name for source in SOURCES for name in passed_over(config.landing_dir, source, day)]
-    unread = f"; not read, for their ending: {', '.join(others)} (read are {', '.join(SUFFIXES)})" if others else ""
+    unread = f"; {not_read(others)}" if others else ""
     return f"{day} {what} in behavior_events/dt={day} or impressions/dt={day} of {config.landing_dir}; {span}{unread}"

@@ -119,7 +119,7 @@ def by_spark(spark: SparkSession, plan: DedupPlan) -> Engine:
                 spark,
                 tables_dir=work.tables_dir,
                 settled={"behavior_events": rows.kept},
-                folder=settled_folder(plan),
+                folder=settled_folder(plan.tables_dir, plan.day),
                 buckets=num_buckets(spark, sum(part.num_bytes for part in rows.kept)),
             )
             met = distinct_behaviors(run, landed_behaviors(run, needed_of=None))
