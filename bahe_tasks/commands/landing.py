@@ -22,7 +22,9 @@ import_app = typer.Typer(no_args_is_help=True, help="Turn a public data set into
 
 def init(
     context: typer.Context,
-    folder: Annotated[Path | None, typer.Argument(metavar="[HOME]", help="Home folder to make.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[HOME]", file_okay=False, help="Home folder to make.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
@@ -42,12 +44,15 @@ def init(
 @import_app.command("movietweetings")
 def import_movietweetings(
     src: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with ratings.dat and movies.dat.")],
-    landing: Annotated[Path, typer.Argument(metavar="LANDING", help="Landing folder to fill.")],
+    landing: Annotated[Path, typer.Argument(metavar="LANDING", file_okay=False, help="Landing folder to fill.")],
     first: FirstDay = None,
     last: LastDay = None,
     as_json: AsJson = False,
 ) -> None:
-    """MovieTweetings ratings: label = rating of 8 or more; liked and disliked titles are the text features."""
+    """MovieTweetings ratings: label = rating of 8 or more; liked and disliked titles are the text features.
+
+    Files that an earlier import left for these days, and this one has no rows for, are removed.
+    """
     from bahe_tasks.sources.movietweetings import import_movietweetings as run
 
     start, end = optional_days(first, last)
@@ -68,7 +73,7 @@ def _sources() -> None:
 
 
 def synthesize(
-    landing: Annotated[Path, typer.Argument(metavar="LANDING", help="Landing folder to fill.")],
+    landing: Annotated[Path, typer.Argument(metavar="LANDING", file_okay=False, help="Landing folder to fill.")],
     days: Annotated[int, typer.Option(help="Days to make.")] = 4,
     users: Annotated[int, typer.Option(help="Users on the first day; more join every day.")] = 400,
     seed: Annotated[int, typer.Option(help="The same seed makes the same log.")] = 1,

@@ -64,6 +64,7 @@ class ImportCounts:
     outside_range: int
     unrated_movies: int
     files_changed: int
+    files_removed: int  # of an earlier import
     skipped: tuple[SkippedLine, ...]
 
 
@@ -115,7 +116,7 @@ def import_movietweetings(
         if movie_id in movies and (last is None or day <= last):
             new_movies[day].append(movie_id)
 
-    files_changed = events = 0
+    files_changed = files_removed = events = 0
     landed: set[Path] = set()
     for day in sorted(by_day.keys() | new_movies.keys()):
         day_events = [_event_row(r, movies[r.movie_id]) for r in by_day[day] if r.movie_id in movies]
@@ -136,7 +137,7 @@ def import_movietweetings(
             imported = (first is None or day >= first or source == "items") and (last is None or day <= last)
             if imported and path not in landed and path.is_file():
                 path.unlink()
-                files_changed += 1
+                files_removed += 1
 
     items = sum(map(len, new_movies.values()))
     return ImportCounts(
@@ -150,6 +151,7 @@ def import_movietweetings(
         outside_range=len(ratings) - len(chosen),
         unrated_movies=len(movies) - items,
         files_changed=files_changed,
+        files_removed=files_removed,
         skipped=tuple(skipped),
     )
 
