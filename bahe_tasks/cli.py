@@ -7,6 +7,7 @@ Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. Verbs import heavy
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
@@ -44,7 +45,7 @@ def main() -> None:
         app()
     except Exception as error:
         if wants_traceback():
-            raise
+            traceback.print_exc()
         wrong_use = isinstance(error, WrongUseError)
         kind = "" if wrong_use else f"{type(error).__name__}: "
         log.print(f"error: {kind}{error}", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -76,7 +76,7 @@ class Config:
 
     @property
     def landing_dir(self) -> Path:
-        return self.home / Path(self.landing.folder).expanduser()  # an absolute folder stands for itself
+        return self.home / _expanded(Path(self.landing.folder))  # an absolute folder stands for itself
 
     @property
     def tracking_uri(self) -> str:
@@ -101,9 +101,17 @@ SECTIONS: dict[str, type] = {
 }
 
 
+def _expanded(path: Path) -> Path:
+    """Return a path with the home folder of a user in place of `~`. Raises `ConfigError` where there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} names a user that this machine does not know") from error
+
+
 def home_folder(path: Path) -> Path:
     """Return the whole path of a home folder. Raises `ConfigError` where no tables can be kept at it."""
-    home = path.expanduser().resolve()
+    home = _expanded(path).resolve()
     if found := _NO_PART_OF_A_NAME.search(str(home)):
         raise ConfigError(
             f"the home folder {home} has {found[0]} in its path, which Delta, Spark or Great Expectations take for more than "
@@ -127,7 +135,7 @@ def load_config(home: Path, *, landing_dir: str | None = None) -> Config:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     config = config_from({} if document is None else document, home=home, where=str(path))
     if landing_dir:
-        landing = replace(config.landing, folder=str(Path(landing_dir).expanduser().resolve()))
+        landing = replace(config.landing, folder=str(_expanded(Path(landing_dir)).resolve()))
         config = replace(config, landing=landing)
     return config
 

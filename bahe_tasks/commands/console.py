@@ -84,6 +84,11 @@ def _in_words(value: Any) -> str:
     return str(value)
 
 
+def remark(line: str) -> None:
+    """Print a line beside the answer, on stderr, as it is."""
+    log.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def tell(line: str) -> None:
     """Print a line of the answer on stdout as it is."""
     _out().print(line, highlight=False, markup=False, soft_wrap=True)

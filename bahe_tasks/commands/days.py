@@ -17,6 +17,7 @@ from bahe_tasks.commands.console import (
     Home,
     log,
     read_config,
+    remark,
     require_order,
     show,
     table_of,
@@ -26,6 +27,7 @@ from bahe_tasks.commands.console import (
 from bahe_tasks.commands.progress import day_progress
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
+from bahe_tasks.landing import not_read
 
 if TYPE_CHECKING:
     from bahe_tasks.engines.day_outcome import DayOutcome
@@ -149,9 +151,7 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
             log.print(f"{outcome.day}: {outcome.message}", style="red", highlight=False, markup=False, soft_wrap=True)
         promotion = outcome.results.get("promote_champion", {})
         if single and outcome.results.get("publish_embeddings", {}).get("state") == "not_champion":
-            log.print(
-                f"{outcome.day}: not promoted, {promotion.get('reason')}", highlight=False, markup=False, soft_wrap=True
-            )
+            remark(f"{outcome.day}: not promoted, {promotion.get('reason')}")
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
         raise typer.Exit(EXIT_FAILED)
@@ -187,27 +187,16 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     show(document, as_json=as_json, table=table_of(title, rows, STATUS_COLUMNS, headers=NARROW))
     if document["history"] and not as_json:
         earlier, landed = document["history"], sum(day["landed_rows"] for day in document["history"])
-        log.print(
-            f"Histories and titles: {landed} rows of {len(earlier)} earlier days, {earlier[0]['day']} to {earlier[-1]['day']}",
-            soft_wrap=True,
+        remark(
+            f"Histories and titles: {landed} rows of {len(earlier)} earlier days, {earlier[0]['day']} to {earlier[-1]['day']}"
         )
-    for day in document["days"] if not as_json else []:
+    for day in [*document["history"], *document["days"]] if not as_json else []:
         if day["accepted"] is not None:
-            log.print(
-                f"{day['day']}: inputs accepted by hand: {day['accepted']}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            remark(f"{day['day']}: inputs accepted by hand: {day['accepted']}")
         if day["unknown_columns"]:
-            log.print(
-                f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            remark(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}")
         if day["passed_over_files"]:
-            names = ", ".join(day["passed_over_files"])
-            log.print(f"{day['day']}: files not read, for their ending: {names}", highlight=False, soft_wrap=True)
+            remark(f"{day['day']}: {not_read(day['passed_over_files'])}")
 
 
 def _gate(day: dict[str, Any]) -> str:

@@ -22,7 +22,9 @@ from bahe_tasks.config import home_folder
 
 
 def report(
-    out: Annotated[Path | None, typer.Option(help="File to write; default HOME/report/index.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="File to write; default HOME/report/index.html.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bahe_tasks.cli import app
-from bahe_tasks.commands import days
+from bahe_tasks.commands import console, days
 from bahe_tasks.commands.console import cell, show, table_of
 
 
@@ -26,6 +26,12 @@ def test_a_day_of_the_status_stands_on_one_line_of_80_columns():
     out.print(table_of("Champion", [day], days.STATUS_COLUMNS, headers=days.NARROW))
     row = out.export_text().splitlines()[-1].split()
     assert row == ["2024-01-01", *["123456"] * 3, *["40000"] * 3, "0.9877", "passed", "12", "False"]
+
+
+def test_what_the_log_names_is_told_as_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(console, "log", Console(stderr=True, width=40))
+    console.remark("unknown columns ignored: a[b], [/x]")
+    assert capsys.readouterr().err == "unknown columns ignored: a[b], [/x]\n"
 
 
 def test_an_answer_without_a_table_is_in_words(capsys):

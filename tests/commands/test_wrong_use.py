@@ -44,6 +44,7 @@ def answer_of(monkeypatch, capsys, *words):
         (["score", "HOME/pairs.csv", "HOME/folder.csv"], "folder.csv is a folder; name a file in it"),
         (["score", "HOME/pairs.csv", "HOME/pairs.csv/in/out.csv"], "pairs.csv is no folder that files can be made in"),
         (["score", "HOME/none.csv", "HOME/out.csv"], "cannot be read"),
+        (["report", "--out", "HOME"], "Invalid value for '--out'"),
     ],
 )
 def test_wrong_use_of_a_home(home, monkeypatch, capsys, words, said):
@@ -57,9 +58,13 @@ def test_wrong_use_of_a_home(home, monkeypatch, capsys, words, said):
     [
         (["synthesize", "LANDING", "--days", "0"], "days must be at least 1, not 0"),
         (["import", "movietweetings", "SRC", "LANDING"], "does not exist"),
+        (["init", "FILE"], "Invalid value for '[HOME]'"),
+        (["synthesize", "FILE"], "Invalid value for 'LANDING'"),
+        (["init", "~nobody-of-this-name"], "names a user that this machine does not know"),
     ],
 )
 def test_wrong_use_of_a_source(tmp_path, monkeypatch, capsys, words, said):
+    (tmp_path / "FILE").touch()
     status, error = answer_of(monkeypatch, capsys, *(tmp_path / word if word.isupper() else word for word in words))
     assert (status, said in error) == (2, True), error
     assert not (tmp_path / "LANDING").exists()
@@ -79,6 +84,12 @@ def test_a_home_that_cannot_be_written_is_told_at_once(verb, home, monkeypatch, 
     status, error = answer_of(monkeypatch, capsys, *verb, "--home", home)
     assert status == 2
     assert "gone cannot be written (No such file or directory); correct its permissions" in error
+
+
+def test_with_a_traceback_the_exit_status_is_the_same(home, monkeypatch, capsys):
+    monkeypatch.setenv("BAHE_TRACEBACK", "1")
+    status, error = answer_of(monkeypatch, capsys, "metrics", "--from", "x", "--home", home)
+    assert (status, "Traceback" in error, "error: " in error) == (2, True, True), error
 
 
 def test_two_home_folders_to_make_are_one_too_many(tmp_path, monkeypatch, capsys):

@@ -133,7 +133,9 @@ def test_dcn_v2_equals_cross_layers_and_an_mlp_over_one_concatenation(head_of, f
     head = head_of("dcn_v2", {"numbers": 5})
     names = head.mlp.entry.blocks.names
     kept = {name: fields[name] for name in fields if name.startswith(("id:", "text_id", "cat:", "numbers"))}
-    assert set(head.factors.names) == {f"{kind}:{feature}" for kind in ("met", "extent") for feature in ("bills", "visits")}
+    assert set(head.factors.names) == {
+        f"{kind}:{feature}" for kind in ("met", "extent") for feature in ("bills", "visits")
+    }
     kept |= {name: fields[name] * head.factors[name].weight.item() for name in head.factors.names}
     assert set(names) == set(fields) == {*head.vectors.names, *kept}
     vectors = {name: fields[name] @ head.vectors[name].weight.T for name in head.vectors.names} | kept
