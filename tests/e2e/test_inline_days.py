@@ -114,7 +114,11 @@ def test_each_version_names_its_parent_and_can_be_rebuilt_from_its_tags(days):
 def test_running_the_days_again_writes_nothing(days):
     config, before = days
     table_versions = {name: table_version(config.tables_dir, name) for name in TABLES}
+    left = config.tables_dir / f"_settled-{FIRST}" / "impressions-kept-0.arrow"
+    left.parent.mkdir()
+    left.touch()  # of a run that was killed after its last commit
     again = list(run_backfill(FIRST, LAST, config))
+    assert not left.parent.exists()
     assert {name: table_version(config.tables_dir, name) for name in TABLES} == table_versions
     assert len(versions(connect(config))) == 3
     for one, two in zip(before, again, strict=True):
