@@ -145,7 +145,7 @@ _TABLES = (
             ("model_version", "int"),
         ),
     ),
-    # embedding: N·(E + 1) little-endian float32, the text features in sorted order.
+    # embedding: N·(E + X) little-endian float32, the text features in sorted order; X = 1 with model.history_extents, else 0.
     TableSchema(
         "user_embeddings",
         (("model_version", "int"), ("user_id", "string"), ("embedding", "binary")),

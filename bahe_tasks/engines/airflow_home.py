@@ -109,8 +109,9 @@ def _settings(config: Config, *, port: int, schedules: bool) -> dict[str, dict[s
             "scheduler_idle_sleep_time": "0.5",  # seconds lost between two tasks; less costs CPU while one runs
             "scheduler_health_check_server_host": HOST,
         },
-        # The DAG file changes with an installation, not while it runs.
-        "dag_processor": {"parsing_processes": "1", "min_file_process_interval": "300"},
+        # The DAG file changes with an installation, not while it runs. Each reading of it sends the schedule back to the day after
+        # the latest run that was not laid out by hand, from where it passes over two days a second.
+        "dag_processor": {"parsing_processes": "1", "min_file_process_interval": "86400"},
         "logging": {"base_log_folder": f"{here}/logs", "colored_console_log": "False"},
     }
 

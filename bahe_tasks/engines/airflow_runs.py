@@ -72,13 +72,16 @@ def lay_out_missed_days(api: AirflowApi, first: date) -> None:
 
     Airflow's schedule goes on after the latest run, a backfill's too, and never looks back. These runs are older than
     those it makes and share the DAG's limit of one at a time with them, so they come first. Not a backfill: that would
-    run beside the schedule. Only for an Airflow without a scheduler.
+    run beside the schedule. A day of a backfill that was cut short runs as it was asked for. Only for an Airflow without
+    a scheduler.
     """
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+    _clear_the_way(api, [today])  # at the run of another day on its date the schedule would stop tomorrow
     if first > yesterday or not (runs := _runs_dated(api, [first, yesterday])):
         return
     days = list(days_between(first, day_of(runs[-1])))
-    taken = _clear_the_way(api, days)
+    taken, asked_for = _clear_the_way(api, days)
     for day in days:
         if day not in taken:
             body = {
@@ -87,7 +90,7 @@ def lay_out_missed_days(api: AirflowApi, first: date) -> None:
                 "data_interval_start": start_of(day).isoformat(),
                 "data_interval_end": end_of(day).isoformat(),
                 "run_after": end_of(day).isoformat(),  # the order in which they run
-                "conf": {MISSED: True},
+                "conf": asked_for.get(day, {MISSED: True}),
             }
             api.call("POST", RUNS, body)
 
@@ -140,18 +143,23 @@ def lay_out_backfill(api: AirflowApi, days: list[date], *, conf: dict[str, Any])
         raise AirflowBackfillError(f"{missing[0]} is not over yet. {not_over}")
 
 
-def _clear_the_way(api: AirflowApi, days: list[date]) -> set[date]:
-    """Remove runs that stand in the way of a new one of these days; return the days on whose date a run remains.
+def _clear_the_way(api: AirflowApi, days: list[date]) -> tuple[set[date], dict[date, dict[str, Any]]]:
+    """Remove runs that stand in the way of a new one of these days.
+
+    Return the days on whose date a run remains, and how the removed days of backfills were asked for.
 
     Those are runs that were cut short, and those triggered by hand with one of these dates, which are for the day before:
     Airflow's backfill of the date would run such a run again, and so the wrong day. What it did stays in the tables.
     """
-    remain = set()
+    remain, asked_for = set(), {}
     for run in _runs_dated(api, days):
         other_day = run["data_interval_start"] != run["logical_date"]
         ended = run["state"] in ("success", "failed")  # Airflow removes no other
-        if ended and (other_day or (run["state"], run["note"]) == ("failed", CUT_SHORT)):
+        cut_short = (run["state"], run["note"]) == ("failed", CUT_SHORT)
+        if ended and (other_day or cut_short):
             api.call("DELETE", f"{RUNS}/{run['dag_run_id']}")
         else:
             remain.add(day_of(run))
-    return remain
+        if cut_short and run["run_type"] != "scheduled" and not other_day:
+            asked_for[day_of(run)] = run["conf"]
+    return remain, asked_for

@@ -50,8 +50,6 @@ def read_pairs(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise ScoreFileError(f"{path} cannot be read: {error}") from error
     frame = frame.reset_index(drop=True)
-    if twice := frame.columns[frame.columns.duplicated()].tolist():
-        raise ScoreFileError(f"{path} has the column {twice[0]} twice")
     for column in ("user_id", "item_id"):
         if column not in frame:
             raise ScoreFileError(f"{path} has no column {column}; it has {', '.join(map(str, frame)) or 'none'}")
@@ -89,6 +87,9 @@ def _check_ending(path: Path) -> None:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Return a csv file's columns as texts. Raises `ValueError`."""
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].str.strip()
+    if header.duplicated().any():
+        raise ValueError(f"it has the column {header[header.duplicated()].iloc[0]} twice")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
     if not isinstance(frame.index, pd.RangeIndex):  # where the first row is longer than the header, its first values
         raise ValueError("rows hold more values than the header has names")
@@ -110,7 +111,11 @@ def _without_halves(row: dict[str, Any], number: int) -> dict[str, Any]:
     """Return a row without halves of surrogate pairs, which no file can hold. Raises `ValueError` for one in an id, as the landing does."""
     found = {}
     for name, value in row.items():
-        kept = value.encode("utf-8", "ignore").decode() if isinstance(value, str) else value
+        kept = value
+        if isinstance(value, str):
+            kept = value.encode("utf-8", "ignore").decode()
+        elif isinstance(value, dict | list):
+            kept = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "ignore"))
         if name in ("user_id", "item_id") and kept != value:
             raise ValueError(f"line {number}: half a surrogate pair in {name}")
         found[name.encode("utf-8", "replace").decode()] = kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -11,6 +11,7 @@ from bahe_tasks.engines import airflow_runs
 from bahe_tasks.engines.airflow_api import AirflowApiError
 from bahe_tasks.engines.airflow_runs import (
     CUT_SHORT,
+    MISSED,
     RUNS,
     AirflowBackfillError,
     close_leftovers,
@@ -71,7 +72,7 @@ class PlayedApi:
             self.runs += [a_run(day) for day in DAYS if day not in {airflow_runs.day_of(run) for run in self.runs}]
 
 
-def a_run(day, *, interval_start=None, state="queued", run_type="backfill", note=None):
+def a_run(day, *, interval_start=None, state="queued", run_type="backfill", note=None, conf=None):
     start = interval_start or day
     return {
         "dag_run_id": f"run-{day}",
@@ -80,6 +81,7 @@ def a_run(day, *, interval_start=None, state="queued", run_type="backfill", note
         "state": state,
         "run_type": run_type,
         "note": note,
+        "conf": conf or {},
     }
 
 
@@ -198,6 +200,22 @@ def test_missed_days_that_were_cut_short_themselves_are_laid_out_again():
     lay_out_missed_days(api, DAYS[0])
     assert laid_out(api) == DAYS
     assert [run["state"] for run in api.runs] == ["success", "queued", "queued"]
+
+
+def test_a_day_of_a_backfill_that_was_cut_short_runs_as_it_was_asked_for():
+    asked = a_run(DAYS[0], state="failed", note=CUT_SHORT, conf={"force": True})
+    by_itself = a_run(DAYS[1], state="failed", run_type="scheduled", note=CUT_SHORT, conf={})
+    api = PlayedApi(runs=[asked, by_itself])
+    lay_out_missed_days(api, DAYS[0])
+    assert [run["conf"] for run in api.runs] == [{"force": True}, {MISSED: True}]
+
+
+def test_a_run_for_the_day_before_on_today_s_date_does_not_stop_the_schedule_tomorrow():
+    today = datetime.now(UTC).date()
+    by_hand = a_run(today, interval_start=today - timedelta(days=1), state="success", run_type="manual")
+    api = PlayedApi(runs=[by_hand])
+    lay_out_missed_days(api, DAYS[0])
+    assert api.runs == []
 
 
 def test_a_run_for_the_day_before_does_not_stand_for_the_day_of_its_date():

@@ -75,6 +75,7 @@ def test_names_of_csv_columns_are_stripped_as_those_that_land(tmp_path):
         ("p.csv", "user_id,item_id\nu,i,\nv,j,\n", "rows hold more values than the header"),
         ("p.csv", "user_id,item_id\nu,i\nv,j,y\n", "Expected 2 fields in line 3, saw 3"),
         ("p.csv", "user_id,item_id, item_id\nu,i,j\n", "has the column item_id twice"),
+        ("p.csv", "user_id,item_id,user_id\nu,i,j\n", "has the column user_id twice"),
         ("p.jsonl", '{"user_id": "u\\ud83c", "item_id": "i"}\n', "line 1: half a surrogate pair in user_id"),
         ("p.jsonl", '{"user_id": "u", "item_id": ' + "[" * 100_000, "line 1: "),
         ("p.jsonl", '{"user_id": " ", "item_id": "i"}\n', "every row needs its user_id"),
@@ -97,11 +98,11 @@ def test_what_is_written_beside_the_probability_is_what_the_file_has(tmp_path):
 def test_halves_of_surrogate_pairs_are_left_out_of_what_is_no_id(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(
-        '{"user_id": "u", "item_id": "i", "title": "a\\ud83c", "cat_\\ud83c": "b", "note": "\\ud83c\\udf89"}\n'
+        '{"user_id": "u", "item_id": "i", "title": "a\\ud83c", "cat_\\ud83c": "b", "of": ["\\ud83c"], "note": "\\ud83c\\udf89"}\n'
     )
     for ending in (".jsonl", ".csv", ".parquet"):
         write_pairs(read_pairs(path), tmp_path / f"out{ending}")
-    written = {"user_id": "u", "item_id": "i", "title": "a", "cat_?": "b", "note": "\U0001f389"}
+    written = {"user_id": "u", "item_id": "i", "title": "a", "cat_?": "b", "of": [""], "note": "\U0001f389"}
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8")) == written
 
 
