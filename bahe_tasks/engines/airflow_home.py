@@ -15,6 +15,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ PARALLELISM = 4
 POOLS = {"bahe_spark": 1, "bahe_training": 1}
 """Slots of the pools the DAG's tasks name. A task of a pool that does not exist never runs, and nothing says so."""
 
+_ENDS_WITHIN_S = 5.0
 _SECRETS = (("core", "fernet_key"), ("api", "secret_key"), ("api_auth", "jwt_secret"))
 
 
@@ -140,16 +142,27 @@ def airflow_environment(config: Config, environment: Mapping[str, str]) -> dict[
 def locked(config: Config) -> Iterator[int]:
     """Hold the home folder's Airflow for this program; yield the lock's file descriptor, to be shared with a child.
 
-    The lock lasts until every program that has the descriptor is gone. Raises `AirflowInUseError` when it is taken.
+    The lock lasts until every program that has the descriptor is gone: one that was killed may take a moment, so it is
+    waited for. Raises `AirflowInUseError` when it stays taken.
     """
     folder = airflow_home(config)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AirflowInUseError(
-                f"another `bahe backfill --engine airflow` or `bahe ui` runs the Airflow in {folder}: "
-                "wait until it has ended, or end it, or use another home folder"
-            ) from None
+        deadline = time.monotonic() + _ENDS_WITHIN_S
+        while not _is_locked(file.fileno()):
+            if time.monotonic() > deadline:
+                raise AirflowInUseError(
+                    f"another `bahe backfill --engine airflow` or `bahe ui` runs the Airflow in {folder}: "
+                    "wait until it has ended, or end it, or use another home folder"
+                )
+            time.sleep(0.1)
         yield file.fileno()
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock of a file; tell whether that was possible."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

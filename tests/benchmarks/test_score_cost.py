@@ -24,10 +24,10 @@ def test_both_ways_score_the_same_pairs(model):
 
 def test_operations_are_two_for_each_weight_a_pair_meets(model):
     vectors = 5 * (384 + 16) * 16 + 2 * 2 * 16  # item, users, products and two numeric columns, to a vector of 16 each
-    factors = 2  # of how topics meet
+    factors = 2 + 2  # of how topics meet and how long histories are
     crossed = (
-        7 * 16 + 2 + 3 * 8 + 4 * 16 + len(NUMBERS) - NUM_SHIFTS_OF_LOG
-    )  # those, topics, ids, hashed columns, numbers
+        7 * 16 + 2 + 2 + 3 * 8 + 4 * 16 + len(NUMBERS) - NUM_SHIFTS_OF_LOG
+    )  # those, topics, lengths, ids, hashed columns, numbers
     mlp = crossed * 128 + 128 * 64 + 64
     assert head_operations(model) == 2 * (vectors + factors + mlp + 2 * 2 * 64 * crossed + crossed)
 

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from urllib.parse import urlparse
 
@@ -113,6 +114,6 @@ def test_the_lock_refuses_a_second_program_and_ends_with_the_last_holder(config)
             pass
     with pytest.raises(AirflowInUseError), locked(config):
         pass  # the child still has it
-    holder.communicate(b"\n")
+    threading.Timer(0.5, holder.communicate, [b"\n"]).start()
     with locked(config):
-        pass
+        pass  # who is ending is waited for
