@@ -95,6 +95,11 @@ def test_what_is_written_beside_the_probability_is_what_the_file_has(tmp_path):
     assert (tmp_path / "out.jsonl").read_text() == '{"user_id":"1","item_id":"i","num_position":3,"extra":{"a":1.5}}\n'
 
 
+def test_columns_without_a_name_are_no_column_twice(tmp_path):
+    (tmp_path / "pairs.csv").write_text("user_id,item_id,,\nu,i,,\n")
+    assert read_pairs(tmp_path / "pairs.csv")[["user_id", "item_id"]].to_numpy().tolist() == [["u", "i"]]
+
+
 def test_halves_of_surrogate_pairs_are_left_out_of_what_is_no_id(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(
