@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.batches import MICROSECONDS_PER_SECOND
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.expected_click import ExpectedClick, label_logits
@@ -195,9 +196,7 @@ class FullTextCtrModel(nn.Module):
             not settings.user_is_cacheable
             or settings.behavior_pooling == "attention"
             or settings.position_buckets
-            or settings.text_topics
-            or settings.text_id_width
-            or settings.history_extents
+            or settings != without_behaviors(settings)
             or settings.deep_attention != "as_trained"
             or settings.deep_tuning == "lora"
         ):
@@ -257,6 +256,11 @@ class FullTextCtrModel(nn.Module):
             found = pool(hidden, mask, pooling=pooling)  # type: ignore[arg-type]
             pooled = pooled.index_copy(0, chosen, found.to(pooled.dtype))
         return pooled
+
+
+def without_behaviors(settings: ModelConfig) -> ModelConfig:
+    """Return the settings of a BAHE model that LLM-CTR can be compared with: it knows no behaviors apart."""
+    return dataclasses.replace(settings, text_topics=0, text_id_width=0, history_extents=False)
 
 
 def as_trainable(model: FullTextCtrModel) -> BaheCtrModel:

@@ -30,7 +30,7 @@ from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.core.tokens import TextTokenizer
 from bahe_tasks.core.training_rows import ImpressionRows, texts_read
 from bahe_tasks.stages.model_of_day import model_to_train, rate_to_start_at
-from benchmarks.kit.full_text import FullTextCtrModel
+from benchmarks.kit.full_text import FullTextCtrModel, without_behaviors
 from benchmarks.kit.replay import ModelOfDay, Predictions, replay
 from benchmarks.kit.study_log import StudyLog
 from benchmarks.kit.text_readers import (
@@ -85,7 +85,7 @@ def replay_variant(variant: SplitVariant, study: StudyLog, config: Config, *, se
     config = replace(
         config,
         encoder=replace(config.encoder, num_shallow_layers=variant.num_shallow_layers),
-        model=replace(config.model, deep_tuning=variant.tuning, text_topics=0, text_id_width=0, history_extents=False),
+        model=without_behaviors(replace(config.model, deep_tuning=variant.tuning)),
     )
     folder, device = checkpoint_dir(config.encoder.checkpoint), pick_device(config.encoder.device)
     texts, rows = study.log.texts, [rows for _, rows in study.days]

@@ -23,7 +23,14 @@ from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.training_rows import ImpressionRows, num_behaviors, row_columns
 from bahe_tasks.core.training_step import default_positions_a_pass, passes
 from benchmarks.kit.cost_model import Shape, cost_rows, cost_spec, random_embeddings, random_llm
-from benchmarks.kit.full_text import FullTextBatch, FullTextCtrModel, TokenTable, as_trainable, collate_full_text
+from benchmarks.kit.full_text import (
+    FullTextBatch,
+    FullTextCtrModel,
+    TokenTable,
+    as_trainable,
+    collate_full_text,
+    without_behaviors,
+)
 from benchmarks.kit.operations import deep_forward_operations, forward_operations, training_operations
 
 VARIANTS = ("full_text", "dedup_only", "split_only", "bahe", "bahe_ragged", "bahe_grouped")
@@ -123,8 +130,7 @@ def build(
     labels = torch.from_numpy(rows.labels).to(device).unsqueeze(1)
     columns, index = row_columns(rows, spec), np.arange(num_samples)
     if variant == "full_text":
-        without = replace(settings, text_topics=0, text_id_width=0, history_extents=False)  # LLM-CTR has none
-        full = FullTextCtrModel(replace(spec, model=without), whole).to(device).train()
+        full = FullTextCtrModel(replace(spec, model=without_behaviors(settings)), whole).to(device).train()
         tokens = _random_tokens(num_texts, shape, num_tokens)
 
         def collate_tokens(part: np.ndarray) -> FullTextBatch:
