@@ -149,7 +149,7 @@ def locked(config: Config) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a", encoding="utf-8") as file:
         deadline = time.monotonic() + _ENDS_WITHIN_S
-        while not _is_locked(file.fileno()):
+        while not _took_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise AirflowInUseError(
                     f"another `bahe backfill --engine airflow` or `bahe ui` runs the Airflow in {folder}: "
@@ -159,7 +159,7 @@ def locked(config: Config) -> Iterator[int]:
         yield file.fileno()
 
 
-def _is_locked(descriptor: int) -> bool:
+def _took_lock(descriptor: int) -> bool:
     """Take the lock of a file; tell whether that was possible."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
