@@ -28,6 +28,9 @@ from torch.nn.functional import linear
 from bahe_tasks.core.kept_weights import made_once
 from bahe_tasks.core.text_topics import met
 
+_PRODUCTS_AT_ONCE = 128
+"""Pairs whose products of N fields stay in a core's cache until they are mapped (benchmarks.score_cost)."""
+
 
 @dataclass(frozen=True)
 class OfUser:
@@ -55,9 +58,25 @@ class UserTimesItem:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """N fields of B pairs, one a text feature."""
+    """N fields of B pairs, one a text feature; each times a vector of the pair, if there is one."""
 
     rows: torch.Tensor  # (B, N, width)
+    times: torch.Tensor | None = None  # (B, width)
+
+    def one(self, at: int) -> torch.Tensor:
+        """Return one of the fields, (B, width)."""
+        return self.rows[:, at] if self.times is None else self.rows[:, at] * self.times
+
+    def mapped(self, at: list[int], maps: torch.Tensor) -> torch.Tensor:
+        """Return the maps (M, width, width_out) of the fields at M places, (M, B, width_out).
+
+        Products are made some pairs at a time: those of all pairs would be written to memory and read again.
+        """
+        rows = self.rows if at == list(range(self.rows.shape[1])) else self.rows[:, at]
+        if self.times is None:
+            return torch.bmm(rows.transpose(0, 1), maps)
+        parts = zip(rows.split(_PRODUCTS_AT_ONCE), self.times.split(_PRODUCTS_AT_ONCE), strict=True)
+        return torch.cat([torch.bmm((some * times.unsqueeze(1)).transpose(0, 1), maps) for some, times in parts], 1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,7 @@ class InStack:
 
     def spread(self) -> torch.Tensor:
         """Return it, (B, width)."""
-        return self.stack.rows[:, self.at]
+        return self.stack.one(self.at)
 
 
 Field = torch.Tensor | OfUser | UserTimesItem | InStack
@@ -105,7 +124,7 @@ def fields_apart(
     """User embeddings (B, N·(E + X)) and items (B, E) → the fields of `embedding_fields`, stacked."""
     users, told = user.view(len(item), len(features), parts.of_history), item[:, : parts.told]
     stacks = {"user": Stack(users[:, :, : parts.told])}
-    stacks["product"] = Stack(stacks["user"].rows * told.unsqueeze(1))
+    stacks["product"] = Stack(stacks["user"].rows, times=told)
     if parts.topics:
         stacks["met"] = Stack(met(stacks["user"].rows, told.unsqueeze(1), parts.topics))
     if parts.text_id:
@@ -165,8 +184,7 @@ def mapped_each(
             stacked.setdefault(field.stack, []).append(name)
     for stack, names in stacked.items():
         at = [field.at for name in names if isinstance(field := fields[name], InStack)]
-        rows = stack.rows if at == list(range(stack.rows.shape[1])) else stack.rows[:, at]
-        found |= zip(names, torch.bmm(rows.transpose(0, 1), _maps_of(owner, weights, names)), strict=True)
+        found |= zip(names, stack.mapped(at, _maps_of(owner, weights, names)), strict=True)
     return {name: found[name] if name in found else mapped(weight, fields[name]) for name, weight in weights.items()}
 
 
