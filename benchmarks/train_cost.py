@@ -1,6 +1,7 @@
 """What a training step costs: full text, either saving of the paper alone, both, and impressions of a user grouped.
 
     python -m benchmarks.train_cost [--json] [--small] [--tokens 512 1024 2048] [--pooling summary] [--reuse-rate 0.99]
+        [--compile-layers]
 
 | variant | reads |
 |---|---|
@@ -12,7 +13,8 @@
 | bahe_grouped | as bahe, on 4 impressions of each user at one time, instead of 1 |
 
 All variants pool as `--pooling` says, by default as `model.behavior_pooling` does; rows of bahe and bahe_grouped follow
-for the other one of mean, which reads all outputs of the deep layers, and summary, which reads one.
+for the other one of mean, which reads all outputs of the deep layers, and summary, which reads one. With `--compile-layers` all
+but dedup_only are compiled as `training.compile_layers` does, full text too.
 
 Figures: `speedup_N_ungrouped` and `speedup_N`, samples/s of a whole step of bahe and bahe_grouped over that of full_text
 at N tokens of history; `memory_ratio_N_ungrouped` and `memory_ratio_N` likewise; `speedup_N_with_encoding`, bahe_grouped
@@ -36,6 +38,7 @@ import torch
 from transformers.utils import logging
 
 from bahe_tasks.config import ModelConfig
+from bahe_tasks.core.compiled_layers import compiled
 from benchmarks.kit.cost_model import Shape
 from benchmarks.kit.document import Document
 from benchmarks.kit.operations import matmul_operations_per_s
@@ -107,7 +110,15 @@ def timed(variant: Variant, device: torch.device) -> tuple[float, float]:
     return (perf_counter() - wall) / variant.num_samples, (process_time() - cpu) / variant.num_samples
 
 
-def run(sizes: list[int], *, pooling: str, small: bool, reuse_rate: float, device: torch.device) -> Document:
+def run(
+    sizes: list[int],
+    *,
+    pooling: str,
+    small: bool,
+    reuse_rate: float,
+    compile_layers: bool = False,
+    device: torch.device,
+) -> Document:
     """Measure every contender at every size."""
     document = Document("train_cost")
     llm = SMALL_LLM if small else LLM
@@ -116,11 +127,14 @@ def run(sizes: list[int], *, pooling: str, small: bool, reuse_rate: float, devic
     for tokens in sizes:
         shape, memory = shape_of(tokens), memory_mb[str(tokens)]
         variants = [built(contender, tokens, llm=llm, device=device) for contender in contenders(pooling)]
-        for variant in variants:
-            variant.step()
-        rounds = [[timed(variant, device) for variant in variants] for _ in range(SMALL_ROUNDS if small else ROUNDS)]
+        compiling = [variant.layers_to_compile if compile_layers else [] for variant in variants]
+        with compiled([layer for layers in compiling for layer in layers]):
+            for variant in variants:
+                variant.step()
+            num_rounds = SMALL_ROUNDS if small else ROUNDS
+            rounds = [[timed(variant, device) for variant in variants] for _ in range(num_rounds)]
         seconds = np.median(rounds, axis=0)  # (variants, wall and processor)
-        for variant, (wall, cpu), mb in zip(variants, seconds, memory, strict=True):
+        for variant, (wall, cpu), mb, layers in zip(variants, seconds, memory, compiling, strict=True):
             encoding = encode_seconds(variant, device=device) * shape.texts_per_sample * (1 - reuse_rate)
             document.rows.append(
                 {
@@ -140,6 +154,7 @@ def run(sizes: list[int], *, pooling: str, small: bool, reuse_rate: float, devic
                     "memory_ratio": mb / memory[0],
                     "state_mb": variant.state_mb,
                     "samples_a_step": variant.num_samples,
+                    "compiled_layers": len(layers),
                     "features": NUM_FEATURES,
                     "behaviors": shape.behaviors_per_feature,
                     "tokens_per_behavior": TOKENS_PER_BEHAVIOR,
@@ -168,6 +183,7 @@ def main() -> None:
         "--pooling", default=ModelConfig().behavior_pooling, choices=("mean", "first", "last", "summary"), help="of all"
     )
     parser.add_argument("--reuse-rate", type=float, default=0.99, help="share of a sample's texts already encoded")
+    parser.add_argument("--compile-layers", action="store_true", help="compile layers, full text's too")
     parser.add_argument("--memory", action="store_true", help="print memory alone, measured in this process")
     given = parser.parse_args()
     logging.set_verbosity_error()
@@ -183,7 +199,14 @@ def main() -> None:
             )
         )
         return
-    document = run(given.tokens, pooling=given.pooling, small=given.small, reuse_rate=given.reuse_rate, device=device)
+    document = run(
+        given.tokens,
+        pooling=given.pooling,
+        small=given.small,
+        reuse_rate=given.reuse_rate,
+        compile_layers=given.compile_layers,
+        device=device,
+    )
     document.show(as_json=given.json)
 
 

@@ -7,10 +7,11 @@ padding and without, and the like are apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from bahe_tasks.core.ctr_model import BaheCtrModel
 
@@ -30,17 +31,28 @@ def compiled_layers(model: BaheCtrModel, *, enabled: bool) -> Iterator[None]:
 
     Raises `NothingToCompileError` where the last is the only one.
     """
-    if not enabled:
-        yield
-        return
-    layers = list(model.deep.layers)[:-1]
-    if not layers:
+    layers = layers_to_compile(model) if enabled else []
+    if enabled and not layers:
         raise NothingToCompileError(
             "training.compile_layers is on, but all deep layers but the last one are compiled, and there is no other: "
             "set it to false, or encoder.num_shallow_layers lower"
         )
-    # They are found by hooks on the modules of every layer, of which each compiled one would get a program of its own.
-    _ = model.deep.narrowable
+    with compiled(layers):
+        yield
+
+
+def layers_to_compile(model: BaheCtrModel) -> list[nn.Module]:
+    """Return all deep layers but the last."""
+    layers = list(model.deep.layers)[:-1]
+    if layers:
+        # They are found by hooks on the modules of every layer, of which each compiled one would get a program of its own.
+        _ = model.deep.narrowable
+    return layers
+
+
+@contextmanager
+def compiled(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Run layers compiled."""
     for layer in layers:
         layer.compile(backend=BACKEND, dynamic=True)
     try:

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bahe_tasks.config import ModelConfig, TrainingConfig
 from bahe_tasks.core.batches import Batch, collate
+from bahe_tasks.core.compiled_layers import layers_to_compile
 from bahe_tasks.core.ctr_model import BaheCtrModel, new_model
+from bahe_tasks.core.llm_parts import layers_path
 from bahe_tasks.core.llm_split import LlmSplit, ShallowLayers
 from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.pooling import pool
@@ -76,6 +79,13 @@ class Variant:
         for parameter in self.model.parameters():
             if parameter.grad is not None and not parameter.grad.is_sparse:
                 parameter.grad.zero_()
+
+    @property
+    def layers_to_compile(self) -> list[nn.Module]:
+        """What `training.compile_layers` compiles of BAHE, and of full text all layers."""
+        if isinstance(self.model, BaheCtrModel):
+            return layers_to_compile(self.model)
+        return list(self.model.deep.get_submodule(layers_path(self.model.deep)).children())
 
     @property
     def num_samples(self) -> int:

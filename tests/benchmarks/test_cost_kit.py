@@ -85,6 +85,18 @@ def test_every_variant_trains(variant, pooling):
     assert any(name.startswith("deep.") and "mlp" in name for name in moved) == (variant != "dedup_only")
 
 
+@pytest.mark.parametrize(("variant", "layers"), [("full_text", 4), ("bahe", 1), ("dedup_only", 0)])
+def test_full_text_is_compiled_whole_and_bahe_but_its_last_layer(variant, layers):
+    llm = LLM | {"num_hidden_layers": 4}
+    built = build(variant, Shape(2, 3, 4), llm=llm, pooling="summary", device=CPU, num_samples=8)
+    assert len(built.layers_to_compile) == layers
+    calls: list[torch.nn.Module] = []
+    for layer in built.layers_to_compile:
+        layer.register_forward_pre_hook(lambda layer, _: calls.append(layer))
+    built.step()
+    assert set(calls) == set(built.layers_to_compile)
+
+
 def test_peak_memory_sees_what_was_given_back():
     with PeakMemory() as memory:
         for _ in range(5):
