@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from benchmarks.public_logs import flights, groceries, lectures, movielens
+from benchmarks.public_logs import flights, groceries, lectures, movielens, movielens_100k
 from benchmarks.public_logs.rows import Row, land
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="movielens, lectures, flights, groceries or groceries_rare.")],
+    name: Annotated[
+        str, typer.Argument(help="movielens, movielens_100k, lectures, flights, groceries or groceries_rare.")
+    ],
     landing: Annotated[Path, typer.Argument(help="Landing folder to write.")],
 ) -> None:
     """Land a real log made from the tables of a public package."""
@@ -24,7 +26,7 @@ def main(
     try:
         rows = LOGS[name]()
     except ModuleNotFoundError as error:
-        raise typer.BadParameter(f"{error}; pip install -c constraints.txt -e '.[logs]'") from error
+        raise typer.BadParameter(f"{error}; see benchmarks/public_logs/__init__.py") from error
     for source, count in land(rows, landing, name=name).items():
         print(f"{source}: {count:,}")
 
@@ -42,6 +44,7 @@ def _groceries(*, days: int, drawn_a_click: int) -> Iterator[Row]:
 
 LOGS: dict[str, Callable[[], Iterator[Row]]] = {
     "movielens": lambda: movielens.rows(_r_table("dslabs", "movielens")),
+    "movielens_100k": lambda: movielens_100k.rows(**movielens_100k.tables()),
     "lectures": lambda: lectures.rows(_r_table("lme4", "InstEval")),
     "flights": lambda: flights.rows(_r_table("nycflights13", "flights"), _r_table("nycflights13", "airlines")),
     "groceries": lambda: _groceries(days=40, drawn_a_click=4),

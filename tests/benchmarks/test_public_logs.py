@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks.kit.in_memory_log import read_log
 from benchmarks.public_logs import __main__ as program
-from benchmarks.public_logs import flights, groceries, lectures, movielens
+from benchmarks.public_logs import flights, groceries, lectures, movielens, movielens_100k
 from benchmarks.public_logs.rows import land
 
 RATINGS = pd.DataFrame(
@@ -23,6 +23,11 @@ RATINGS = pd.DataFrame(
         "timestamp": [200, 100, 200],
     }
 )
+RECBOLE = {
+    "inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t7\t4\t874774800.0\n2\t7\t3\t874774799\n",
+    "item": "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n7\tHeat\t1995\tAction Crime\n",
+    "user": "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n1\t24\tM\tartist\t1\n2\t53\tF\tother\t1\n",
+}
 MARKS = pd.DataFrame(
     {"s": [1, 2], "d": [5, 5], "studage": [2, 4], "lectage": [1, 1], "service": [0, 1], "dept": [3, 3], "y": [3, 4]}
 )
@@ -88,6 +93,30 @@ def test_a_thousand_ratings_make_a_day():
     many = pd.concat([RATINGS.assign(timestamp=n) for n in range(400)])
     days = [row.day.isoformat() for row in movielens.rows(many) if row.source == "impressions"]
     assert (days[999], days[1000]) == ("2013-01-01", "2013-01-02")
+
+
+def test_ratings_stand_at_the_time_they_were_given(tmp_path, monkeypatch):
+    folder = tmp_path / "recbole" / "dataset_example" / "ml-100k"
+    folder.mkdir(parents=True)
+    (tmp_path / "recbole" / "__init__.py").write_text("raise ImportError('of its own requirements none is there')")
+    for name, text in RECBOLE.items():
+        (folder / f"ml-100k.{name}").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    rows = list(movielens_100k.rows(**movielens_100k.tables()))
+    assert [(r["user_id"], r["shown_at"], r["label"], r["num_age"]) for r in of(rows, "impressions")] == [
+        ("2", "1997-09-20T16:59:59Z", 0, 53),
+        ("1", "1997-09-20T17:00:00Z", 1, 24),
+    ]
+    assert [(e["feature"], e["value"]) for e in of(rows, "behavior_events")] == [("disliked", 3), ("liked", 4)]
+    assert of(rows, "items") == [
+        {
+            "item_id": "7",
+            "title": "Heat (1995) · Action, Crime",
+            "updated_at": "1997-09-20T16:59:59Z",
+            "cat_genre": "Action",
+            "num_year": 1995,
+        }
+    ]
 
 
 def test_marks_of_four_are_clicks():
