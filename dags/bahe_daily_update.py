@@ -129,7 +129,8 @@ def bahe_daily_update() -> None:
     """Keeps the click-through-rate model fresh with one day of the log.
 
     **Which day**: the parameter `day`, else the start of the data interval; a run with neither fails. A backfill of a
-    date is for that day; a run triggered by hand with a date is for the day before, as Airflow counts.
+    date is for that day; a run triggered by hand with a date is for the day before, as Airflow counts. Days run by
+    themselves from `airflow.schedule_start` on; where bahe.yaml has none, none does, whatever *Next Run* says.
 
     **Outcome**: a refused gate makes its task red and the champion stays. A day without impressions is green, with the
     model's tasks skipped. Every task may run again: what is up to date writes nothing. A day trained anew, filled in
