@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.stores.file_lock import one_at_a_time
+from bahe_tasks.stores.moved_home import move_addresses
 from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_for
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Registry:
 def connect(config: Config) -> Registry:
     """Open the registry of a home folder, creating its database and experiment the first time.
 
-    Sets this process's MLflow address and switches MLflow's telemetry and progress bars off. Several processes may
+    In a home that was moved or copied the addresses of models follow. Sets this process's MLflow address and switches MLflow's telemetry and progress bars off. Several processes may
     connect at once: a local database is created and migrated by one of them, the others wait.
     """
     os.environ.update(_QUIET)
@@ -81,6 +82,8 @@ def connect(config: Config) -> Registry:
         name = config.registry.model_name
         experiment = client.get_experiment_by_name(name)
         location = None if served else (folder / "artifacts").as_uri()
+        if experiment and location and not config.registry.tracking_uri and experiment.artifact_location != location:
+            move_addresses(folder / "mlflow.db", experiment.artifact_location, location)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, location)
     return Registry(client, uri, name, experiment_id, folder / "downloads")
 

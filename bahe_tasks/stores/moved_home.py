@@ -1,0 +1,32 @@
+"""A home that was moved, or copied: its MLflow database still names the folder where models lay.
+
+MLflow keeps the whole address of every run and model. Of a home's own database they all lie below its artifacts folder, so a
+copy would read, and write, models of the original.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def move_addresses(database: Path, old: str, new: str) -> None:
+    """Make addresses below `old` (file:///…) lie below `new`, all or none."""
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        for table, column in _ADDRESSES:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+            )
+    _LOG.warning("the home folder was moved or copied: models are looked for in %s, no longer in %s", new, old)

@@ -1,0 +1,43 @@
+"""A home that was moved or copied has its own models, wherever the database says they lay."""
+
+import shutil
+from datetime import date
+
+import pytest
+
+from bahe_tasks.config import Config, RegistryConfig
+from bahe_tasks.stores.model_promotion import record_gate, register
+from bahe_tasks.stores.model_registry import connect, local_model_folder, version_of
+
+D1, D2 = date(2013, 9, 24), date(2013, 9, 25)
+NAME = RegistryConfig(model_name="moved")
+
+
+def add(home, day, log_run):
+    registry = connect(Config(home=home, registry=NAME))
+    run_id = log_run(registry, day, f"f{day}")
+    number = register(registry, run_id, day=day, input_fingerprint=f"f{day}", encoder_version="e", parent=None, tags={})
+    record_gate(registry, number, "passed")
+    return number
+
+
+@pytest.mark.parametrize("moved", [shutil.move, shutil.copytree])
+def test_models_are_read_and_written_where_the_home_is_now(tmp_path, log_run, caplog, moved):
+    old, new = tmp_path / "old home", tmp_path / "new home"
+    first = add(old, D1, log_run)
+    files_there = sorted(old.rglob("*.safetensors"))
+    moved(old, new)
+    registry = connect(Config(home=new, registry=NAME))
+    assert f"looked for in {(new / 'mlflow' / 'artifacts').as_uri()}" in caplog.text
+    assert local_model_folder(registry, first).is_relative_to(new)
+    assert (local_model_folder(registry, first) / "model.safetensors").read_bytes() == b"weights"
+    run = registry.client.get_run(version_of(registry, first).run_id)
+    assert run.info.artifact_uri.startswith((new / "mlflow" / "artifacts").as_uri())
+    assert local_model_folder(registry, add(new, D2, log_run)).is_relative_to(new)
+    assert sorted(old.rglob("*.safetensors")) == (files_there if moved is shutil.copytree else [])
+
+
+def test_a_home_that_stays_is_left_as_it_is(tmp_path, log_run, caplog):
+    add(tmp_path, D1, log_run)
+    connect(Config(home=tmp_path, registry=NAME))
+    assert "moved" not in caplog.text
