@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, FirstDay, Home, LastDay, optional_days, show
-from bahe_tasks.config import home_folder, load_config, render_config
+from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, FirstDay, Home, LastDay, optional_days, read_config, show
+from bahe_tasks.config import home_folder, render_config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -38,7 +38,7 @@ def init(
     created = not settings.exists()
     if created:
         settings.write_text(render_config(), encoding="utf-8")
-    show({"home": str(target), "created": created, "landing": str(load_config(target).landing_dir)}, as_json=as_json)
+    show({"home": str(target), "created": created, "landing": str(read_config(target).landing_dir)}, as_json=as_json)
 
 
 @import_app.command("movietweetings")

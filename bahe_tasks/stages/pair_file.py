@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -75,6 +76,16 @@ def check_out(out: Path) -> None:
         raise ScoreFileError(f"{out} cannot be written: {there} is no folder that files can be made in")
 
 
+def check_columns(frame: pd.DataFrame, out: Path) -> None:
+    """Raise `ScoreFileError` where the columns of pairs cannot be written to such a file."""
+    if out.suffix != ".parquet":
+        return
+    try:
+        pa.Table.from_pandas(frame)
+    except pa.ArrowException as error:
+        raise ScoreFileError(f"{out}: parquet cannot hold a column of the pairs ({error}); write jsonl") from error
+
+
 def write_pairs(frame: pd.DataFrame, out: Path) -> None:
     """Write pairs in the format of the file's ending."""
     _WRITERS[out.suffix](frame, out)
@@ -130,7 +141,10 @@ def _whole(value: float) -> str:
 
 
 def _write_jsonl(frame: pd.DataFrame, out: Path) -> None:
-    frame.to_json(out, orient="records", lines=True, force_ascii=False, double_precision=15)
+    # Times as the contract writes them: pandas's milliseconds would be read as seconds.
+    frame.to_json(
+        out, orient="records", lines=True, force_ascii=False, double_precision=15, date_format="iso", date_unit="us"
+    )
 
 
 def _write_csv(frame: pd.DataFrame, out: Path) -> None:

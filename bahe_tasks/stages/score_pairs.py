@@ -23,7 +23,7 @@ from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
 from bahe_tasks.stages.histories_as_of import newest_items
-from bahe_tasks.stages.pair_file import check_out, read_pairs, write_pairs
+from bahe_tasks.stages.pair_file import check_columns, check_out, read_pairs, write_pairs
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
@@ -46,6 +46,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     """
     check_out(out)
     frame = read_pairs(pairs)
+    check_columns(frame, out)
     registry = connect(config)
     champion = current_champion(registry)
     if champion is None:

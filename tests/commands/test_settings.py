@@ -17,3 +17,9 @@ def test_config_show_prints_every_setting_in_force(tmp_path):
     assert list(document["settings"]) == list(SECTIONS)
     assert document["settings"]["model"]["head"] == "din"
     assert document["settings"]["model"]["hidden_widths"] == [128, 64]
+
+
+def test_init_names_the_landing_folder_that_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAHE_LANDING", str(tmp_path / "landed"))
+    told = CliRunner().invoke(app, ["init", str(tmp_path / "home"), "--json"])
+    assert json.loads(told.stdout)["landing"] == str(tmp_path / "landed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bahe_tasks.stages.pair_file import ScoreFileError, read_pairs, write_pairs
+from bahe_tasks.stages.pair_file import ScoreFileError, check_columns, read_pairs, write_pairs
 from bahe_tasks.stages.pair_items import pair_columns
 
 
@@ -93,6 +94,22 @@ def test_what_is_written_beside_the_probability_is_what_the_file_has(tmp_path):
     path.write_text('{"user_id": 1, "item_id": "i", "num_position": 3, "extra": {"a": 1.5}}\n')
     write_pairs(read_pairs(path), tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_text() == '{"user_id":"1","item_id":"i","num_position":3,"extra":{"a":1.5}}\n'
+
+
+def test_times_of_parquet_are_written_to_json_lines_as_the_landing_reads_them(tmp_path):
+    shown = datetime(2024, 1, 1, 8, 15, 0, 250123, tzinfo=UTC)
+    pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"], "shown_at": [shown]}), tmp_path / "pairs.parquet")
+    write_pairs(read_pairs(tmp_path / "pairs.parquet"), tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text())["shown_at"] == "2024-01-01T08:15:00.250123Z"
+
+
+def test_what_parquet_cannot_hold_is_told_before_anything_is_scored(tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        '{"user_id": "u", "item_id": "i", "x": 1}\n{"user_id": "u", "item_id": "i", "x": []}\n'
+    )
+    with pytest.raises(ScoreFileError, match=r"parquet cannot hold .*; write jsonl"):
+        check_columns(read_pairs(tmp_path / "p.jsonl"), tmp_path / "out.parquet")
+    check_columns(read_pairs(tmp_path / "p.jsonl"), tmp_path / "out.jsonl")
 
 
 def test_columns_without_a_name_are_no_column_twice(tmp_path):
