@@ -47,7 +47,7 @@ def challenger_metrics(
     loss = logloss(labels, scores)
     metrics = replace(
         unjudged,
-        score_std=float(scores.std()),
+        score_std=float(scores.std()) if np.ptp(scores) else 0.0,  # that of equal numbers may be rounding
         auc=auc(labels, scores),
         calibration=ratio.estimate,
         calibration_low=ratio.low,

@@ -26,7 +26,7 @@ from bahe_tasks.stages.gate_record import (
     what_failed,
 )
 from bahe_tasks.stores.delta_tables import scan_table
-from bahe_tasks.stores.expectations import ExpectationResult, validate
+from bahe_tasks.stores.expectations import ExpectationResult, stops, validate
 from bahe_tasks.stores.gate_frames import INPUT_COLUMNS, DayCounts, asked_of, input_frames
 from bahe_tasks.stores.gate_suites import input_suites
 from bahe_tasks.stores.partition_records import partition_records
@@ -44,7 +44,8 @@ def validate_inputs(
     """
     history = earlier_rows(day, config)
     judged = partition_records(config.tables_dir, "impressions")[str(day)].input_fingerprint
-    accept_reason = accept_reason or _accepted_before(day, config, judged)
+    accepted_before = _accepted_before(day, config, judged)
+    accept_reason = accept_reason or accepted_before
     stage_fingerprint = fingerprint(
         stage=_STAGE,
         tables=judged,
@@ -61,7 +62,9 @@ def validate_inputs(
             day=day,
             stage=_STAGE,
         )
-        if accept_reason:
+        if accept_reason and (
+            accepted_before or stops(results)
+        ):  # else a stricter gate would be told that somebody looked
             results.append(ExpectationResult("accepted by hand", "accepted", accept_reason, "a reason"))
         outcomes = record_results(
             config, day, _STAGE, results, model_version=None, input_fingerprint=stage_fingerprint, judged=judged

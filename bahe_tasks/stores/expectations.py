@@ -15,6 +15,7 @@ import copy
 import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -104,7 +105,8 @@ def validate(
     context = _context(folder)
     for kept in (_VALIDATIONS, f"{_DATA_DOCS}/{_VALIDATIONS}"):  # an earlier run of the day may have had other suites
         for stale in (folder / kept).glob(f"*/*/{run.run_name}"):
-            shutil.rmtree(stale)
+            with suppress(FileNotFoundError):  # another process judges the same day
+                shutil.rmtree(stale)
     # One for all frames: Great Expectations writes its whole configuration out for each that is added.
     data = (
         context.data_sources.add_pandas("day").add_dataframe_asset(stage).add_batch_definition_whole_dataframe("whole")

@@ -1,0 +1,21 @@
+"""What the gate is told of a challenger's scores."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bahe_tasks.config import Config
+from bahe_tasks.stages import challenger_evidence
+
+
+@pytest.mark.parametrize(("score", "apart"), [(0.28, 0.0), (0.3, 0.0), (0.28, 1e-6)])
+def test_equal_scores_have_no_deviation_at_all(monkeypatch, tmp_path, score, apart):
+    rows = SimpleNamespace(labels=np.arange(300) % 2, user_ids=np.arange(300).astype(str).astype(object))
+    window = SimpleNamespace(gate=lambda _: None)
+    mapped = SimpleNamespace(index=SimpleNamespace(vectors=None))
+    scores = score + apart * (np.arange(300) % 3)
+    monkeypatch.setattr(challenger_evidence, "impression_rows", lambda *_args, **_named: rows)
+    monkeypatch.setattr(challenger_evidence, "score_rows", lambda *_args: scores)
+    metrics = challenger_evidence.challenger_metrics(window, mapped, Config(home=tmp_path), None, None)
+    assert (metrics.score_std > 0) is (apart > 0)
