@@ -28,12 +28,18 @@ def score(
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; kept with every version withdrawn.")] = "rolled back by hand",
     to: Annotated[
-        int | None, typer.Option("--to", metavar="VERSION", help="Eligible version; default: the one before.")
+        int | None,
+        typer.Option(
+            "--to", metavar="VERSION", help="Version that passed, perhaps superseded since; default: the one before."
+        ),
     ] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Make an earlier passed version the champion again and withdraw every later one."""
+    """Make an earlier passed version the champion again and withdraw every later one.
+
+    A day whose version was withdrawn has a model again once it is run with other rows or settings, or with `run-day DAY --force`.
+    """
     from bahe_tasks.stages.roll_back import roll_back
 
     show(roll_back(writable_config(home), to=to, reason=reason), as_json=as_json)

@@ -35,11 +35,12 @@ from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.lineage import code_revision, table_versions
 from bahe_tasks.stages.mapped_window import map_window
 from bahe_tasks.stages.model_of_day import model_to_train
-from bahe_tasks.stages.progressive import score_day
+from bahe_tasks.stages.progressive import clear_predictions, score_day
 from bahe_tasks.stages.training_days import training_days
 from bahe_tasks.stages.window import read_window
 from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
+from bahe_tasks.stores.model_promotion import supersede_day
 from bahe_tasks.stores.model_registry import connect, local_model_folder, parent_of
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def fine_tune(
 
     "no_impressions": the day has none; "no_training_rows": all it has is held out or has no usable label yet. `rows` are
     those trained on; how well the parent scored the day is under names that begin with progressive_. A finished MLflow run
-    of the same inputs is returned as it is.
+    of the same inputs is returned as it is. What an earlier run made of rows that are no longer there is out of force.
     """
     registry, version = connect(config), encoder_version(config.encoder)
     parent = parent_of(registry, day)
@@ -68,6 +69,8 @@ def fine_tune(
     read = table_versions(config)  # before anything is read: what is read is of these versions or newer
     window = read_window(day, config, trained_days)
     if not (window.landed == np.datetime64(day)).any():
+        clear_predictions(day, config, input_fingerprint=stage_fingerprint)
+        supersede_day(registry, day)
         return {"state": "no_impressions"}
     training_mask, day_mask = window.training(), window.of_day()
     summary = {"parent_version": parent.version if parent else None, "rows": int(training_mask.sum())}
@@ -94,6 +97,7 @@ def fine_tune(
     if not training_mask.any():
         _clear_states(day, config)
         forget_day(day, config)  # no gate will
+        supersede_day(registry, day)
         return {"state": "no_training_rows", **summary, **progressive}
     finished = None if force else find_finished_run(registry, day=day, input_fingerprint=stage_fingerprint)
     if finished:

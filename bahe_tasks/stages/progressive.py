@@ -48,14 +48,25 @@ def score_day(
             model, _ = parent_model
             probabilities = score_rows(model, rows, vectors, config)
             predictions = _predictions(day, rows, probabilities, parent.version)
-        replace_partitions(
-            tables_dir,
-            _TABLE,
-            predictions,
-            predicate=f"dt = '{day}'",
-            partitions={str(day): {"input_fingerprint": input_fingerprint, "counts": {"rows": predictions.num_rows}}},
-        )
+        _write(day, config, predictions, input_fingerprint=input_fingerprint)
     return metrics_of(read_table(tables_dir, _TABLE, partitions=f"dt = '{day}'"))
+
+
+def clear_predictions(day: date, config: Config, *, input_fingerprint: str) -> None:
+    """Leave no predictions of a day that has no impressions any more."""
+    record = partition_records(config.tables_dir, _TABLE).get(str(day))
+    if record is not None and record.counts["rows"]:
+        _write(day, config, arrow_schema(_TABLE).empty_table(), input_fingerprint=input_fingerprint)
+
+
+def _write(day: date, config: Config, predictions: pa.Table, *, input_fingerprint: str) -> None:
+    replace_partitions(
+        config.tables_dir,
+        _TABLE,
+        predictions,
+        predicate=f"dt = '{day}'",
+        partitions={str(day): {"input_fingerprint": input_fingerprint, "counts": {"rows": predictions.num_rows}}},
+    )
 
 
 def _predictions(day: date, rows: ImpressionRows, probabilities: np.ndarray, model_version: int) -> pa.Table:

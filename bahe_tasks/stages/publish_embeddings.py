@@ -29,7 +29,8 @@ from bahe_tasks.stages.histories_as_of import active_ids, histories_as_of, newes
 from bahe_tasks.stages.state_as_of import active_state, state_days
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_writes import replace_partitions
-from bahe_tasks.stores.model_registry import champion, connect, local_model_folder
+from bahe_tasks.stores.model_promotion import end_rollback
+from bahe_tasks.stores.model_registry import Registry, champion, connect, local_model_folder
 from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
@@ -39,17 +40,29 @@ _DELETED = ""
 
 
 def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, Any]:
-    """Return {"state": "published", "users", "items"}, or "not_champion" when another version is the champion."""
+    """Return {"state": "published", "users", "items"}, or "not_champion" when another version is the champion.
+
+    A rollback that went to this version is done then.
+    """
     registry = connect(config)
     current = champion(registry)
     if current is None or current.version != version:
         return {"state": "not_champion", "champion_version": current.version if current else None}
     stage_fingerprint = _fingerprint(day, config, current.fingerprint)
-    tables_dir, key = config.tables_dir, str(version)
     record = published_record(current, config)
     if record is not None and record.input_fingerprint == stage_fingerprint:
-        return {"state": "published", **{name: record.counts[name] for name in ("users", "items")}}
+        counts = {name: record.counts[name] for name in ("users", "items")}
+    else:
+        counts = _publish(day, config, registry, current, stage_fingerprint)
+    end_rollback(registry, version)
+    return {"state": "published", **counts}
 
+
+def _publish(
+    day: date, config: Config, registry: Registry, current: ModelVersion, stage_fingerprint: str
+) -> dict[str, int]:
+    """Write the tables of a version; return how many users and items."""
+    version = current.version
     first = day - timedelta(days=config.publish.publish_days - 1)
     model, spec = load_model(local_model_folder(registry, version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))
@@ -96,13 +109,13 @@ def publish_embeddings(day: date, config: Config, *, version: int) -> dict[str, 
     for name, rows in zip(_PUBLISHED, (state_rows, user_rows, item_rows), strict=True):
         outdated = _outdated(version, name, config)
         replace_partitions(
-            tables_dir,
+            config.tables_dir,
             name,
             rows,
             predicate=" OR ".join(f"model_version = {v}" for v in [version, *outdated]),
-            partitions={key: entry, **{str(v): {"input_fingerprint": _DELETED} for v in outdated}},
+            partitions={str(version): entry, **{str(v): {"input_fingerprint": _DELETED} for v in outdated}},
         )
-    return {"state": "published", **counts}
+    return counts
 
 
 def published_record(version: ModelVersion, config: Config) -> PartitionRecord | None:

@@ -58,7 +58,7 @@ def _day_status(
     counts = {source: records[dt].counts for source, records in landed.items() if dt in records}
     run = counts.get("impressions", {})
     of_day = [version for version in known if str(version.day) == dt]
-    in_force = next(iter(eligible(of_day)), None)
+    in_force = next(reversed(eligible(of_day)), None)  # as `parent_for`
     return {
         "day": dt,
         "landed_rows": sum(c["landed"] for c in counts.values()),
@@ -86,7 +86,7 @@ def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion]
         inputs = gates.get(record_key(dt, "validate_inputs"))
         return "inputs_refused" if inputs and is_refused(inputs.counts) else "inputs_not_judged"
     newest = max(of_day, key=lambda version: version.version, default=None)
-    if newest is None:
+    if newest is None or (newest.superseded and not eligible(of_day)):  # of a day that has no rows any more
         return None
     return "withdrawn" if newest.withdrawn else newest.gate
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bahe_tasks.config import Config
 from bahe_tasks.stages.publish_embeddings import publish_embeddings
-from bahe_tasks.stores.model_promotion import end_rollback, rollback
+from bahe_tasks.stores.model_promotion import rollback
 from bahe_tasks.stores.model_registry import connect
 
 
@@ -18,7 +18,6 @@ def roll_back(config: Config, *, to: int | None, reason: str) -> dict[str, Any]:
     registry = connect(config)
     champion, withdrawn = rollback(registry, to=to, reason=reason)
     published = publish_embeddings(champion.day, config, version=champion.version)
-    end_rollback(registry, champion.version)
     return {
         "champion_version": champion.version,
         "day": str(champion.day),

@@ -1,7 +1,8 @@
 """Stage 6: the gate. New embeddings, coverage of what the model reads, and the challenger against its reference.
 
 The reference is the challenger's parent, not whatever the alias says now. An expectation that errors counts as failed.
-A refused challenger is kept with its results, and the champion stays.
+A refused challenger is kept with its results, and the champion stays. One whose parent was rolled back or trained anew since is
+not judged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bahe_tasks.stages.behavior_digests import digest_set, digests_of
 from bahe_tasks.stages.challenger_evidence import challenger_metrics
 from bahe_tasks.stages.days_in_force import window_fingerprints
 from bahe_tasks.stages.embedding_index import are_stored
-from bahe_tasks.stages.errors import GateRefused
+from bahe_tasks.stages.errors import GateRefused, ParentChangedError
 from bahe_tasks.stages.gate_record import record_results, recorded_outcomes, refusal
 from bahe_tasks.stages.mapped_window import MappedWindow, map_window
 from bahe_tasks.stages.training_days import training_days
@@ -33,7 +34,15 @@ from bahe_tasks.stores.gate_frames import ChallengerMetrics, embedding_frames
 from bahe_tasks.stores.gate_results import not_enough_evidence
 from bahe_tasks.stores.gate_suites import challenger_suites, embedding_suites
 from bahe_tasks.stores.model_promotion import record_gate
-from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, parent_of, version_of
+from bahe_tasks.stores.model_registry import (
+    CHAMPION,
+    Registry,
+    aliases,
+    connect,
+    local_model_folder,
+    parent_of,
+    version_of,
+)
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 _STAGE: Final = "validate_challenger"
@@ -42,10 +51,11 @@ _STAGE: Final = "validate_challenger"
 def validate_challenger(day: date, config: Config, *, version: int, force: bool = False) -> dict[str, Any]:
     """Return {"gate": "passed", ...}; record every expectation in gate_results, Data Docs and the version's tags.
 
-    Raises `GateRefused` when an expectation failed or errored.
+    Raises `GateRefused` when an expectation failed or errored, `ParentChangedError` where it is not to be judged.
     """
     registry = connect(config)
-    challenger, reference = version_of(registry, version), parent_of(registry, day)
+    challenger = version_of(registry, version)
+    reference = _parent(registry, challenger)
     trained_days = training_days(registry, day, reference, config)
     stage_fingerprint = fingerprint(
         stage=_STAGE,
@@ -63,10 +73,28 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
     forget_day(day, config)  # nothing after this reads the window
     reasons = refusal(outcomes)
     errored = "errored" in outcomes.values()
+    _parent(registry, challenger)  # a rollback while it was judged would not have found it
     record_gate(registry, version, "errored" if errored else "refused" if reasons else "passed", reason=reasons)
     if reasons:
-        raise GateRefused(f"challenger {version} of {day} refused: {reasons}; the champion stays. See `bahe report`")
+        in_force = aliases(registry).get(CHAMPION) == version
+        stays = "it is the champion still: `bahe rollback` goes back" if in_force else "the champion stays"
+        raise GateRefused(f"challenger {version} of {day} refused: {reasons}; {stays}. See `bahe report`")
     return {"gate": "passed", "version": version, "expectations": len(outcomes)}
+
+
+def _parent(registry: Registry, challenger: ModelVersion) -> ModelVersion | None:
+    """Return the version the challenger was trained from. Raises `ParentChangedError` where its day has another one today."""
+    parent = parent_of(registry, challenger.day)
+    if challenger.parent_fingerprint != (parent.fingerprint if parent else None):
+        was, now = (
+            f"version {number}" if number else "no version"
+            for number in (challenger.parent_version, parent and parent.version)
+        )
+        raise ParentChangedError(
+            f"version {challenger.version} of {challenger.day} was trained from {was}, and its day has {now} for a parent today "
+            "(rolled back, or trained anew): run the day again"
+        )
+    return parent
 
 
 def _judge(

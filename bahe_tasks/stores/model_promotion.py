@@ -15,6 +15,7 @@ from bahe_tasks.stores.model_registry import CHALLENGER, CHAMPION, Registry, ali
 from bahe_tasks.stores.promotion_rules import (
     ROLLING_BACK,
     ModelVersion,
+    eligible,
     promotion_decision,
     rollback_target,
     superseded_by,
@@ -42,7 +43,7 @@ def register(
     tags: Mapping[str, str],
     force: bool = False,
 ) -> int:
-    """Make a version of a finished run, together with its tags, put the alias `challenger` on it and return it.
+    """Make a version of a finished run, together with its tags, put the alias `challenger` on it if it is the newest, and return it.
 
     A version with the same fingerprint is returned instead of a second one; with `force`, only one of the same run
     is. `tags` are the rest of the lineage. Raises `RegistrationError` for a run that is not finished.
@@ -53,7 +54,7 @@ def register(
         if parent is not None:
             own |= {"parent_version": str(parent.version), "parent_fingerprint": parent.fingerprint}
         number = _create(registry, run_id, tags={**tags, **own})
-    if aliases(registry).get(CHALLENGER) != number:
+    if aliases(registry).get(CHALLENGER, 0) < number:
         registry.client.set_registered_model_alias(registry.model_name, CHALLENGER, str(number))
     return number
 
@@ -64,22 +65,34 @@ def record_gate(
     """Record what the gate said of a version and return it.
 
     A version that passes is the one of its day: older passed ones are superseded, and it no longer is, should it have
-    been. One that does not pass, or was withdrawn, supersedes nothing, and what it superseded before is current again.
+    been. One that does not pass supersedes nothing, and what it superseded before is current again unless another one of its
+    day is. One that was withdrawn changes nothing.
     """
     name, client = registry.model_name, registry.client
     client.set_model_version_tag(name, str(version), "gate_reason", reason)
     client.set_model_version_tag(name, str(version), "gate", outcome)
     judged = version_of(registry, version)
-    if outcome == "passed" and not judged.withdrawn:
+    of_day = versions(registry, day=str(judged.day))
+    if judged.withdrawn:
+        pass
+    elif outcome == "passed":
         if judged.superseded:
             client.delete_model_version_tag(name, str(version), "superseded_by")
-        for older in superseded_by(versions(registry, day=str(judged.day)), judged):
+        for older in superseded_by(of_day, judged):
             client.set_model_version_tag(name, str(older.version), "superseded_by", str(version))
-    else:
+    elif not eligible(of_day):
         for older in versions(registry, superseded_by=str(version)):
             client.delete_model_version_tag(name, str(older.version), "superseded_by")
     client.update_model_version(name, str(version), description=_description(judged, outcome, reason))
     return version_of(registry, version)
+
+
+def supersede_day(registry: Registry, day: date) -> None:
+    """Take the versions of a day that has no rows to train on any more out of force; one that passes again is in force again."""
+    for version in eligible(versions(registry, day=str(day))):
+        registry.client.set_model_version_tag(
+            registry.model_name, str(version.version), "superseded_by", "a day without rows"
+        )
 
 
 def promote(registry: Registry, version: int) -> tuple[bool, str]:

@@ -86,18 +86,25 @@ def superseded_by(versions: Iterable[ModelVersion], passed: ModelVersion) -> lis
 def promotion_decision(candidate: ModelVersion, champion: ModelVersion | None) -> tuple[bool, str]:
     """Return whether the champion becomes `candidate`, and why.
 
-    Only an eligible version may; it does if and only if its data day is not before the champion's.
+    Only an eligible version may; it does if and only if its data day is not before the champion's, or the gate has refused
+    the champion since.
     """
     if candidate.gate != "passed":
         return False, f"version {candidate.version} has not passed the gate ({candidate.gate})"
     if candidate.withdrawn:
-        return False, f"version {candidate.version} was withdrawn: {candidate.reason}"
+        anew = f"`bahe run-day {candidate.day} --force` trains the day anew"
+        return False, f"version {candidate.version} was withdrawn: {candidate.reason}; {anew}"
     if candidate.superseded:
         return False, f"version {candidate.version} was superseded by a newer version of {candidate.day}"
     if champion is None:
         return True, f"version {candidate.version} of {candidate.day} is the first champion"
     if champion.version == candidate.version:
         return False, f"version {candidate.version} of {candidate.day} is the champion already"
+    if champion.gate != "passed":
+        return (
+            True,
+            f"version {candidate.version} of {candidate.day} replaces champion {champion.version}, refused since",
+        )
     if candidate.day < champion.day:
         return False, f"{candidate.day} is before {champion.day}, the day of champion {champion.version}"
     return True, f"version {candidate.version} of {candidate.day} follows champion {champion.version} of {champion.day}"
@@ -134,8 +141,14 @@ def rollback_target(versions: Iterable[ModelVersion], champion: ModelVersion | N
 
 
 def withdrawn_by_rollback(versions: Iterable[ModelVersion], target: ModelVersion) -> list[ModelVersion]:
-    """Return the eligible versions a rollback to `target` withdraws: those of later days and later ones of its day."""
-    return [v for v in eligible(versions) if _by_day(v) > _by_day(target)]
+    """Return the versions a rollback to `target` withdraws: passed ones of later days, later ones of its day, and what stood for its day.
+
+    Superseded ones too: what superseded them goes, and running their day again must not bring them back.
+    """
+    passed = (v for v in versions if v.gate == "passed" and not v.withdrawn and v.version != target.version)
+    return sorted(
+        (v for v in passed if _by_day(v) > _by_day(target) or (v.day == target.day and v.eligible)), key=_by_day
+    )
 
 
 def _by_day(version: ModelVersion) -> tuple[date, int]:

@@ -10,9 +10,11 @@ from conftest import FIRST, event, impression
 
 from bahe_tasks.engines import inline
 from bahe_tasks.engines.inline import run_day
+from bahe_tasks.stages.errors import ParentChangedError
 from bahe_tasks.stages.read_status import read_status
+from bahe_tasks.stages.roll_back import roll_back
 from bahe_tasks.stores.delta_tables import read_table
-from bahe_tasks.stores.model_registry import connect, versions
+from bahe_tasks.stores.model_registry import champion, connect, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
 NEXT = FIRST + timedelta(days=1)
@@ -120,3 +122,25 @@ def test_rows_of_days_without_a_model_are_trained_on_by_the_next_one_and_none_tw
     assert rows == [a_day, a_day, 2 * a_day]
     newest = max(versions(connect(home)), key=lambda version: version.day)
     assert newest.tags["training_days"] == f"{landed[3]} {landed[4]}"
+
+
+def test_a_model_whose_parent_is_rolled_back_before_its_gate_is_not_judged(home, log, monkeypatch):
+    days = [FIRST + timedelta(days=n) for n in range(3)]
+    for day in days:
+        log.ordinary_day(day)
+    for day in days[:2]:
+        run_day(day, home)
+    register = inline.register_challenger
+
+    def register_challenger(*args, **named):
+        made = register(*args, **named)
+        roll_back(home, to=None, reason="bad")
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inline, "register_challenger", register_challenger)
+        with pytest.raises(ParentChangedError, match=r"version 3 of .* from version 2, and its day has version 1"):
+            run_day(days[2], home)
+    assert champion(connect(home)).version == 1
+    assert run_day(days[2], home).results["fine_tune"]["parent_version"] == 1
+    assert champion(connect(home)).version == 4

@@ -22,7 +22,7 @@ from bahe_tasks.stores.model_registry import champion, connect, versions
 from bahe_tasks.stores.partition_records import partition_records
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
-NEXT = FIRST + timedelta(days=1)
+NEXT, THIRD = FIRST + timedelta(days=1), FIRST + timedelta(days=2)
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +157,7 @@ def test_refused_inputs_stop_the_day_are_unread_by_others_and_can_be_accepted(ho
     assert read_status(home)["days"][0]["accepted"] == "known outage"
     assert run_day(FIRST, home).results["validate_inputs"]["gate"] == "accepted"
     assert run_day(FIRST, home, force=True).results["validate_inputs"]["gate"] == "accepted"  # the very same rows
+    assert run_day(NEXT, home, force=True, accept_reason="whatever").results["validate_inputs"]["gate"] == "passed"
 
 
 def test_impressions_that_are_all_broken_refuse_the_day(home, log):
@@ -197,6 +198,25 @@ def test_relanding_a_day_changes_its_rows_and_makes_a_version_that_supersedes_th
     first, second = versions(connect(home))
     assert (first.superseded, second.superseded) == (True, False)
     assert champion(connect(home)).version == 2
+
+
+def test_a_day_landed_again_without_impressions_takes_its_model_and_predictions_out_of_force(home, log):
+    for day in (FIRST, NEXT):
+        log.ordinary_day(day)
+        run_day(day, home)
+    impressions = home.landing_dir / "impressions" / f"dt={NEXT}" / "part-0.jsonl"
+    rows = impressions.read_text()
+    impressions.write_text("")
+    assert run_day(NEXT, home).state == "no_impressions"
+    assert read_table(home.tables_dir, "progressive_predictions").num_rows == 0
+    day = read_status(home)["days"][1]
+    assert (day["impressions"], day["champion_version"], day["gate"]) == (0, None, None)
+    log.ordinary_day(THIRD)
+    assert run_day(THIRD, home).results["fine_tune"]["parent_version"] == 1
+    impressions.write_text(rows)
+    assert run_day(NEXT, home).results["register_challenger"]["version"] == 2
+    assert read_status(home)["days"][1]["champion_version"] == 2
+    assert [day["stale"] for day in read_status(home)["days"]] == [False, False, True]
 
 
 def test_forcing_a_day_gives_the_same_rows(home, log):

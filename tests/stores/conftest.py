@@ -7,6 +7,7 @@ import pytest
 
 from bahe_tasks.config import Config, RegistryConfig
 from bahe_tasks.stores.fine_tune_runs import log_fine_tune_run
+from bahe_tasks.stores.model_promotion import promote, record_gate, register
 from bahe_tasks.stores.model_registry import Registry, connect
 
 
@@ -64,3 +65,25 @@ def finished_run(mlflow_home, model_dir) -> str:
         cat_columns=[],
         num_columns=[],
     )
+
+
+@pytest.fixture
+def add(registry, finished_run):
+    """Register a version of a day, record its gate and try to promote it; return its number."""
+
+    def add_version(day, fingerprint, gate="passed", parent=None):
+        number = register(
+            registry,
+            finished_run,
+            day=day,
+            input_fingerprint=fingerprint,
+            encoder_version="enc-1",
+            parent=parent,
+            tags={"seed": "17"},
+        )
+        if gate != "pending":
+            record_gate(registry, number, gate, reason=f"gate said {gate}")
+        promote(registry, number)
+        return number
+
+    return add_version

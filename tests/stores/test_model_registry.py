@@ -8,8 +8,6 @@ from bahe_tasks.config import Config, RegistryConfig
 from bahe_tasks.stores import model_registry
 from bahe_tasks.stores.model_promotion import (
     RegistrationError,
-    end_rollback,
-    promote,
     record_gate,
     register,
     rollback,
@@ -25,31 +23,9 @@ from bahe_tasks.stores.model_registry import (
     version_of,
     versions,
 )
-from bahe_tasks.stores.promotion_rules import parent_for, stale
+from bahe_tasks.stores.promotion_rules import eligible, parent_for, stale
 
 D1, D2, D3 = date(2013, 9, 24), date(2013, 9, 25), date(2013, 9, 26)
-
-
-@pytest.fixture
-def add(registry, finished_run):
-    """Register a version of a day, record its gate and try to promote it; return its number."""
-
-    def add_version(day, fingerprint, gate="passed", parent=None):
-        number = register(
-            registry,
-            finished_run,
-            day=day,
-            input_fingerprint=fingerprint,
-            encoder_version="enc-1",
-            parent=parent,
-            tags={"seed": "17"},
-        )
-        if gate != "pending":
-            record_gate(registry, number, gate, reason=f"gate said {gate}")
-        promote(registry, number)
-        return number
-
-    return add_version
 
 
 def test_tags_of_all_versions_are_those_of_other_lineages_too(add, registry, mlflow_home):
@@ -76,6 +52,8 @@ def test_a_version_carries_its_lineage_and_is_the_challenger(registry, add):
     assert (made.parent_version, made.parent_fingerprint) == (parent.version, "f1")
     assert made.tags["seed"] == "17"
     assert aliases(registry) == {"champion": parent.version, "challenger": made.version}
+    add(D1, "f1")  # an older day run again is no newer version
+    assert aliases(registry)["challenger"] == made.version
 
 
 def test_registering_the_same_fingerprint_again_makes_no_second_version(registry, add):
@@ -199,54 +177,17 @@ def test_passing_a_withdrawn_version_again_does_not_bring_it_back(registry, add)
     assert parent_for(versions(registry), D3).version == new
 
 
+def test_a_pass_taken_back_leaves_the_version_that_stands_for_the_day_alone(registry, add):
+    _, second, third = add(D1, "f1"), add(D1, "f1b"), add(D1, "f1c")
+    record_gate(registry, second, "refused", reason="stricter")
+    assert [v.version for v in eligible(versions(registry))] == [third]
+
+
 def test_a_pass_taken_back_gives_the_day_to_the_version_before(registry, add):
     first, second = add(D1, "f1"), add(D1, "f1b")
     record_gate(registry, second, "errored", reason="no numbers")
     assert parent_for(versions(registry), D2).version == first
     assert version_of(registry, second).reason == "no numbers"
-
-
-def test_a_rollback_moves_the_champion_and_withdraws_what_is_later(registry, add):
-    first, second, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
-    back, withdrawn = rollback(registry, to=first, reason="bad titles")
-    assert back.version == champion_number(registry) == first
-    assert [(v.version, v.withdrawn, v.reason) for v in withdrawn] == [
-        (second, True, "bad titles"),
-        (third, True, "bad titles"),
-    ]
-    assert parent_for(versions(registry), date(2013, 9, 27)).version == first
-    assert promote(registry, third) == (False, f"version {third} was withdrawn: bad titles")
-
-
-def test_a_rollback_cut_short_finds_the_same_target_again(registry, add, monkeypatch):
-    first, _, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
-
-    def killed(*_args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(registry.client), "set_registered_model_alias", killed)
-        with pytest.raises(KeyboardInterrupt):
-            rollback(registry, to=None, reason="bad")
-    assert champion_number(registry) == third
-    assert rollback(registry, to=None, reason="bad")[0].day == D2
-    assert version_of(registry, first).withdrawn is False
-
-
-def test_a_rollback_cut_short_after_the_champion_moved_does_not_go_on_to_the_day_before(registry, add):
-    first, second, _ = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
-    for _ in range(2):
-        assert rollback(registry, to=None, reason="bad")[0].version == second
-    end_rollback(registry, second)
-    assert rollback(registry, to=None, reason="bad")[0].version == first
-
-
-def test_a_rollback_to_a_superseded_version_makes_it_stand_again(registry, add):
-    first, second = add(D1, "f1"), add(D1, "f1b")
-    rollback(registry, to=first, reason="worse")
-    assert champion_number(registry) == first
-    assert version_of(registry, first).eligible
-    assert version_of(registry, second).withdrawn
 
 
 def test_the_files_of_a_local_model_are_read_where_they_lie(registry, add):

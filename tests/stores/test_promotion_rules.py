@@ -90,6 +90,7 @@ def test_a_pass_supersedes_the_other_eligible_versions_of_its_day():
         (passed(2, D1), passed(1, D1), True, "follows"),
         (passed(3, D1), passed(2, D2), False, "2013-09-24 is before 2013-09-25"),
         (passed(1, D1), passed(1, D1), False, "already"),
+        (passed(1, D1), passed(2, D2, gate="refused"), True, "replaces champion 2, refused since"),
         (passed(2, D2, gate="refused"), passed(1, D1), False, "not passed the gate"),
         (passed(2, D2, gate="errored"), None, False, "not passed the gate"),
         (passed(2, D2, gate="pending"), None, False, "not passed the gate"),
@@ -117,6 +118,16 @@ def test_a_rollback_without_target_that_was_cut_short_goes_where_it_went():
 def test_a_rollback_withdraws_every_later_eligible_version():
     versions = [passed(1, D1), passed(2, D2), passed(3, D3), passed(4, D3, gate="refused")]
     assert withdrawn_by_rollback(versions, versions[0]) == versions[1:3]
+
+
+def test_a_rollback_withdraws_superseded_versions_too_that_a_rerun_of_their_day_would_find():
+    versions = [passed(1, D1), passed(2, D2, superseded=True), passed(3, D2), passed(4, D3, withdrawn=True)]
+    assert withdrawn_by_rollback(versions, versions[0]) == versions[1:3]
+
+
+def test_a_rollback_leaves_one_version_of_its_day_in_force():
+    versions = [passed(1, D1, superseded=True), passed(2, D1), passed(3, D1, superseded=True)]
+    assert withdrawn_by_rollback(versions, versions[2]) == [versions[1]]
 
 
 def test_a_rollback_may_go_back_to_a_superseded_version_of_the_champions_day():

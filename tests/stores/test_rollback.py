@@ -1,0 +1,68 @@
+"""Rollbacks in a real MLflow registry: done, cut short, run again."""
+
+from datetime import date
+
+import pytest
+
+from bahe_tasks.stores.model_promotion import end_rollback, promote, rollback
+from bahe_tasks.stores.model_registry import champion, version_of, versions
+from bahe_tasks.stores.promotion_rules import parent_for
+
+D1, D2, D3 = date(2013, 9, 24), date(2013, 9, 25), date(2013, 9, 26)
+
+
+def champion_number(registry):
+    return champion(registry).version
+
+
+def test_a_rollback_moves_the_champion_and_withdraws_what_is_later(registry, add):
+    first, second, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
+    back, withdrawn = rollback(registry, to=first, reason="bad titles")
+    assert back.version == champion_number(registry) == first
+    assert [(v.version, v.withdrawn, v.reason) for v in withdrawn] == [
+        (second, True, "bad titles"),
+        (third, True, "bad titles"),
+    ]
+    assert parent_for(versions(registry), date(2013, 9, 27)).version == first
+    moved, why = promote(registry, third)
+    assert not moved
+    assert why == f"version {third} was withdrawn: bad titles; `bahe run-day {D3} --force` trains the day anew"
+
+
+def test_a_rollback_cut_short_finds_the_same_target_again(registry, add, monkeypatch):
+    first, _, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
+
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(registry.client), "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(registry, to=None, reason="bad")
+    assert champion_number(registry) == third
+    assert rollback(registry, to=None, reason="bad")[0].day == D2
+    assert version_of(registry, first).withdrawn is False
+
+
+def test_a_rollback_cut_short_after_the_champion_moved_does_not_go_on_to_the_day_before(registry, add):
+    first, second, _ = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
+    for _ in range(2):
+        assert rollback(registry, to=None, reason="bad")[0].version == second
+    end_rollback(registry, second)
+    assert rollback(registry, to=None, reason="bad")[0].version == first
+
+
+def test_a_rollback_is_not_undone_by_running_what_was_rolled_back_again(registry, add):
+    first, old, new = add(D1, "f1"), add(D2, "f2"), add(D2, "f2b")
+    _, withdrawn = rollback(registry, to=None, reason="bad")
+    assert [v.version for v in withdrawn] == [old, new]
+    assert add(D2, "f2b") == new
+    assert parent_for(versions(registry), D3).version == champion_number(registry) == first
+
+
+def test_a_rollback_to_a_superseded_version_makes_it_stand_again(registry, add):
+    first, second = add(D1, "f1"), add(D1, "f1b")
+    rollback(registry, to=first, reason="worse")
+    assert champion_number(registry) == first
+    assert version_of(registry, first).eligible
+    assert version_of(registry, second).withdrawn
