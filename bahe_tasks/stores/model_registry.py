@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.stores.file_lock import one_at_a_time
-from bahe_tasks.stores.moved_home import move_addresses
+from bahe_tasks.stores.moved_home import follow_home
 from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_for
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def connect(config: Config) -> Registry:
         name = config.registry.model_name
         experiment = client.get_experiment_by_name(name)
         location = None if served else (folder / "artifacts").as_uri()
-        if experiment and location and not config.registry.tracking_uri and experiment.artifact_location != location:
-            move_addresses(folder / "mlflow.db", experiment.artifact_location, location)
+        if experiment and location and not config.registry.tracking_uri:
+            follow_home(folder / "mlflow.db", experiment.artifact_location, location)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, location)
     return Registry(client, uri, name, experiment_id, folder / "downloads")
 

@@ -21,8 +21,13 @@ _ADDRESSES = (
 )
 
 
-def move_addresses(database: Path, old: str, new: str) -> None:
-    """Make addresses below `old` (file:///…) lie below `new`, all or none."""
+def follow_home(database: Path, old: str, new: str) -> None:
+    """Make addresses below `old`, the artifacts folder of a home elsewhere, lie below `new`, all or none.
+
+    An address of another kind was chosen by somebody, and stays.
+    """
+    if old == new or not (old.startswith("file:///") and old.endswith("/mlflow/artifacts")):
+        return
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         for table, column in _ADDRESSES:
             connection.execute(

@@ -41,3 +41,11 @@ def test_a_home_that_stays_is_left_as_it_is(tmp_path, log_run, caplog):
     add(tmp_path, D1, log_run)
     connect(Config(home=tmp_path, registry=NAME))
     assert "moved" not in caplog.text
+
+
+@pytest.mark.parametrize("chosen", ["s3://bucket/mlflow/artifacts", "file:///mnt/models"])
+def test_an_address_that_somebody_chose_stays(tmp_path, chosen):
+    config = Config(home=tmp_path, registry=NAME)
+    connect(config).client.create_experiment("chosen", chosen)
+    registry = connect(Config(home=tmp_path, registry=RegistryConfig(model_name="chosen")))
+    assert registry.client.get_experiment_by_name("chosen").artifact_location == chosen
