@@ -62,10 +62,10 @@ def validate_inputs(
             day=day,
             stage=_STAGE,
         )
-        if accept_reason and (
-            accepted_before or stops(results)
-        ):  # else a stricter gate would be told that somebody looked
-            results.append(ExpectationResult("accepted by hand", "accepted", accept_reason, "a reason"))
+        if accepted_before or (
+            accept_reason and stops(results)
+        ):  # one that passes by itself may yet meet a stricter gate
+            results.append(ExpectationResult("accepted by hand", "accepted", accept_reason or "", "a reason"))
         outcomes = record_results(
             config, day, _STAGE, results, model_version=None, input_fingerprint=stage_fingerprint, judged=judged
         )

@@ -60,8 +60,9 @@ class Registry:
 def connect(config: Config) -> Registry:
     """Open the registry of a home folder, creating its database and experiment the first time.
 
-    In a home that was moved or copied the addresses of models follow. Sets this process's MLflow address and switches MLflow's telemetry and progress bars off. Several processes may
-    connect at once: a local database is created and migrated by one of them, the others wait.
+    In a home that was moved or copied the addresses of models follow. Sets this process's MLflow address and switches
+    MLflow's telemetry and progress bars off. Several processes may connect at once: a local database is created and
+    migrated by one of them, the others wait.
     """
     os.environ.update(_QUIET)
     import mlflow

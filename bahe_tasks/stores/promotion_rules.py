@@ -101,10 +101,7 @@ def promotion_decision(candidate: ModelVersion, champion: ModelVersion | None) -
     if champion.version == candidate.version:
         return False, f"version {candidate.version} of {candidate.day} is the champion already"
     if champion.gate != "passed":
-        return (
-            True,
-            f"version {candidate.version} of {candidate.day} replaces champion {champion.version}, refused since",
-        )
+        return True, f"version {candidate.version} of {candidate.day} replaces {champion.version}, refused since"
     if candidate.day < champion.day:
         return False, f"{candidate.day} is before {champion.day}, the day of champion {champion.version}"
     return True, f"version {candidate.version} of {candidate.day} follows champion {champion.version} of {champion.day}"

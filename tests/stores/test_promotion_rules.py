@@ -90,7 +90,7 @@ def test_a_pass_supersedes_the_other_eligible_versions_of_its_day():
         (passed(2, D1), passed(1, D1), True, "follows"),
         (passed(3, D1), passed(2, D2), False, "2013-09-24 is before 2013-09-25"),
         (passed(1, D1), passed(1, D1), False, "already"),
-        (passed(1, D1), passed(2, D2, gate="refused"), True, "replaces champion 2, refused since"),
+        (passed(1, D1), passed(2, D2, gate="refused"), True, "replaces 2, refused since"),
         (passed(2, D2, gate="refused"), passed(1, D1), False, "not passed the gate"),
         (passed(2, D2, gate="errored"), None, False, "not passed the gate"),
         (passed(2, D2, gate="pending"), None, False, "not passed the gate"),
