@@ -1,4 +1,8 @@
-"""The day and the days without Airflow: the same stage functions, in one process, with one Spark session."""
+"""The day and the days without Airflow: the same stage functions, in one process, with one Spark session.
+
+Two processes that run days of one home take turns, day by day: of two that trained a day at once, one would go on from a model
+that the other has replaced.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from bahe_tasks.stages.register_challenger import register_challenger
 from bahe_tasks.stages.validate_challenger import validate_challenger
 from bahe_tasks.stages.validate_inputs import validate_inputs
 from bahe_tasks.stores.expectations import write_data_docs
+from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.held_files import small_files_held
 from spark_jobs.session import FOR_MANY_DAYS
 
@@ -71,17 +76,19 @@ def _run_tasks(
     def outcome(state: Any, message: str = "", traceback: str = "") -> DayOutcome:
         return DayOutcome(day, state, sum(task_seconds.values()), states, task_seconds, results, message, traceback)
 
+    lock = config.home / "work" / "day.lock"
     try:
-        run(dedup_behaviors, force=force)
-        run(validate_inputs, force=force, accept_reason=accept_reason)
-        run(encode_behaviors, force=force, progress=steps("encode_behaviors"))
-        tuned = run(fine_tune, force=force, progress=steps("fine_tune"))
-        if tuned["state"] != "trained":
-            return outcome(tuned["state"]), None
-        version = run(register_challenger, run_id=tuned["run_id"])["version"]
-        run(validate_challenger, version=version, force=force)
-        run(promote_champion, version=version)
-        run(publish_embeddings, version=version)
+        with one_at_a_time(lock, waiting=f"another process runs a day of {config.home}; {day} waits for it to end"):
+            run(dedup_behaviors, force=force)
+            run(validate_inputs, force=force, accept_reason=accept_reason)
+            run(encode_behaviors, force=force, progress=steps("encode_behaviors"))
+            tuned = run(fine_tune, force=force, progress=steps("fine_tune"))
+            if tuned["state"] != "trained":
+                return outcome(tuned["state"]), None
+            version = run(register_challenger, run_id=tuned["run_id"])["version"]
+            run(validate_challenger, version=version, force=force)
+            run(promote_champion, version=version)
+            run(publish_embeddings, version=version)
     except GateRefused as refused:
         return outcome("refused", str(refused)), None
     except Exception as error:

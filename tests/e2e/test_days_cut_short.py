@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from bahe_tasks.stages.errors import ParentChangedError
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.roll_back import roll_back
 from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.model_registry import champion, connect, versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
@@ -144,3 +146,20 @@ def test_a_model_whose_parent_is_rolled_back_before_its_gate_is_not_judged(home,
     assert champion(connect(home)).version == 1
     assert run_day(days[2], home).results["fine_tune"]["parent_version"] == 1
     assert champion(connect(home)).version == 4
+
+
+def test_days_of_two_processes_take_turns(home, log, monkeypatch):
+    log.ordinary_day(FIRST)
+    begun, outcomes, original = threading.Event(), [], inline.dedup_behaviors
+
+    def dedup_behaviors(*args, **named):
+        begun.set()
+        return original(*args, **named)
+
+    monkeypatch.setattr(inline, "dedup_behaviors", dedup_behaviors)
+    day = threading.Thread(target=lambda: outcomes.append(run_day(FIRST, home)))
+    with one_at_a_time(home.home / "work" / "day.lock"):
+        day.start()
+        assert not begun.wait(1)
+    day.join(120)
+    assert [outcome.state for outcome in outcomes] == ["done"]
