@@ -126,8 +126,8 @@ class RegistryConfig:
     model_name: str = setting("bahe_ctr", "name of the registered model, and of the MLflow experiment")
 
     def __post_init__(self) -> None:
-        if not self.model_name.strip() or set(self.model_name) & set("/:"):
-            raise ConfigError(f"model_name must be a name without / and :, not {self.model_name!r}")
+        if not self.model_name.strip() or set(self.model_name) & set("/:'\"`\\"):
+            raise ConfigError(f"model_name must be a name without slash, colon and quotes, not {self.model_name!r}")
 
 
 @dataclass(frozen=True)

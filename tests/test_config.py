@@ -57,6 +57,7 @@ def test_uncommenting_the_whole_file_still_means_the_defaults():
         ({"airflow": {"schedule_start": "yesterday"}}, "schedule_start: "),
         ({"registry": {"model_name": ""}}, "model_name must be a name"),
         ({"registry": {"model_name": "a/b"}}, "model_name must be a name"),
+        ({"registry": {"model_name": "tom's"}}, 'without slash, colon and quotes, not "tom\'s"'),
         ({"training": 3}, "mapping of settings"),
         ([], "mapping of sections"),
     ],

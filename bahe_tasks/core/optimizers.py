@@ -54,8 +54,9 @@ class Optimizers:
                 weight_decay=training.weight_decay,
                 fused=training.fused_optimizer,
             ),
-            Muon(matrices, lr=training.head_learning_rate, weight_decay=training.weight_decay),
         ]
+        if matrices:
+            self._optimizers.append(Muon(matrices, lr=training.head_learning_rate, weight_decay=training.weight_decay))
         self._groups = [(group, group["lr"]) for optimizer in self._optimizers for group in optimizer.param_groups]
         if tables:
             self._optimizers.append(RowWiseAdagrad(tables, lr=training.hashed_learning_rate))

@@ -18,8 +18,16 @@ class TokenizerNotFoundError(ValueError):
     """A checkpoint's tokenizer is missing, broken, or that of another LLM."""
 
 
+_PROBES = ("a", "1", "the", "word")
+"""Texts of which any tokenizer knows one."""
+
+
+class NoRoomForTextError(ValueError):
+    """Settings that cut off every text: all would have one embedding."""
+
+
 class TextTokenizer:
-    """The tokenizer of a checkpoint, with the prompt and the cut of `encoder`. Raises `TokenizerNotFoundError`.
+    """The tokenizer of a checkpoint, with the prompt and the cut of `encoder`. Raises `TokenizerNotFoundError`, `NoRoomForTextError`.
 
     `num_token_ids` is the number of rows of the LLM's token embedding, which ids must be below.
     """
@@ -32,6 +40,12 @@ class TextTokenizer:
         # Tokens added to a vocabulary later, for padding say, may have no row as long as no text has them.
         added = self.tokenizer.get_added_vocab()
         self._require_rows(max((i for token, i in self.tokenizer.get_vocab().items() if token not in added), default=0))
+        nothing, *probes = self(["", *_PROBES])
+        if all(ids == nothing for ids in probes):
+            raise NoRoomForTextError(
+                f"encoder.max_tokens_per_behavior {encoder.max_tokens_per_behavior} leaves no token of a text with "
+                f"encoder.prompt {encoder.prompt!r}: all texts would be one; raise the former or shorten the latter"
+            )
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, 1 to T of them. Raises `TokenizerNotFoundError` where one has no row."""

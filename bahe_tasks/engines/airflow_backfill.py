@@ -15,7 +15,7 @@ from bahe_tasks.engines.airflow_api import AirflowApi, AirflowApiError
 from bahe_tasks.engines.airflow_progress import BackfillProgress
 from bahe_tasks.engines.airflow_runs import RUNS, day_of, lay_out_backfill, runs_of, unpaused
 from bahe_tasks.engines.airflow_server import AirflowServer, running_airflow
-from bahe_tasks.engines.day_outcome import TASK_ORDER, DayOutcome
+from bahe_tasks.engines.day_outcome import TASK_ORDER, DayOutcome, why_without_model
 
 POLL_S = 1.0
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -103,7 +103,7 @@ def _outcome(server: AirflowServer, run: dict[str, Any], tasks: list[dict[str, A
         task_states={task["task_id"]: task["state"] for task in tasks},
         task_seconds={task["task_id"]: round(task["duration"], 3) for task in tasks if task["duration"]},
         results=results,
-        message=problem["message"] if problem else "",
+        message=problem["message"] if problem else why_without_model(results),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
@@ -27,7 +27,7 @@ class DayOutcome:
     """One day: how it ended, and per task its state, its seconds and the small JSON document it returned.
 
     `state` is "done", "no_impressions", "no_training_rows", "refused" (by a gate) or "failed"; `message` says why
-    a day was refused or failed, `traceback` where its error came from, if it was raised in this process.
+    a day was refused or failed, or has no model in force, `traceback` where its error came from, if it was raised in this process.
     """
 
     day: date
@@ -38,3 +38,9 @@ class DayOutcome:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     message: str = ""
     traceback: str = ""
+
+
+def why_without_model(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return why a day that is done has no model in force, "" where it may have one: a rollback withdrew what it made."""
+    promoted = results.get("promote_champion", {})
+    return str(promoted["reason"]) if promoted.get("withdrawn") else ""

@@ -15,7 +15,7 @@ from typing import Any
 
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import days_between
-from bahe_tasks.engines.day_outcome import DayOutcome, Progress
+from bahe_tasks.engines.day_outcome import DayOutcome, Progress, why_without_model
 from bahe_tasks.error_chain import chain_of
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
 from bahe_tasks.stages.encode_behaviors import encode_behaviors
@@ -96,7 +96,7 @@ def _run_tasks(
         if any(isinstance(earlier, KeyboardInterrupt) for earlier in chain_of(error)):
             raise KeyboardInterrupt from error
         return outcome("failed", f"{type(error).__name__}: {error}", "".join(format_exception(error))), error
-    return outcome("done"), None
+    return outcome("done", why_without_model(results)), None
 
 
 def for_days(count: int, config: Config) -> Config:

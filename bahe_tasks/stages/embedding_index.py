@@ -27,6 +27,17 @@ _TABLE = "behavior_embeddings"
 _NAMED = 3
 
 
+class NotEncodedError(MissingEmbeddingError):
+    """Behaviors without an embedding under this encoder; `keys` are all of them."""
+
+    def __init__(self, keys: list[str]) -> None:
+        super().__init__(
+            f"{len(keys)} behaviors have no embedding, for example {', '.join(keys[:_NAMED])}; "
+            "run the days that brought them again with --force"
+        )
+        self.keys = keys
+
+
 @dataclass(frozen=True)
 class EmbeddingIndex:
     """M distinct behaviors and their embeddings, `vectors` (M, H) float16."""
@@ -105,9 +116,5 @@ def _vectors(blobs: pa.Array, width: int) -> np.ndarray:
     return np.frombuffer(blobs.buffers()[2], "<f2", len(blobs) * width, offsets[0]).reshape(-1, width)
 
 
-def _missing(digests: np.ndarray) -> MissingEmbeddingError:
-    names = keys_of(np.unique(digests))
-    return MissingEmbeddingError(
-        f"{len(names)} behaviors have no embedding, for example {', '.join(names[:_NAMED])}; "
-        "run encode_behaviors of this day again"
-    )
+def _missing(digests: np.ndarray) -> NotEncodedError:
+    return NotEncodedError(keys_of(np.unique(digests)))

@@ -68,6 +68,17 @@ def _days_not_encoded(day: date, config: Config, *, encoder_version: str) -> lis
     ]
 
 
+def encode_known(day: date, config: Config, keys: Sequence[str]) -> None:
+    """Encode behaviors by what the dictionary says they are, those it has; into the partition of `day`.
+
+    Days that are caught up with may have been written under another encoder, and listed what was new to that one.
+    """
+    texts = read_table(
+        config.tables_dir, "atomic_behaviors", filters=pc.field("behavior_key").isin(pa.array(keys, pa.string()))
+    )
+    encode_missing(day, config, texts.select(["behavior_key", "text"]))
+
+
 def encode_missing(
     day: date, config: Config, behaviors: pa.Table, *, progress: Callable[[int, int], None] | None = None
 ) -> int:

@@ -31,13 +31,15 @@ from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.stages.days_in_force import training_fingerprint
+from bahe_tasks.stages.embedding_index import NotEncodedError
+from bahe_tasks.stages.encode_behaviors import encode_known
 from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.lineage import code_revision, table_versions
-from bahe_tasks.stages.mapped_window import map_window
+from bahe_tasks.stages.mapped_window import MappedWindow, map_window
 from bahe_tasks.stages.model_of_day import model_to_train
 from bahe_tasks.stages.progressive import clear_predictions, score_day
 from bahe_tasks.stages.training_days import training_days
-from bahe_tasks.stages.window import read_window
+from bahe_tasks.stages.window import Window, read_window
 from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
 from bahe_tasks.stores.model_promotion import supersede_day
@@ -78,7 +80,7 @@ def fine_tune(
     parent_model = load_model(parent_folder, to_train=True) if parent_folder else None
     if parent_model:
         check_encoder(parent_model[1], encoder_version=version)  # before the day is scored by it
-    mapped = map_window(window, window.used(config), config, encoder_version=version)
+    mapped = _mapped(window, config, encoder_version=version)
 
     def rows_of(mask: np.ndarray) -> ImpressionRows:
         return impression_rows(window, mask, mapped, sequences=config.sequences)
@@ -161,6 +163,16 @@ def fine_tune(
         )
     _clear_states(day, config)
     return {"state": "trained", "run_id": run_id, **summary, **progressive}
+
+
+def _mapped(window: Window, config: Config, *, encoder_version: str) -> MappedWindow:
+    """Return what the rows used read; what was never encoded under this encoder is encoded first."""
+    used = window.used(config)
+    try:
+        return map_window(window, used, config, encoder_version=encoder_version)
+    except NotEncodedError as error:
+        encode_known(window.day, config, error.keys)
+        return map_window(window, used, config, encoder_version=encoder_version)
 
 
 def _warn_of_lacking_numbers(sums: np.ndarray | RowsAt) -> None:

@@ -1,7 +1,8 @@
 """Click probabilities of pairs by a model whose user side depends on the item: histories and titles pass it together.
 
 There is no user embedding to look up (`ModelConfig.user_is_cacheable`), so the deep layers run for every pair. Users'
-histories are those at the end of the champion's day, as a published embedding's are.
+histories are those at the end of the champion's day, as a published embedding's are, and so are the sums of what is known,
+of users that are not active too.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_items import describe_items, pair_columns
-from bahe_tasks.stages.pair_sums import published_pair_sums
+from bahe_tasks.stages.pair_sums import pair_sums
 from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.score_rows import score_rows
+from bahe_tasks.stages.state_as_of import StateAsOf, active_state
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 
@@ -48,7 +50,9 @@ def score_with_histories(
         },
         cat=cat,
         num=num,
-        sums=published_pair_sums(frame, titles, cat, champion, config),
+        sums=pair_sums(
+            frame, titles, cat, StateAsOf(active_state(users, items, list(titles.values()), day, config), day)
+        ),
     )
     probabilities = score_rows(model, rows, index.vectors, config)
     with_history = set(history.events["user_id"])

@@ -12,6 +12,7 @@ from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.llm_split import ShallowLayers
 from bahe_tasks.core.text_encoder import TextEncoder
+from bahe_tasks.core.tokens import NoRoomForTextError
 
 CHECKPOINT = checkpoint_dir("all-MiniLM-L6-v2")
 TEXTS = [f"{'word ' * (n % 7)}{n}" for n in range(60)]  # 3 to 10 tokens each, 402 in all
@@ -51,6 +52,16 @@ def test_a_device_out_of_memory_gets_smaller_batches_and_says_so_once(caplog):
     (record,) = [r for r in caplog.records if "out of memory" in r.getMessage()]
     assert "Set encoder.tokens_per_batch lower" in record.getMessage()
     np.testing.assert_allclose(found, _encoder(most=10_000).encode(TEXTS), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_tokens_per_behavior": 2}, {"max_tokens_per_behavior": 6, "prompt": "what somebody did: {text}"}]
+)
+def test_settings_that_cut_off_every_text_are_refused_by_name(settings):
+    with pytest.raises(NoRoomForTextError, match=r"encoder\.max_tokens_per_behavior .* leaves no token of a text"):
+        TextEncoder(CHECKPOINT, EncoderConfig(**settings), device=torch.device("cpu"))
+    settings["max_tokens_per_behavior"] += 1
+    TextEncoder(CHECKPOINT, EncoderConfig(**settings), device=torch.device("cpu"))
 
 
 def test_one_text_that_does_not_fit_the_device_is_an_error_that_says_what_to_do():

@@ -204,6 +204,14 @@ def test_frozen_deep_layers_do_not_move_and_the_rest_does(tiny_split, with_model
     assert {"age_and_position.recency.weight", "head.mlp.entry.bias"} <= moved
 
 
+def test_a_head_without_a_matrix_is_trained(tiny_split, with_model, tiny_rows, embeddings):
+    narrow = with_model(head="mlp", hidden_widths=(1,), text_topics=0)
+    model = new_model(narrow, tiny_split().deep, seed=3)
+    before = model.head.outputs.click_bias.clone()
+    train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    assert not torch.equal(model.head.outputs.click_bias, before)
+
+
 def test_a_day_of_one_class_and_a_day_of_new_users_are_trained_on(tiny_split, tiny_spec, tiny_rows, embeddings):
     one_class = dataclasses.replace(tiny_rows, labels=np.ones(9, np.float32))
     all_new = dataclasses.replace(

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from conftest import FIRST, event, impression
 
+from bahe_tasks.core.model_spec import EncoderMismatchError
 from bahe_tasks.engines import inline
 from bahe_tasks.engines.inline import run_day
 from bahe_tasks.stages.errors import ParentChangedError
@@ -163,3 +164,24 @@ def test_days_of_two_processes_take_turns(home, log, monkeypatch):
         assert not begun.wait(1)
     day.join(120)
     assert [outcome.state for outcome in outcomes] == ["done"]
+
+
+def test_days_written_under_another_encoder_are_caught_up_with_once_the_setting_is_restored(home, log):
+    config = replace(home, landing=replace(home.landing, label_horizon_days=0))
+    other = replace(config, encoder=replace(config.encoder, prompt="they said: {text}"))
+    days = [FIRST + timedelta(days=n) for n in range(4)]
+    for day in days:
+        log.ordinary_day(day)
+        log.land("behavior_events", day, [event(day, text=f"something of {day}")], name="more.jsonl")
+    run_day(days[0], config)
+    for day in days[1:3]:
+        with pytest.raises(EncoderMismatchError):
+            run_day(day, other)
+    done = run_day(days[3], config)
+    assert (done.state, done.results["fine_tune"]["parent_version"]) == ("done", 1)
+    of_window = read_table(config.tables_dir, "user_sequences").to_pylist()
+    keys = {key for row in of_window for key in row["behavior_keys"]}
+    version = done.results["encode_behaviors"]["encoder_version"]
+    stored = read_table(config.tables_dir, "behavior_embeddings", partitions=f"encoder_version = '{version}'")
+    assert keys <= set(stored["behavior_key"].to_pylist())
+    assert stored.num_rows == len(set(stored["behavior_key"].to_pylist()))

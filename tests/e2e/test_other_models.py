@@ -87,7 +87,7 @@ def test_the_optimiser_s_state_goes_from_version_to_version(two_days):
     assert OPTIMIZER_FILE == "optimizer.safetensors"
 
 
-def test_no_user_embedding_is_published_and_pairs_are_scored_from_histories(two_days, champion, tmp_path):
+def test_no_user_embedding_is_published_and_pairs_are_scored_from_histories(two_days, champion, tmp_path, monkeypatch):
     config, outcomes = two_days
     model, _ = champion
     assert outcomes[-1].results["publish_embeddings"]["state"] == "published"
@@ -104,6 +104,11 @@ def test_no_user_embedding_is_published_and_pairs_are_scored_from_histories(two_
     scores = pd.read_csv(tmp_path / "out.csv")["click_probability"].to_numpy().reshape(3, 3)
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) == 9  # the item matters to each user, the user to each item
+    # Sums of a user whose history is read are read too, be he among the published ones or not.
+    none_published = lambda *args, **named: read_table(*args, **named).slice(0, 0)  # noqa: E731
+    monkeypatch.setattr("bahe_tasks.stages.pair_sums.read_table", none_published)
+    score_file(tmp_path / "pairs.csv", tmp_path / "again.csv", config)
+    np.testing.assert_array_equal(pd.read_csv(tmp_path / "again.csv")["click_probability"], scores.reshape(-1))
 
 
 def test_the_pyfunc_reads_histories_and_gives_the_same(two_days, champion, tmp_path):
