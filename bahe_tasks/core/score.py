@@ -28,7 +28,7 @@ from bahe_tasks.core.training_rows import (
 _MIN_PAIRS_A_USER = 32
 """From how many on, on average, a user's share of the head is worth being done apart (benchmarks.score_cost)."""
 
-PAIRS_AT_ONCE = 1024
+PAIRS_AT_ONCE = 2048
 """A batch of a thread: fewer wait for Python, the embeddings of more leave the processor's caches (benchmarks.score_cost)."""
 
 
