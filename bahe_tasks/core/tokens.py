@@ -19,7 +19,8 @@ class TokenizerNotFoundError(ValueError):
 
 
 _PROBES = ("a", "1", "the", "word")
-"""Texts of which any tokenizer knows one."""
+_OWN_PROBES = 16
+"""Texts, and how many of a tokenizer's own words, of which it knows one."""
 
 
 class NoRoomForTextError(ValueError):
@@ -40,7 +41,11 @@ class TextTokenizer:
         # Tokens added to a vocabulary later, for padding say, may have no row as long as no text has them.
         added = self.tokenizer.get_added_vocab()
         self._require_rows(max((i for token, i in self.tokenizer.get_vocab().items() if token not in added), default=0))
-        nothing, *probes = self(["", *_PROBES])
+        own = sorted(set(self.tokenizer.get_vocab().values()) - set(self.tokenizer.all_special_ids))
+        words = [
+            self.tokenizer.decode([token]) for token in own[:: max(len(own) // _OWN_PROBES, 1)] if token < num_token_ids
+        ]
+        nothing, *probes = self(["", *_PROBES, *words])
         if all(ids == nothing for ids in probes):
             raise NoRoomForTextError(
                 f"encoder.max_tokens_per_behavior {encoder.max_tokens_per_behavior} leaves no token of a text with "

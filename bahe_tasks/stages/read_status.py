@@ -86,9 +86,11 @@ def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion]
         inputs = gates.get(record_key(dt, "validate_inputs"))
         return "inputs_refused" if inputs and is_refused(inputs.counts) else "inputs_not_judged"
     newest = max(of_day, key=lambda version: version.version, default=None)
-    if newest is None or (newest.superseded and not eligible(of_day)):  # of a day that has no rows any more
+    if newest is None:
         return None
-    return "withdrawn" if newest.withdrawn else newest.gate
+    if newest.withdrawn:
+        return "withdrawn"
+    return None if newest.superseded and not eligible(of_day) else newest.gate  # None: of a day that lost its rows
 
 
 def read_report(config: Config) -> dict[str, Any]:

@@ -32,5 +32,6 @@ def training_days(registry: Registry, day: date, parent: ModelVersion | None, co
 
 def _had_their_turn(known: Iterable[ModelVersion], parent_day: date, day: date) -> set[date]:
     """Return the training days of the models that were judged between the parent's day and this one."""
-    judged = [v for v in known if parent_day < v.day < day and v.gate in ("passed", "refused")]
+    # One that passed and is not withdrawn is out of force because its day lost its rows (`supersede_day`).
+    judged = [v for v in known if parent_day < v.day < day and (v.gate == "refused" or v.withdrawn)]
     return {parse_day(text) for v in judged for text in v.tags.get("training_days", str(v.day)).split()}

@@ -85,7 +85,8 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
 def _parent(registry: Registry, challenger: ModelVersion) -> ModelVersion | None:
     """Return the version the challenger was trained from. Raises `ParentChangedError` where its day has another one today."""
     parent = parent_of(registry, challenger.day)
-    if challenger.parent_fingerprint != (parent.fingerprint if parent else None):
+    named = version_of(registry, challenger.parent_version) if challenger.parent_version else None
+    if challenger.parent_fingerprint != (parent.fingerprint if parent else None) or (named and named.withdrawn):
         was, now = (
             f"version {number}" if number else "no version"
             for number in (challenger.parent_version, parent and parent.version)

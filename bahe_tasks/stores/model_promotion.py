@@ -97,7 +97,10 @@ def supersede_day(registry: Registry, day: date) -> None:
 
 def promote(registry: Registry, version: int) -> tuple[bool, str]:
     """Move the alias `champion` to `version` if the rules allow it; return whether it moved, and why."""
-    moves, reason = promotion_decision(version_of(registry, version), champion(registry))
+    current = champion(registry)
+    standing = eligible(versions(registry)) if current is not None and current.gate != "passed" else []
+    newest = standing[-1] if standing else None
+    moves, reason = promotion_decision(version_of(registry, version), current, newest=newest)
     if moves:
         registry.client.set_registered_model_alias(registry.model_name, CHAMPION, str(version))
     return moves, reason
@@ -110,8 +113,11 @@ def rollback(registry: Registry, *, to: int | None, reason: str) -> tuple[ModelV
     Raises `RollbackError` when there is nothing to go back to.
     """
     known = versions(registry)
-    target = rollback_target(known, champion(registry), to=to)
+    current = champion(registry)
+    target = rollback_target(known, current, to=to)
     withdrawn = withdrawn_by_rollback(known, target)
+    if current is not None and current.version not in (target.version, *(v.version for v in withdrawn)):
+        withdrawn.append(current)  # one that the gate has refused since
     name, client = registry.model_name, registry.client
     for later in withdrawn:
         client.set_model_version_tag(name, str(later.version), "withdrawn", reason or "rolled back")

@@ -83,11 +83,13 @@ def superseded_by(versions: Iterable[ModelVersion], passed: ModelVersion) -> lis
     return [v for v in versions if v.eligible and v.day == passed.day and v.version != passed.version]
 
 
-def promotion_decision(candidate: ModelVersion, champion: ModelVersion | None) -> tuple[bool, str]:
+def promotion_decision(
+    candidate: ModelVersion, champion: ModelVersion | None, *, newest: ModelVersion | None = None
+) -> tuple[bool, str]:
     """Return whether the champion becomes `candidate`, and why.
 
-    Only an eligible version may; it does if and only if its data day is not before the champion's, or the gate has refused
-    the champion since.
+    Only an eligible version may; it does if and only if its data day is not before the champion's or, where the gate has
+    refused the champion since, that of the `newest` eligible version.
     """
     if candidate.gate != "passed":
         return False, f"version {candidate.version} has not passed the gate ({candidate.gate})"
@@ -100,6 +102,11 @@ def promotion_decision(candidate: ModelVersion, champion: ModelVersion | None) -
         return True, f"version {candidate.version} of {candidate.day} is the first champion"
     if champion.version == candidate.version:
         return False, f"version {candidate.version} of {candidate.day} is the champion already"
+    if champion.gate != "passed" and newest is not None and candidate.day < newest.day:
+        return (
+            False,
+            f"{candidate.day} is before {newest.day}, the newest day in force; champion {champion.version} was refused",
+        )
     if champion.gate != "passed":
         return True, f"version {candidate.version} of {candidate.day} replaces {champion.version}, refused since"
     if candidate.day < champion.day:

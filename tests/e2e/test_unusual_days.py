@@ -213,6 +213,7 @@ def test_a_day_landed_again_without_impressions_takes_its_model_and_predictions_
     assert (day["impressions"], day["champion_version"], day["gate"]) == (0, None, None)
     log.ordinary_day(THIRD)
     assert run_day(THIRD, home).results["fine_tune"]["parent_version"] == 1
+    assert f"{NEXT} {THIRD}" in versions(connect(home))[-1].tags["training_days"]  # rows held out on FIRST are of NEXT
     impressions.write_text(rows)
     assert run_day(NEXT, home).results["register_challenger"]["version"] == 2
     assert read_status(home)["days"][1]["champion_version"] == 2

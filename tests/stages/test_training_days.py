@@ -24,7 +24,9 @@ def taken(tmp_path, monkeypatch):
         *, parent: int | None, gates: dict[int, str] | None = None, tags: dict | None = None, **training
     ) -> tuple[date, ...]:
         known = [
-            SimpleNamespace(day=date(2024, 6, day), gate=gate, tags=(tags or {}).get(day, {}))
+            SimpleNamespace(
+                day=date(2024, 6, day), gate=gate, withdrawn=gate == "withdrawn", tags=(tags or {}).get(day, {})
+            )
             for day, gate in (gates or {}).items()
         ]
         monkeypatch.setattr(module, "versions", lambda _registry: known)
@@ -45,7 +47,11 @@ def test_days_without_a_model_are_caught_up_with(taken):
 
 
 def test_a_model_that_was_judged_had_its_turn(taken):
-    assert taken(parent=24, gates={25: "refused", 26: "passed"}) == june(27, 28)
+    assert taken(parent=24, gates={25: "refused", 26: "withdrawn"}) == june(27, 28)
+
+
+def test_a_day_that_lost_the_rows_of_its_model_is_caught_up_with(taken):
+    assert taken(parent=26, gates={27: "passed"}) == june(27, 28)
 
 
 def test_days_that_a_refused_model_caught_up_with_had_their_turn_too(taken):

@@ -49,3 +49,15 @@ def test_an_address_that_somebody_chose_stays(tmp_path, chosen):
     connect(config).client.create_experiment("chosen", chosen)
     registry = connect(Config(home=tmp_path, registry=RegistryConfig(model_name="chosen")))
     assert registry.client.get_experiment_by_name("chosen").artifact_location == chosen
+
+
+def test_models_that_a_copy_wrote_into_the_original_are_still_found(tmp_path, log_run):
+    old, new = tmp_path / "old", tmp_path / "new"
+    add(old, D1, log_run)
+    shutil.copytree(old, new)
+    number = add(old, D2, log_run)  # as a copy did before: its database, the original's folder
+    shutil.copy(old / "mlflow" / "mlflow.db", new / "mlflow" / "mlflow.db")
+    registry = connect(Config(home=new, registry=NAME))
+    assert local_model_folder(registry, number).is_relative_to(old)
+    assert (local_model_folder(registry, number) / "model.safetensors").is_file()
+    assert local_model_folder(registry, 1).is_relative_to(new)

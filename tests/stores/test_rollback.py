@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from bahe_tasks.stores.model_promotion import end_rollback, promote, rollback
+from bahe_tasks.stores.model_promotion import end_rollback, promote, record_gate, rollback
 from bahe_tasks.stores.model_registry import champion, version_of, versions
 from bahe_tasks.stores.promotion_rules import parent_for
 
@@ -66,3 +66,18 @@ def test_a_rollback_to_a_superseded_version_makes_it_stand_again(registry, add):
     assert champion_number(registry) == first
     assert version_of(registry, first).eligible
     assert version_of(registry, second).withdrawn
+
+
+def test_a_champion_refused_since_gives_way_to_no_older_day_than_the_newest_in_force(registry, add):
+    first, second, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
+    record_gate(registry, third, "refused", reason="stricter")
+    assert not promote(registry, first)[0]
+    assert promote(registry, second)[0]
+
+
+def test_a_rollback_from_a_champion_refused_since_withdraws_it(registry, add):
+    _, second = add(D1, "f1"), add(D2, "f2")
+    record_gate(registry, second, "refused", reason="stricter")
+    assert [v.version for v in rollback(registry, to=None, reason="bad")[1]] == [second]
+    record_gate(registry, second, "passed")
+    assert not promote(registry, second)[0]
