@@ -9,7 +9,6 @@ own "all admins" mode). Settings of another Airflow in the environment are kept 
 from __future__ import annotations
 
 import configparser
-import fcntl
 import importlib.util
 import os
 import secrets
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bahe_tasks.config import AirflowConfig, Config
+from bahe_tasks.stores.file_lock import took_lock
 
 DAG_ID = "bahe_daily_update"
 HOST = "127.0.0.1"
@@ -149,7 +149,7 @@ def locked(config: Config) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a", encoding="utf-8") as file:
         deadline = time.monotonic() + _ENDS_WITHIN_S
-        while not _took_lock(file.fileno()):
+        while not took_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise AirflowInUseError(
                     f"another `bahe backfill --engine airflow` or `bahe ui` runs the Airflow in {folder}: "
@@ -157,12 +157,3 @@ def locked(config: Config) -> Iterator[int]:
                 )
             time.sleep(0.1)
         yield file.fileno()
-
-
-def _took_lock(descriptor: int) -> bool:
-    """Take the lock of a file; tell whether that was possible."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -19,10 +19,17 @@ def one_at_a_time(lock: Path, *, waiting: str = "") -> Iterator[None]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
-        if waiting:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        if not took_lock(file.fileno()):
+            if waiting:
                 _LOG.warning(waiting)
-        fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def took_lock(descriptor: int) -> bool:
+    """Take the lock of a file; tell whether that was possible."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
