@@ -18,9 +18,8 @@ class TokenizerNotFoundError(ValueError):
     """A checkpoint's tokenizer is missing, broken, or that of another LLM."""
 
 
-_PROBES = ("a", "1", "the", "word")
-_OWN_PROBES = 16
-"""Texts, and how many of a tokenizer's own words, of which it knows one."""
+_PROBES = 16
+"""How many of a tokenizer's own words are tried as texts."""
 
 
 class NoRoomForTextError(ValueError):
@@ -40,12 +39,9 @@ class TextTokenizer:
         self.tokenizer = _load(checkpoint_dir)
         # Tokens added to a vocabulary later, for padding say, may have no row as long as no text has them.
         added = self.tokenizer.get_added_vocab()
-        self._require_rows(max((i for token, i in self.tokenizer.get_vocab().items() if token not in added), default=0))
-        own = sorted(set(self.tokenizer.get_vocab().values()) - set(self.tokenizer.all_special_ids))
-        words = [
-            self.tokenizer.decode([token]) for token in own[:: max(len(own) // _OWN_PROBES, 1)] if token < num_token_ids
-        ]
-        nothing, *probes = self(["", *_PROBES, *words])
+        own = sorted(i for token, i in self.tokenizer.get_vocab().items() if token not in added)
+        self._require_rows(max(own, default=0))
+        nothing, *probes = self(["", *map(self.tokenizer.decode, own[:: max(len(own) // _PROBES, 1)])])
         if all(ids == nothing for ids in probes):
             raise NoRoomForTextError(
                 f"encoder.max_tokens_per_behavior {encoder.max_tokens_per_behavior} leaves no token of a text with "
