@@ -99,9 +99,8 @@ def _check_ending(path: Path) -> None:
 def _read_csv(path: Path) -> pd.DataFrame:
     """Return a csv file's columns as texts. Raises `ValueError`."""
     header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].str.strip()
-    if twice := header[
-        header.duplicated() & (header != "")
-    ].tolist():  # a spreadsheet may end its lines in empty columns
+    twice = header[header.duplicated() & (header != "")].tolist()  # a spreadsheet may end its lines in empty columns
+    if twice:
         raise ValueError(f"it has the column {twice[0]} twice")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
     if not isinstance(frame.index, pd.RangeIndex):  # where the first row is longer than the header, its first values
