@@ -43,7 +43,7 @@ from bahe_tasks.stages.window import Window, read_window
 from bahe_tasks.stages.work_folders import forget_day
 from bahe_tasks.stores.fine_tune_runs import find_finished_run, log_fine_tune_run
 from bahe_tasks.stores.model_promotion import supersede_day
-from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, parent_of, version_of
+from bahe_tasks.stores.model_registry import Registry, connect, is_withdrawn, local_model_folder, parent_of
 
 _LOG = logging.getLogger(__name__)
 _DECIDING_SECTIONS = ("landing", "sequences", "encoder", "model", "training", "gate")
@@ -102,9 +102,7 @@ def fine_tune(
         supersede_day(registry, day)
         return {"state": "no_training_rows", **summary, **progressive}
     finished = None if force else find_finished_run(registry, day=day, input_fingerprint=stage_fingerprint)
-    if finished and _is_of_a_withdrawn_parent(registry, finished):
-        finished = None  # its parent was trained anew from the same rows since
-    if finished:
+    if finished and not _is_of_a_withdrawn_parent(registry, finished):
         _clear_states(day, config)  # what a run left that was killed after it had logged
         return {"state": "trained", "run_id": finished, **summary, **progressive}
 
@@ -168,8 +166,9 @@ def fine_tune(
 
 
 def _is_of_a_withdrawn_parent(registry: Registry, run_id: str) -> bool:
+    """Tell whether a run goes on from a version that was withdrawn, and whose day was trained anew from the same rows since."""
     parent = registry.client.get_run(run_id).data.tags.get("parent_version")
-    return version_of(registry, int(parent)).withdrawn if parent else False
+    return is_withdrawn(registry, int(parent)) if parent else False
 
 
 def _mapped(window: Window, config: Config, *, encoder_version: str) -> MappedWindow:

@@ -39,6 +39,7 @@ from bahe_tasks.stores.model_registry import (
     Registry,
     aliases,
     connect,
+    is_withdrawn,
     local_model_folder,
     parent_of,
     version_of,
@@ -85,12 +86,11 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
 def _parent(registry: Registry, challenger: ModelVersion) -> ModelVersion | None:
     """Return the version the challenger was trained from. Raises `ParentChangedError` where its day has another one today."""
     parent = parent_of(registry, challenger.day)
-    named = version_of(registry, challenger.parent_version) if challenger.parent_version else None
-    if challenger.parent_fingerprint != (parent.fingerprint if parent else None) or (named and named.withdrawn):
-        was, now = (
-            f"version {number}" if number else "no version"
-            for number in (challenger.parent_version, parent and parent.version)
-        )
+    named = challenger.parent_version
+    if challenger.parent_fingerprint != (parent.fingerprint if parent else None) or (
+        named and is_withdrawn(registry, named)
+    ):
+        was, now = (f"version {number}" if number else "no version" for number in (named, parent and parent.version))
         raise ParentChangedError(
             f"version {challenger.version} of {challenger.day} was trained from {was}, and its day has {now} for a parent today "
             "(rolled back, or trained anew): run the day again"

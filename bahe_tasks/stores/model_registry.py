@@ -141,6 +141,14 @@ def version_of(registry: Registry, version: int) -> ModelVersion:
     return _read(found)
 
 
+def is_withdrawn(registry: Registry, version: int) -> bool:
+    """Tell whether a version was withdrawn, or deleted on MLflow's page."""
+    try:
+        return version_of(registry, version).withdrawn
+    except VersionNotFoundError:
+        return True
+
+
 def champion(registry: Registry) -> ModelVersion | None:
     """Return the version the alias `champion` stands on, `None` when nothing has been promoted."""
     number = aliases(registry).get(CHAMPION)

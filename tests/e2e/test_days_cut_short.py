@@ -149,6 +149,23 @@ def test_a_model_whose_parent_is_rolled_back_before_its_gate_is_not_judged(home,
     assert champion(connect(home)).version == 4
 
 
+def test_a_model_of_a_withdrawn_parent_is_trained_again_though_the_parent_was_from_the_same_rows(
+    home, log, monkeypatch
+):
+    days = [FIRST + timedelta(days=n) for n in range(3)]
+    for day in days:
+        log.ordinary_day(day)
+    for day in days[:2]:
+        run_day(day, home)
+    kill_in("validate_challenger", days[2], home, monkeypatch)
+    roll_back(home, to=None, reason="bad")
+    assert run_day(days[1], home, force=True).results["register_challenger"]["version"] == 4
+    done = run_day(days[2], home).results
+    assert done["fine_tune"]["parent_version"] == 4
+    assert done["register_challenger"]["version"] == 5
+    assert champion(connect(home)).parent_version == 4
+
+
 def test_days_of_two_processes_take_turns(home, log, monkeypatch):
     log.ordinary_day(FIRST)
     begun, outcomes, original = threading.Event(), [], inline.dedup_behaviors
