@@ -11,6 +11,7 @@ from rich.console import Console
 from bahe_tasks.config import Config
 from bahe_tasks.engines.airflow_home import HOST, free_port
 from bahe_tasks.engines.airflow_server import running_airflow
+from bahe_tasks.stores.model_registry import connect
 
 MLFLOW_PORT = 5000
 CHECK_S = 1.0
@@ -30,6 +31,7 @@ def serve_pages(config: Config) -> None:
         if config.tracking_uri.startswith(("http://", "https://")):
             console.print(f"MLflow   {config.tracking_uri}", soft_wrap=True)
         else:
+            connect(config).follow_home()  # MLflow reads models where its database says
             port = free_port(MLFLOW_PORT)
             server.start("mlflow", _mlflow_command(config, port=port))
             console.print(

@@ -75,6 +75,7 @@ def log_fine_tune_run(
     missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
     if missing:
         raise ModelFilesNotFoundError(f"{model_dir} holds no {' and no '.join(missing)}: save the model there first")
+    registry.follow_home()
     client = registry.client
     named = {**tags, "day": day.isoformat(), "input_fingerprint": input_fingerprint}
     run = client.create_run(registry.experiment_id, run_name=f"fine_tune {day}", tags=named)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.stores.file_lock import one_at_a_time
-from bahe_tasks.stores.moved_home import follow_home
+from bahe_tasks.stores.moved_home import address_now, follow_home, is_of_a_home
 from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_for
 
 if TYPE_CHECKING:
@@ -48,21 +48,32 @@ class VersionNotFoundError(LookupError):
 
 @dataclass(frozen=True)
 class Registry:
-    """An open registry: the client, the registered model, its experiment, and the folder for downloaded models."""
+    """An open registry: the client, the registered model, its experiment, and the registry's folder in the home.
+
+    `artifacts` is the address of models in the home, None where the registry is not the home's own; `artifacts_were` is the
+    one its database names, another one in a home that was moved or copied.
+    """
 
     client: MlflowClient
     tracking_uri: str
     model_name: str
     experiment_id: str
-    downloads_dir: Path
+    folder: Path
+    artifacts: str | None = None
+    artifacts_were: str | None = None
+
+    def follow_home(self) -> None:
+        """Make the database name models where the home is now. For whoever is about to write a model."""
+        if self.artifacts:
+            with one_at_a_time(self.folder / ".lock"):
+                follow_home(self.folder / "mlflow.db", self.artifacts)
 
 
 def connect(config: Config) -> Registry:
     """Open the registry of a home folder, creating its database and experiment the first time.
 
-    In a home that was moved or copied the addresses of models follow. Sets this process's MLflow address and switches
-    MLflow's telemetry and progress bars off. Several processes may connect at once: a local database is created and
-    migrated by one of them, the others wait.
+    Sets this process's MLflow address and switches MLflow's telemetry and progress bars off. Several processes may connect
+    at once: a local database is created and migrated by one of them, the others wait.
     """
     os.environ.update(_QUIET)
     import mlflow
@@ -83,10 +94,10 @@ def connect(config: Config) -> Registry:
         name = config.registry.model_name
         experiment = client.get_experiment_by_name(name)
         location = None if served else (folder / "artifacts").as_uri()
-        if experiment and location and not config.registry.tracking_uri:
-            follow_home(folder / "mlflow.db", experiment.artifact_location, location)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, location)
-    return Registry(client, uri, name, experiment_id, folder / "downloads")
+    own = None if config.registry.tracking_uri else location
+    were = experiment.artifact_location if own and experiment and is_of_a_home(experiment.artifact_location) else own
+    return Registry(client, uri, name, experiment_id, folder, artifacts=own, artifacts_were=were)
 
 
 def versions(registry: Registry, **tags: str) -> list[ModelVersion]:
@@ -176,8 +187,9 @@ def local_model_folder(registry: Registry, version: int) -> Path:
     """
     version_of(registry, version)
     source = registry.client.get_model_version_download_uri(registry.model_name, str(version))
-    parts = urlsplit(source)
-    if parts.scheme in ("", "file"):
+    if registry.artifacts and registry.artifacts_were:
+        source = address_now(source, registry.artifacts_were, registry.artifacts)
+    if urlsplit(source).scheme in ("", "file"):
         from mlflow.utils.file_utils import local_file_uri_to_path
 
         return Path(local_file_uri_to_path(source)) / "artifacts"
@@ -188,9 +200,10 @@ def _downloaded(registry: Registry, version: int) -> Path:
     """Fetch a version's files once; a download that was cut short is never taken for a whole one."""
     from mlflow.artifacts import download_artifacts
 
-    whole = registry.downloads_dir / f"{registry.model_name}-{version}"
+    downloads_dir = registry.folder / "downloads"
+    whole = downloads_dir / f"{registry.model_name}-{version}"
     if not whole.is_dir():
-        partial = registry.downloads_dir / f".{registry.model_name}-{version}.{os.getpid()}"
+        partial = downloads_dir / f".{registry.model_name}-{version}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         address = f"models:/{registry.model_name}/{version}"

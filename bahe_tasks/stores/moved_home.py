@@ -1,7 +1,8 @@
 """A home that was moved, or copied: its MLflow database still names the folder where models lay.
 
 MLflow keeps the whole address of every run and model. Of a home's own database they all lie below its artifacts folder, so a
-copy would read, and write, models of the original.
+copy would read, and write, models of the original. Whoever reads looks where the home is now; whoever is about to write
+makes the database follow first, so that a reader of a home seen under two paths moves nothing under a run of the other.
 """
 
 from __future__ import annotations
@@ -14,32 +15,53 @@ from urllib.parse import unquote, urlsplit
 
 _LOG = logging.getLogger(__name__)
 _ADDRESSES = (
-    ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
+    ("experiments", "artifact_location"),
 )
 
 
-def follow_home(database: Path, old: str, new: str) -> None:
-    """Make addresses below `old`, the artifacts folder of a home elsewhere, lie below `new`; of models that are there.
+def is_of_a_home(address: str) -> bool:
+    """Tell whether an address is the artifacts folder of a home; another one somebody chose."""
+    return address.startswith("file:///") and address.endswith("/mlflow/artifacts")
 
-    Earlier code wrote models of a copy into the original: those stay. So does an address of another kind, which somebody chose.
+
+def address_now(address: str, old: str, new: str) -> str:
+    """Return where what lay at `address`, at or below the artifacts folder `old`, is to be looked for in the home whose is `new`.
+
+    Earlier code wrote models of a copy into the original: those stay there, and so does any other address.
     """
-    if old == new or not (old.startswith("file:///") and old.endswith("/mlflow/artifacts")):
+    if address == old:
+        return new
+    if not address.startswith(f"{old}/"):
+        return address
+    moved = new + address[len(old) :]
+    return moved if _is_there(moved) or not _is_there(address) else address
+
+
+def follow_home(database: Path, new: str) -> None:
+    """Make addresses in a home's own MLflow database lie below `new`, its artifacts folder where it is now."""
+    if not database.is_file():
         return
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        for table, column in _ADDRESSES:
-            below = connection.execute(
-                f"SELECT DISTINCT {column} FROM {table} WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                (old, len(old) + 1, f"{old}/"),
-            ).fetchall()
-            for (address,) in below:
-                moved = new + address[len(old) :]
-                if address == old or _is_there(moved) or not _is_there(address):
-                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (moved, address))
-    _LOG.warning("the home folder was moved or copied: models are looked for in %s, no longer in %s", new, old)
+        known = {row[0] for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")}
+        for old in sorted(address for address in known if address and is_of_a_home(address) and address != new):
+            for table, column in _ADDRESSES:
+                _move(connection, table, column, old, new)
+            _LOG.warning("the home folder was moved or copied: models lie in %s, no longer in %s", new, old)
+
+
+def _move(connection: sqlite3.Connection, table: str, column: str, old: str, new: str) -> None:
+    below = connection.execute(
+        f"SELECT DISTINCT {column} FROM {table} WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+        (old, len(old) + 1, f"{old}/"),
+    ).fetchall()
+    for (address,) in below:
+        connection.execute(
+            f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (address_now(address, old, new), address)
+        )
 
 
 def _is_there(address: str) -> bool:

@@ -202,7 +202,7 @@ def test_the_files_of_a_remote_model_are_fetched_once(registry, add):
     assert (folder / "artifacts" / "model.safetensors").read_bytes() == b"weights"
     (folder / "mark").touch()
     assert (model_registry._downloaded(registry, number) / "mark").exists()
-    assert [path.name for path in registry.downloads_dir.iterdir()] == [folder.name]
+    assert [path.name for path in (registry.folder / "downloads").iterdir()] == [folder.name]
 
 
 def test_processes_that_meet_an_empty_home_at_once_share_one_database(tmp_path):

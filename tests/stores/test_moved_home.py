@@ -1,6 +1,7 @@
 """A home that was moved or copied has its own models, wherever the database says they lay."""
 
 import shutil
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -28,13 +29,30 @@ def test_models_are_read_and_written_where_the_home_is_now(tmp_path, log_run, ca
     files_there = sorted(old.rglob("*.safetensors"))
     moved(old, new)
     registry = connect(Config(home=new, registry=NAME))
-    assert f"looked for in {(new / 'mlflow' / 'artifacts').as_uri()}" in caplog.text
     assert local_model_folder(registry, first).is_relative_to(new)
     assert (local_model_folder(registry, first) / "model.safetensors").read_bytes() == b"weights"
+    second = add(new, D2, log_run)
+    assert f"models lie in {(new / 'mlflow' / 'artifacts').as_uri()}" in caplog.text
     run = registry.client.get_run(version_of(registry, first).run_id)
     assert run.info.artifact_uri.startswith((new / "mlflow" / "artifacts").as_uri())
-    assert local_model_folder(registry, add(new, D2, log_run)).is_relative_to(new)
+    assert local_model_folder(registry, second).is_relative_to(new)
     assert sorted(old.rglob("*.safetensors")) == (files_there if moved is shutil.copytree else [])
+
+
+def test_reading_a_home_under_another_path_moves_nothing_under_a_run(tmp_path, log_run, caplog):
+    home, other_path = tmp_path / "home", tmp_path / "mounted"
+    first = add(home, D1, log_run)
+    other_path.symlink_to(home)  # resolved to the same place: the database is opened as if it lay elsewhere
+    under_way = connect(Config(home=home, registry=NAME))
+    read = replace(under_way, artifacts=(other_path / "mlflow" / "artifacts").as_uri())
+    assert local_model_folder(read, first).is_relative_to(other_path)
+    assert (local_model_folder(read, first) / "model.safetensors").is_file()
+    second = add(home, D2, log_run)
+    assert local_model_folder(under_way, second).is_relative_to(home)
+    assert "moved" not in caplog.text
+    read.follow_home()
+    assert local_model_folder(connect(Config(home=home, registry=NAME)), second).is_relative_to(home)
+    assert "moved" in caplog.text
 
 
 def test_a_home_that_stays_is_left_as_it_is(tmp_path, log_run, caplog):
@@ -48,6 +66,7 @@ def test_an_address_that_somebody_chose_stays(tmp_path, chosen):
     config = Config(home=tmp_path, registry=NAME)
     connect(config).client.create_experiment("chosen", chosen)
     registry = connect(Config(home=tmp_path, registry=RegistryConfig(model_name="chosen")))
+    registry.follow_home()
     assert registry.client.get_experiment_by_name("chosen").artifact_location == chosen
 
 
