@@ -185,6 +185,11 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     title = f"Champion: version {champion['version']} of {champion['day']}" if champion else "No champion yet"
     rows = [{**day, "gate": _gate(day)} for day in document["days"]]
     show(document, as_json=as_json, table=table_of(title, rows, STATUS_COLUMNS, headers=NARROW))
+    if champion and not champion["in_force"]:
+        remark(
+            f"Champion {champion['version']} serves on but is no longer in force: its day lost its rows, or it was judged anew. "
+            "The next day that passes replaces it; `bahe rollback` goes to the version before it"
+        )
     if document["history"] and not as_json:
         earlier, landed = document["history"], sum(day["landed_rows"] for day in document["history"])
         remark(

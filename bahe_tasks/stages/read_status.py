@@ -20,8 +20,8 @@ from bahe_tasks.stores.promotion_rules import ModelVersion, eligible, stale
 def read_status(config: Config) -> dict[str, Any]:
     """Return {"days": [...], "history": [...], "champion": {...} | None}.
 
-    `days` are the days that were run; `history` those of which a later run took in events and items. Every landed row
-    of a day is accounted for in its record; `accepted` is why its inputs were accepted by hand, None if they were not.
+    `days` are the days that were run; `history` those of which a later run took in events and items; `in_force` of the
+    champion, whether a day could start from it. Every landed row of a day is accounted for in its record; `accepted` is why its inputs were accepted by hand, None if they were not.
     """
     tables_dir = config.tables_dir
     landed = {source: partition_records(tables_dir, source) for source in SOURCES}
@@ -43,8 +43,13 @@ def read_status(config: Config) -> dict[str, Any]:
     return {
         "days": [record for record in records if record["day"] in landed["impressions"]],
         "history": [record for record in records if record["day"] not in landed["impressions"]],
-        "champion": {"version": current.version, "day": str(current.day)} if current else None,
+        "champion": _champion(current) if current else None,
     }
+
+
+def _champion(current: ModelVersion) -> dict[str, Any]:
+    """Return the champion, and whether it is in force still: it serves on after its day has lost its rows or it was refused."""
+    return {"version": current.version, "day": str(current.day), "in_force": current.eligible}
 
 
 def _day_status(

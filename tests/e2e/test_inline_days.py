@@ -56,7 +56,7 @@ def contents(config):
 def test_every_day_is_done_and_the_last_one_is_champion(days):
     config, outcomes = days
     assert [(o.state, o.message) for o in outcomes] == [("done", "")] * 3
-    assert read_status(config)["champion"] == {"version": 3, "day": str(LAST)}
+    assert read_status(config)["champion"] == {"version": 3, "day": str(LAST), "in_force": True}
     assert [day["gate"] for day in read_status(config)["days"]] == ["passed"] * 3
 
 

@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import pytest
 from conftest import FIRST, event, impression
+from typer.testing import CliRunner
 
 from bahe_tasks.checkpoint import CheckpointNotFoundError
+from bahe_tasks.cli import app
 from bahe_tasks.core.model_spec import EncoderMismatchError
 from bahe_tasks.engines.inline import run_day
 from bahe_tasks.landing import LandingNotFoundError
@@ -211,6 +213,8 @@ def test_a_day_landed_again_without_impressions_takes_its_model_and_predictions_
     assert read_table(home.tables_dir, "progressive_predictions").num_rows == 0
     day = read_status(home)["days"][1]
     assert (day["impressions"], day["champion_version"], day["gate"]) == (0, None, None)
+    assert read_status(home)["champion"] == {"version": 2, "day": str(NEXT), "in_force": False}
+    assert "no longer in force" in CliRunner().invoke(app, ["status", "--home", str(home.home)]).stderr
     log.ordinary_day(THIRD)
     assert run_day(THIRD, home).results["fine_tune"]["parent_version"] == 1
     assert f"{NEXT} {THIRD}" in versions(connect(home))[-1].tags["training_days"]  # rows held out on FIRST are of NEXT
