@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyarrow.parquet import write_table
 
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -81,8 +82,9 @@ def check_columns(frame: pd.DataFrame, out: Path) -> None:
     if out.suffix != ".parquet":
         return
     try:
-        pa.Table.from_pandas(frame)
-    except pa.ArrowException as error:
+        table = pa.Table.from_pandas(frame)
+        write_table(table.slice(0, 0), pa.BufferOutputStream())  # an object without fields is refused here only
+    except (pa.ArrowException, OverflowError) as error:
         raise ScoreFileError(f"{out}: parquet cannot hold a column of the pairs ({error}); write jsonl") from error
 
 

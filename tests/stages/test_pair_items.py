@@ -103,9 +103,10 @@ def test_times_of_parquet_are_written_to_json_lines_as_the_landing_reads_them(tm
     assert json.loads((tmp_path / "out.jsonl").read_text())["shown_at"] == "2024-01-01T08:15:00.250123Z"
 
 
-def test_what_parquet_cannot_hold_is_told_before_anything_is_scored(tmp_path):
+@pytest.mark.parametrize("values", [("1", "[]"), ("{}",), ("18446744073709551616",)])
+def test_what_parquet_cannot_hold_is_told_before_anything_is_scored(tmp_path, values):
     (tmp_path / "p.jsonl").write_text(
-        '{"user_id": "u", "item_id": "i", "x": 1}\n{"user_id": "u", "item_id": "i", "x": []}\n'
+        "".join(f'{{"user_id": "u", "item_id": "i", "x": {value}}}\n' for value in values)
     )
     with pytest.raises(ScoreFileError, match=r"parquet cannot hold .*; write jsonl"):
         check_columns(read_pairs(tmp_path / "p.jsonl"), tmp_path / "out.parquet")
