@@ -1,7 +1,7 @@
 """What a training step costs: full text, either saving of the paper alone, both, and impressions of a user grouped.
 
     python -m benchmarks.train_cost [--json] [--small] [--tokens 512 1024 2048] [--pooling summary] [--reuse-rate 0.99]
-        [--compile-layers]
+        [--compile-layers] [--compute-dtype float32]
 
 | variant | reads |
 |---|---|
@@ -14,7 +14,8 @@
 
 All variants pool as `--pooling` says, by default as `model.behavior_pooling` does; rows of bahe and bahe_grouped follow
 for the other one of mean, which reads all outputs of the deep layers, and summary, which reads one. With `--compile-layers` all
-but dedup_only are compiled as `training.compile_layers` does, full text too.
+but dedup_only are compiled as `training.compile_layers` does, full text too; with `--compute-dtype bfloat16` matrix products of
+all are, as `training.compute_dtype` does (`share_of_peak` stays that of float32).
 
 Figures: `speedup_N_ungrouped` and `speedup_N`, samples/s of a whole step of bahe and bahe_grouped over that of full_text
 at N tokens of history; `memory_ratio_N_ungrouped` and `memory_ratio_N` likewise; `speedup_N_with_encoding`, bahe_grouped
@@ -117,6 +118,7 @@ def run(
     small: bool,
     reuse_rate: float,
     compile_layers: bool = False,
+    compute_dtype: str = "float32",
     device: torch.device,
 ) -> Document:
     """Measure every contender at every size."""
@@ -130,6 +132,7 @@ def run(
         compiling = [variant.layers_to_compile if compile_layers else [] for variant in variants]
         with compiled([layer for layers in compiling for layer in layers]):
             for variant in variants:
+                variant.bfloat16 = compute_dtype == "bfloat16"
                 variant.step()
             num_rounds = SMALL_ROUNDS if small else ROUNDS
             rounds = [[timed(variant, device) for variant in variants] for _ in range(num_rounds)]
@@ -184,6 +187,12 @@ def main() -> None:
     )
     parser.add_argument("--reuse-rate", type=float, default=0.99, help="share of a sample's texts already encoded")
     parser.add_argument("--compile-layers", action="store_true", help="compile layers, full text's too")
+    parser.add_argument(
+        "--compute-dtype",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="of matrix products, full text's too",
+    )
     parser.add_argument("--memory", action="store_true", help="print memory alone, measured in this process")
     given = parser.parse_args()
     logging.set_verbosity_error()
@@ -205,6 +214,7 @@ def main() -> None:
         small=given.small,
         reuse_rate=given.reuse_rate,
         compile_layers=given.compile_layers,
+        compute_dtype=given.compute_dtype,
         device=device,
     )
     document.show(as_json=given.json)

@@ -61,6 +61,8 @@ class Variant:
     pooling: str
     operations: float
     """Of the layers, for one sample: forward and backward of trained ones, forward of frozen ones not cached."""
+    bfloat16: bool = False
+    """Whether matrix products are, as with `training.compute_dtype: bfloat16`."""
 
     def step(self) -> None:
         """Do what `core.train` does for one batch."""
@@ -71,7 +73,10 @@ class Variant:
 
     def forward_backward(self) -> None:
         for part in self.passes:
-            loss = binary_cross_entropy_with_logits(self.model(self.collate(part)), self.labels[part], reduction="sum")
+            batch, labels = self.collate(part), self.labels[part]
+            with torch.autocast(labels.device.type, torch.bfloat16, enabled=self.bfloat16):
+                logits = self.model(batch)
+            loss = binary_cross_entropy_with_logits(logits.float(), labels, reduction="sum")
             (loss / self.num_samples).backward()
 
     def keep_gradients(self) -> None:
