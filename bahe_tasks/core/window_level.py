@@ -7,7 +7,8 @@ numbers that are nearly the same all day would learn to undo the level before. O
 only the slow part, and said the opposite of yesterday's level (docs/quality.md, "Numbers as of the day before").
 
 Estimated as the steps go by, by one step of Newton's method each, with a normal prior around 0: a window of a few rows has
-next to no level of its own.
+next to no level of its own. Where clicks are rare and become ten times as many, a step of the method goes far beyond them, to
+where predictions are 0 or 1 and nothing leads back; so none is longer than a log-odds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 _INFORMATION_OF_PRIOR = 16.0
 """A window's level lies about a quarter of a log-odds from what is expected."""
+_LONGEST_STEP = 1.0
 
 
 class WindowLevel(NamedTuple):
@@ -28,7 +30,8 @@ class WindowLevel(NamedTuple):
     def after(self, surplus: float, information: float) -> WindowLevel:
         """Return what is known after further rows: Σ (label - p) and Σ p (1 - p), p being predicted with this level."""
         known = self.information + information
-        return self._replace(log_odds=self.log_odds + surplus / known, information=known)
+        step = max(-_LONGEST_STEP, min(surplus / known, _LONGEST_STEP))
+        return self._replace(log_odds=self.log_odds + step, information=known)
 
     def hand_over(self, share: float) -> tuple[float, WindowLevel]:
         """Return by how much to move the bias, for it to hold that share of the level, and what is left of the level then."""

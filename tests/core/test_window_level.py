@@ -20,6 +20,19 @@ def test_the_level_of_many_rows_is_how_far_their_clicks_lie_from_what_was_expect
     assert level.log_odds == pytest.approx(np.log(0.6 / 0.4), abs=0.01)
 
 
+@pytest.mark.parametrize(("usual", "today"), [(0.002, 0.05), (0.01, 0.3), (0.001, 0.5), (0.3, 0.01)])
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_the_level_of_large_batches_never_goes_beyond_their_clicks(usual, today, steps):
+    expected, clicks = np.log(usual / (1 - usual)), np.log(today / (1 - today))
+    level, reached = WindowLevel(), []
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-expected - level.log_odds))
+        level = level.after(8192 * (today - p), 8192 * p * (1 - p))
+        reached.append(level.log_odds / (clicks - expected))  # as a share of what there is
+    assert reached == sorted(reached)
+    assert 0 < reached[-1] < 1
+
+
 def test_a_window_of_one_row_has_next_to_no_level():
     assert 0 < WindowLevel().after(0.5, 0.25).log_odds < 0.05
 
