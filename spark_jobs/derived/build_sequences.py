@@ -48,12 +48,12 @@ def build_sequences(
     """Return the sequences, with the number of `capped` behaviors, and the column sequence_ends of the impressions.
 
     `events`: EVENT_COLUMNS of the rows that may be read, of the impressions' users at least; one that landed on two days
-    counts once. Ties in time are broken by behavior_key, value, item_id. At most max_events_per_sequence newest are kept.
+    counts once. Ties in time are broken by behavior_key, value, item_id. Of a sequence of more than max_events_per_sequence
+    those are left out that no impression reads, then the oldest.
     """
     users, as_of, names = _readers(impressions, sequences)
     found = _histories(events, users, as_of, names, sequences)
-    kept = np.minimum(found.wanted, sequences.max_events_per_sequence)
-    is_kept = found.from_end <= kept[found.group]
+    is_kept, kept, capped = _capped(found, users, as_of, sequences)
     rows = found.rows.filter(pa.array(is_kept))
     table = pa.table(
         {
@@ -62,7 +62,7 @@ def build_sequences(
             "behavior_keys": lists(whole(rows["behavior_key"]), kept),
             "occurred_at": lists(whole(rows["occurred_at"]), kept),
             "values": lists(whole(rows["value"]), kept),
-            "capped": pa.array(found.wanted - kept),
+            "capped": pa.array(capped),
         }
     )
     return table, _ends(users, as_of, found.user[found.begins], table["feature"], found.occurred_us[is_kept], kept)
@@ -119,6 +119,37 @@ def _histories(
         from_end=np.repeat(np.cumsum(sizes), sizes) - np.arange(len(group)),
         wanted=sizes - np.maximum(num_before - sequences.max_behaviors_per_sequence, 0),
     )
+
+
+def _capped(
+    found: _Histories, users: np.ndarray, as_of: np.ndarray, sequences: SequencesConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which events a sequence keeps (E,) bool, and of each how many it keeps and how many it lacks, int64.
+
+    What a user does after an impression must not cost it its history, so what nobody reads goes first.
+    """
+    group, most = found.group, sequences.max_events_per_sequence
+    is_kept = found.from_end <= found.wanted[group]
+    too_long = np.flatnonzero(found.wanted > most)
+    if not len(too_long):
+        return is_kept, found.wanted, np.zeros_like(found.wanted)
+    kept, capped = found.wanted.copy(), np.zeros_like(found.wanted)
+    stops = np.append(np.flatnonzero(found.begins), len(group))[1:]
+    by_user = np.argsort(users, kind="stable")
+    in_order = users[by_user]
+    for place in too_long.tolist():
+        stop = int(stops[place])
+        start = stop - int(found.wanted[place])
+        mine = slice(*np.searchsorted(in_order, [found.user[start], found.user[start] + 1]))
+        ends = np.searchsorted(found.occurred_us[start:stop], as_of[by_user[mine]])
+        nested = np.zeros(stop - start + 1, np.int64)  # +1 where a history that is read begins, -1 where it ends
+        np.add.at(nested, np.maximum(ends - sequences.max_behaviors_per_sequence, 0), 1)
+        np.add.at(nested, ends, -1)
+        is_read = np.cumsum(nested[:-1]) > 0
+        capped[place] = max(int(is_read.sum()) - most, 0)
+        is_read[np.flatnonzero(is_read)[: capped[place]]] = False
+        is_kept[start:stop], kept[place] = is_read, is_read.sum()
+    return is_kept, kept, capped
 
 
 def _in_order(events: pa.Table, user: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:

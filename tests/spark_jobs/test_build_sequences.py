@@ -61,6 +61,9 @@ def slow_result(events: list[Event], impressions):
         before = [e for e in ordered if shown and e[2] < min(shown)][-LIMITS.max_behaviors_per_sequence :]
         during = [e for e in ordered if shown and min(shown) <= e[2] < max(shown)]
         wanted = before + during
+        if len(wanted) > LIMITS.max_events_per_sequence:
+            newest = [[e for e in ordered if e[2] < s][-LIMITS.max_behaviors_per_sequence :] for s in shown]
+            wanted = [e for e in wanted if any(e in of_impression for of_impression in newest)]
         kept = wanted[-LIMITS.max_events_per_sequence :]
         if kept:
             built[user, feature] = (
@@ -130,3 +133,13 @@ def test_histories_as_of_the_day_s_start_hold_the_newest_before_it_for_every_imp
     built, ends = result_of(events, [(1, "u", day + 5), (2, "u", day + noon + 5)], limits)
     assert built == {("u", "f"): (["k-3", "k-2", "k-1"], [day - 3, day - 2, day - 1], [None] * 3, 0)}
     assert ends == {1: {"f": 3}, 2: {"f": 3}}
+
+
+@WAYS
+@pytest.mark.parametrize("afterwards", [0, 2, 100])
+def test_what_a_user_does_after_an_impression_does_not_cost_it_its_history(result_of, afterwards):
+    events = [("u", "f", n, f"k{n}", None, None) for n in (1, 2, 3)]
+    events += [("u", "f", 100 + n, f"l{n}", None, None) for n in range(afterwards)]
+    built, ends = result_of(events, [(1, "u", 50), (2, "u", 1000)], replace(LIMITS, max_events_per_sequence=6))
+    keys, *_, capped = built["u", "f"]
+    assert (keys[: ends[1]["f"]], capped) == (["k1", "k2", "k3"], 0)
