@@ -27,10 +27,16 @@ class UnreadableFileError(ValueError):
 
 
 def files_in(folder: str) -> list[str]:
-    """Return the files in a folder, by name; hidden ones are passed over, and a folder that is not there has none."""
+    """Return the files in a folder, by name; hidden ones are passed over, and a folder that is not there has none.
+
+    Raises `UnreadableFileError` where a name is not UTF-8.
+    """
     system, path = _system_of(folder)
     found = system.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    names = [info.base_name for info in found if info.type == pafs.FileType.File]
+    try:
+        names = [info.base_name for info in found if info.type == pafs.FileType.File]
+    except UnicodeDecodeError as error:
+        raise UnreadableFileError(f"{folder} has a file whose name is not UTF-8 ({error}): rename it") from error
     return [f"{folder}/{name}" for name in sorted(names) if not name.startswith((".", "_"))]
 
 

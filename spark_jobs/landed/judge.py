@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -74,8 +74,8 @@ def time_problems(micros: pa.Array, dt: date, *, late_days: int) -> list[tuple[s
     times = np.asarray(pc.fill_null(micros, 0))
     return [
         ("unreadable_time", np.asarray(micros.is_null())),
-        ("time_after_day", times >= day_number(dt + timedelta(days=1)) * DAY_US),
-        ("too_late", times < day_number(dt - timedelta(days=late_days)) * DAY_US),
+        ("time_after_day", times >= (day_number(dt) + 1) * DAY_US),
+        ("too_late", times < (day_number(dt) - late_days) * DAY_US),
     ]
 
 
@@ -90,12 +90,17 @@ def absent(column: pa.Array) -> np.ndarray:
 
 
 def unreadable(rows: LandedRows, name: str, values: pa.Array) -> np.ndarray:
-    """Return where a field is there but `values`, what was read of it, is not, (R,) bool."""
+    """Return where a field is there but `values`, the numbers read of it, is not, (R,) bool. NaN is there."""
     unread = absent(values)
     if unread.any() and name in rows.columns:
         unread[unread] = ~absent(as_text(rows.columns[name].filter(pa.array(unread))))
         return unread
     return np.zeros(len(rows), bool)
+
+
+def unreadable_time(rows: LandedRows, name: str, micros: pa.Array) -> np.ndarray:
+    """Return where a field is there but `micros`, the times read of it, is not, (R,) bool. NaN of a column of floats is not there."""
+    return absent(micros) & ~absent(rows.text(name)) if micros.null_count else np.zeros(len(rows), bool)
 
 
 def any_of(masks: Sequence[np.ndarray], count: int) -> np.ndarray:

@@ -10,7 +10,17 @@ import pyarrow.compute as pc
 
 from bahe_tasks.key_sums import DAY_US
 from spark_jobs.arrow_columns import day_number
-from spark_jobs.landed.judge import Judged, absent, any_of, in_maps, judged, time_problems, times, unreadable
+from spark_jobs.landed.judge import (
+    Judged,
+    absent,
+    any_of,
+    in_maps,
+    judged,
+    time_problems,
+    times,
+    unreadable,
+    unreadable_time,
+)
 from spark_jobs.landed.judge_items import categories, number_maps, numbers
 from spark_jobs.landed.parse_values import identifiers_of, whole_numbers
 from spark_jobs.landed.rows import LandedRows
@@ -43,7 +53,7 @@ def judge_impressions(rows: LandedRows, *, late_days: int) -> Judged:
     bad_labels = [unreadable(rows, name, values) for name, values in labels.items()]
     reasons = [
         ("missing_id", any_of([absent(typed[name]) for name in _IDS], len(rows))),
-        ("unreadable_time", unreadable(rows, "label_known_at", label_known_at)),
+        ("unreadable_time", unreadable_time(rows, "label_known_at", label_known_at)),
         *time_problems(shown_at, rows.piece.dt, late_days=late_days),
         ("bad_label", any_of([~is_binary, *bad_labels], len(rows))),
         ("unreadable_number", any_of([unreadable(rows, name, values) for name, values in num.items()], len(rows))),

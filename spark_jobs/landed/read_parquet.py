@@ -63,7 +63,34 @@ def _plain(column: pa.Array) -> pa.Array:
         return pa.StringArray.from_buffers(
             len(column), *column.buffers()[1:], column.buffers()[0], offset=column.offset
         )
-    return column
+    if not _has_views(kind):
+        return column
+    return pa.array(column.to_pylist(), _without_views(kind))  # Arrow 25 makes invalid lists of list views
+
+
+def _has_views(kind: pa.DataType) -> bool:
+    is_view = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
+    is_view = is_view or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    return is_view or any(_has_views(kind.field(place).type) for place in range(kind.num_fields))
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """Return the type with whole values in place of views of them, which few of Arrow's functions know."""
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_without_views(kind.key_type), _without_views(kind.item_type))
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind) or pa.types.is_list(kind):
+        return pa.list_(_without_views(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_without_views(kind.value_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_without_views(kind.value_type), kind.list_size)
+    return kind
 
 
 def _is_valid(column: pa.Array) -> bool:
