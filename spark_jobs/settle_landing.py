@@ -30,13 +30,12 @@ def settled_landing(
     Raises `UnreadableFileError`.
     """
     pieces = [piece for source in sources for piece in pieces_of(plan.landing_dir, source, plan.days_of(source))]
-    late_days = plan.landing.late_days
     folder = settled_folder(plan.tables_dir, plan.day)
     remove_folder(folder)  # of a run that failed
     make_folder(folder)
     settle = settle_few if plan.is_small else settle_many
     try:
-        yield settle(spark, pieces, sources, late_days=late_days, folder=folder)
+        yield settle(spark, pieces, sources, plan=plan, folder=folder)
     except BaseException:
         with suppress(OSError):  # tasks may still be writing; what they leave goes when the day is run again
             remove_folder(folder)

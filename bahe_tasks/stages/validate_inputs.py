@@ -104,7 +104,7 @@ def _frames(day: date, config: Config, *, history: dict[str, list[int]]) -> dict
     records = {name: partition_records(config.tables_dir, name).get(str(day)) for name in SOURCES}
     counts = [record.counts for record in records.values() if record is not None]
     impressions = records["impressions"]
-    landed = impressions.counts["landed"] if impressions else 0
+    lost = impressions.counts["quarantined"] if impressions else 0
     return input_frames(
         **tables,
         counts=DayCounts(
@@ -112,7 +112,7 @@ def _frames(day: date, config: Config, *, history: dict[str, list[int]]) -> dict
             table_rows=sum(table.num_rows for table in tables.values()),
             duplicate_rows=sum(c["duplicates"] for c in counts),
             quarantined_rows=sum(c["quarantined"] for c in counts),
-            impressions_lost=0 if tables["impressions"].num_rows else landed,
+            impressions_lost=0 if tables["impressions"].num_rows else lost,
         ),
         history=history,
     )

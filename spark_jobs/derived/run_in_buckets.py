@@ -63,11 +63,23 @@ class InBuckets:
     def stored(
         self, name: str, *, columns: Sequence[str], partitions: str | None, filters: pc.Expression | None = None
     ) -> list[Part]:
-        schema = arrow_schema(name)
-        return [
-            Part(partial(_of_fragment, fragment, schema, tuple(columns), filters), num_bytes)
-            for fragment, num_bytes in data_fragments(self._tables_dir, name, partitions=partitions)
-        ]
+        return stored_parts(self._tables_dir, name, columns=columns, partitions=partitions, filters=filters)
+
+
+def stored_parts(
+    tables_dir: str | Path,
+    name: str,
+    *,
+    columns: Sequence[str],
+    partitions: str | None,
+    filters: pc.Expression | None = None,
+) -> list[Part]:
+    """Return columns of the rows of some partitions of a table that satisfy `filters`, file by file."""
+    schema = arrow_schema(name)
+    return [
+        Part(partial(_of_fragment, fragment, schema, tuple(columns), filters), num_bytes)
+        for fragment, num_bytes in data_fragments(tables_dir, name, partitions=partitions)
+    ]
 
 
 def _of_fragment(

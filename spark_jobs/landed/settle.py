@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_jobs.arrow_columns import ODD_MULTIPLIER, whole
+from spark_jobs.landed.earlier_impressions import StoredOf, delivered_again
 from spark_jobs.landed.judge import REFUSED
 from spark_jobs.landed.judge_events import EVENT_CONTENT
 from spark_jobs.landed.judge_impressions import IMPRESSION_CONTENT
@@ -20,39 +21,60 @@ _IMPRESSION = ("dt", "impression_id")
 
 
 class Settled(NamedTuple):
-    """`kept`: the rows of the table with their number of `copies`; `refused`: further rows for the quarantine."""
+    """What became of the good rows of a source, with their number of `copies`, and the rows for the quarantine."""
 
     kept: pa.Table
+    """The rows of the table."""
     refused: pa.Table
+    """Without copies."""
+    again: pa.Table
+    """Rows that the table has from a day before."""
 
 
-def settle_events(good: pa.Table) -> Settled:
+def settle_events(good: pa.Table, _stored_of: StoredOf) -> Settled:
     """Keep one of each event: EVENT_CONTENT and copies."""
-    return Settled(_one_of_each(good, EVENT_CONTENT, marks=("user_id", "occurred_at")), REFUSED.empty_table())
+    return _settled(_one_of_each(good, EVENT_CONTENT, marks=("user_id", "occurred_at")))
 
 
-def settle_items(good: pa.Table) -> Settled:
+def settle_items(good: pa.Table, _stored_of: StoredOf) -> Settled:
     """Keep one of each item row: ITEM_CONTENT and copies."""
-    return Settled(_one_of_each(good, ITEM_CONTENT, marks=("item_id", "updated_at")), REFUSED.empty_table())
+    return _settled(_one_of_each(good, ITEM_CONTENT, marks=("item_id", "updated_at")))
 
 
-def settle_impressions(good: pa.Table) -> Settled:
+def settle_impressions(good: pa.Table, stored_of: StoredOf) -> Settled:
     """Keep one of each impression: dt, impression_id, IMPRESSION_CONTENT and copies.
 
-    All rows of an impression_id whose rows of a day differ are refused.
+    All rows of an impression_id whose rows of a day differ are refused, and late rows that contradict one of a day before.
     """
     kept = _one_of_each(good, (*_IMPRESSION, *IMPRESSION_CONTENT), marks=_IMPRESSION)
     versions = kept.select(_IMPRESSION).group_by(_IMPRESSION, use_threads=False).aggregate([([], "count_all")])
     conflicts = versions.filter(pc.field("count_all") > 1).select(_IMPRESSION)
+    if len(conflicts):
+        kept = kept.filter(pc.invert(_among(kept, conflicts)))
+    is_again, contradicts = delivered_again(kept, stored_of)
+    conflicts = pa.concat_tables([conflicts, kept.filter(pa.array(contradicts)).select(_IMPRESSION)])
+    again, kept = kept.filter(pa.array(is_again)), kept.filter(pa.array(~is_again & ~contradicts))
     if not len(conflicts):
-        return Settled(kept, REFUSED.empty_table())
+        return _settled(kept, again=again)
     refused = good.filter(_among(good, conflicts)).select([name for name in REFUSED.names if name != "reason"])
     refused = refused.append_column("reason", pa.repeat(pa.scalar(CONFLICT), len(refused)))
-    return Settled(kept.filter(pc.invert(_among(kept, conflicts))), refused.select(REFUSED.names))
+    return _settled(kept, again=again, refused=refused.select(REFUSED.names))
 
 
-def tallies(kept: pa.Table, refused: pa.Table) -> list[dict[str, Any]]:
+def _settled(kept: pa.Table, *, again: pa.Table | None = None, refused: pa.Table | None = None) -> Settled:
+    return Settled(
+        kept, REFUSED.empty_table() if refused is None else refused, kept.slice(0, 0) if again is None else again
+    )
+
+
+def tallies(settled: Settled) -> list[dict[str, Any]]:
     """Return what stands where: of each day the rows and surplus copies, and of each reason the rows in quarantine."""
+    kept, refused, again = settled
+    of_again = again.group_by("dt").aggregate([("copies", "sum")]).to_pylist()
+    surplus = [
+        {"dt": str(row["dt"]), "reason": None, "rows": 0, "duplicates": row["copies_sum"], "quarantined": 0}
+        for row in of_again
+    ]
     of_kept = kept.group_by("dt").aggregate([("copies", "sum"), ([], "count_all")]).to_pylist()
     found = [
         {
@@ -65,16 +87,20 @@ def tallies(kept: pa.Table, refused: pa.Table) -> list[dict[str, Any]]:
         for row in of_kept
     ]
     of_refused = refused.group_by(["dt", "reason"]).aggregate([([], "count_all")]).to_pylist()
-    return found + [
-        {
-            "dt": str(row["dt"]),
-            "reason": row["reason"],
-            "rows": 0,
-            "duplicates": 0,
-            "quarantined": row["count_all"],
-        }
-        for row in of_refused
-    ]
+    return (
+        surplus
+        + found
+        + [
+            {
+                "dt": str(row["dt"]),
+                "reason": row["reason"],
+                "rows": 0,
+                "duplicates": 0,
+                "quarantined": row["count_all"],
+            }
+            for row in of_refused
+        ]
+    )
 
 
 def _one_of_each(rows: pa.Table, content: Sequence[str], *, marks: Sequence[str]) -> pa.Table:

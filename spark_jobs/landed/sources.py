@@ -10,6 +10,7 @@ import pyarrow as pa
 from bahe_tasks.stores.arrow_types import arrow_schema
 from spark_jobs.arrow_columns import whole
 from spark_jobs.landed.canonical_texts import behavior_keys
+from spark_jobs.landed.earlier_impressions import StoredOf, late_since
 from spark_jobs.landed.judge import REFUSED, Judged
 from spark_jobs.landed.judge_events import EVENT_CONTENT, judge_events
 from spark_jobs.landed.judge_impressions import IMPRESSION_CONTENT, judge_impressions
@@ -29,7 +30,7 @@ class Source(NamedTuple):
     """One source."""
 
     judge: Callable[..., Judged]
-    settle: Callable[[pa.Table], Settled]
+    settle: Callable[[pa.Table, StoredOf], Settled]
     content: tuple[str, ...]
     """The columns of a settled row, beside its copies and the key of its text."""
     equal_share: str
@@ -49,19 +50,20 @@ LANDED: dict[str, Source] = {
 
 
 def read_piece(piece: Piece) -> Iterator[LandedRows]:
-    """Yield the rows of a piece, part by part. Raises `UnreadableFileError`."""
-    try:
-        yield from _READERS[piece.file[piece.file.rindex(".") :]](piece)
-    except (pa.ArrowException, OSError) as error:
-        raise UnreadableFileError.of(piece.file, error) from error
+    """Yield the rows of a piece, part by part."""
+    yield from _READERS[piece.file[piece.file.rindex(".") :]](piece)
 
 
 def judge_piece(piece: Piece, *, late_days: int) -> Iterator[Judged]:
-    """Read a piece and judge its rows, part by part."""
-    return (LANDED[piece.source].judge(rows, late_days=late_days) for rows in read_piece(piece))
+    """Read a piece and judge its rows, part by part. Raises `UnreadableFileError`."""
+    try:
+        for rows in read_piece(piece):
+            yield LANDED[piece.source].judge(rows, late_days=late_days)
+    except (pa.ArrowException, OSError, UnicodeError, OverflowError) as error:
+        raise UnreadableFileError.of(piece.file, error) from error
 
 
-def settle_rows(source: str, good: Sequence[pa.Table], refused: Sequence[pa.Table]) -> Settled:
+def settle_rows(source: str, good: Sequence[pa.Table], refused: Sequence[pa.Table], *, stored_of: StoredOf) -> Settled:
     """Settle the good rows of a source that may be equal to each other, and put the refused ones together.
 
     What is kept has the key of its text as well, which is made here alone; text and key are dictionaries.
@@ -71,9 +73,10 @@ def settle_rows(source: str, good: Sequence[pa.Table], refused: Sequence[pa.Tabl
     filled = [rows for rows in good if len(rows)]
     refused = [REFUSED.empty_table(), *refused]
     if not filled:
-        return Settled(_with_key(source, schema.empty_table()), pa.concat_tables(refused))
-    kept, contradictory = LANDED[source].settle(pa.concat_tables(filled))
-    return Settled(_with_key(source, kept.cast(schema)), pa.concat_tables([*refused, contradictory]))
+        none = schema.empty_table()
+        return Settled(_with_key(source, none), pa.concat_tables(refused), none)
+    kept, contradictory, again = LANDED[source].settle(pa.concat_tables(filled), stored_of)
+    return Settled(_with_key(source, kept.cast(schema)), pa.concat_tables([*refused, contradictory]), again)
 
 
 def _with_key(source: str, rows: pa.Table) -> pa.Table:
@@ -87,5 +90,11 @@ def _with_key(source: str, rows: pa.Table) -> pa.Table:
 
 
 def seen(piece: Piece, judged: Judged) -> dict[str, Any]:
-    """Return how many rows of a piece were read, and the columns that the landing contract does not know."""
-    return {"dt": str(piece.dt), "landed": len(judged.rows), "unknown": sorted(judged.unknown)}
+    """Return how many rows of a piece were read, the columns that the landing contract does not know, and `late_since`."""
+    since = late_since(judged.good) if piece.source == "impressions" else None
+    return {
+        "dt": str(piece.dt),
+        "landed": len(judged.rows),
+        "unknown": sorted(judged.unknown),
+        "late_since": since and str(since),
+    }

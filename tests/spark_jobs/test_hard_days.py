@@ -107,7 +107,7 @@ def test_texts_that_are_too_long_for_one_column_are_settled():
     columns |= {"dt": pa.array([DAY] * 64), "value": pa.nulls(64, pa.float64()), "text": texts}
     columns["occurred_at"] = pa.repeat(pa.scalar(0, pa.timestamp("us", "UTC")), 64)
     parts = [pa.table({**columns, "user_id": pa.array([f"{n} {m}" for m in range(64)])}) for n in range(33)]
-    kept = settle_rows("behavior_events", parts, []).kept
+    kept = settle_rows("behavior_events", parts, [], stored_of=lambda late: late.slice(0, 0)).kept
     assert len(kept) == 33 * 64
     assert len(kept["text"].chunk(0).dictionary) == 64
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import os
 from collections import Counter
 from datetime import UTC, date, datetime
 
@@ -108,7 +109,8 @@ def test_numbers_of_any_type(landing):
 
 def test_minus_zero_is_zero(landing):
     landing.rows("behavior_events", DAY, [{**EVENT, "value": "-0"}, {**EVENT, "value": 0}, {**EVENT, "value": "-0.0"}])
-    settled = settle_rows("behavior_events", [of.good for of in judged(landing)], [])
+    good = [of.good for of in judged(landing)]
+    settled = settle_rows("behavior_events", good, [], stored_of=lambda late: late.slice(0, 0))
     assert settled.kept["copies"].to_pylist() == [3]
 
 
@@ -241,4 +243,50 @@ def test_a_parquet_file_with_broken_pages_is_told_by_name(landing):
     content[50:500] = b"\xff" * 450
     file.write_bytes(content)
     with pytest.raises(UnreadableFileError, match=r"a\.parquet cannot be read"):
+        judged(landing)
+
+
+def test_texts_that_are_views_in_a_column_nobody_knows_are_passed_over(landing):
+    views = pa.array([["a"], None], pa.list_(pa.string_view()))
+    both = pa.struct([("x", pa.string_view()), ("y", pa.list_(pa.binary_view()))])
+    write_parquet(landing, {"text": ["good", ""], "tags": views, "more": pa.array([{"x": "a", "y": [b"b"]}] * 2, both)})
+    good, reasons, refused = good_and_reasons(landing)
+    assert ([row["text"] for row in good], reasons) == (["good"], {"empty_text": 1})
+    assert json.loads(json.loads(refused[0]["raw"])["more"]) == {"x": "a", "y": ["b"]}
+
+
+def no_texts(kind):
+    """Two lists of one text each, of which the first is not UTF-8."""
+    values = pa.array([b"\xff", b"ok"])
+    texts = pa.StringArray.from_buffers(2, *values.buffers()[1:])
+    return pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), texts, type=kind)
+
+
+def test_a_text_that_is_none_in_a_list_without_nulls_refuses_its_row_alone(landing):
+    write_parquet(landing, {"tags": no_texts(pa.list_(pa.field("element", pa.string(), nullable=False)))})
+    good, reasons, _ = good_and_reasons(landing)
+    assert (len(good), reasons) == (1, {"invalid_utf8": 1})
+
+
+def test_a_time_that_is_not_a_number_is_absent(landing):
+    known = pa.array([float("nan"), 1710072000.5])
+    ids = {"impression_id": ["a", "b"], "item_id": ["i", "i"], "shown_at": [NOON] * 2, "label": [1, 0]}
+    write_parquet(landing, {**ids, "label_known_at": known}, "impressions")
+    good, reasons, _ = good_and_reasons(landing, "impressions")
+    assert ([row["label_known_at"] is None for row in good], reasons) == ([True, False], {})
+
+
+@pytest.mark.parametrize("first_or_last", [date.min, date.max])
+def test_the_first_and_the_last_day_there_are_do_not_stop_a_run(landing, first_or_last):
+    landing.rows("items", first_or_last, [{"item_id": "i", "title": "t", "updated_at": f"{first_or_last}T00:00:00Z"}])
+    (piece,) = pieces_of(str(landing.folder), "items", [first_or_last])
+    (of,) = judge_piece(piece, late_days=3)
+    assert len(of.rows) == 1
+
+
+def test_a_file_whose_name_is_not_utf_8_is_told_with_its_folder(landing):
+    landing.rows("behavior_events", DAY, [EVENT])
+    folder = landing.folder / "behavior_events" / f"dt={DAY}"
+    (folder / os.fsdecode(b"caf\xe9.txt")).touch()
+    with pytest.raises(UnreadableFileError, match="has a file whose name is not UTF-8"):
         judged(landing)
