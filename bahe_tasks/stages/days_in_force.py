@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.stages.errors import InputsChangedError
 from bahe_tasks.stages.gate_record import is_refused, recorded_days
 from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 
@@ -24,6 +25,14 @@ def excluded_days(config: Config) -> frozenset[date]:
     gates = recorded_days(config, "validate_inputs")
     days = begun.keys() | written.keys() | gates.keys()
     return frozenset(d for d in days if not _may_be_read(begun.get(d), written.get(d), gates.get(d)))
+
+
+def check_inputs_passed(day: date, config: Config) -> None:
+    """Raise `InputsChangedError` where the day's inputs were refused, or changed, after a run that goes on had them judged."""
+    if day in excluded_days(config):
+        raise InputsChangedError(
+            f"the inputs of {day} were refused or changed since they were judged: run the day again"
+        )
 
 
 def _may_be_read(begun: PartitionRecord | None, written: PartitionRecord | None, gate: PartitionRecord | None) -> bool:

@@ -7,8 +7,12 @@ class GateRefused(Exception):
     """A gate looked at the day and said no. Its results are recorded; a retry would say the same."""
 
 
-class ParentChangedError(ValueError):
-    """A challenger whose parent is not the one its day has today; a retry would say the same, running the day again mends it."""
+class InputsChangedError(ValueError):
+    """What a run of a day began with is not what stands there now; a retry would say the same, running the day again mends it."""
+
+
+class ParentChangedError(InputsChangedError):
+    """A challenger whose parent is not the one its day has today."""
 
 
 class NothingLandedError(Exception):

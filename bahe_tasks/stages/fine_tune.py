@@ -30,7 +30,7 @@ from bahe_tasks.core.rows_at import RowsAt
 from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.core.training_rows import ImpressionRows
-from bahe_tasks.stages.days_in_force import training_fingerprint
+from bahe_tasks.stages.days_in_force import check_inputs_passed, training_fingerprint
 from bahe_tasks.stages.embedding_index import NotEncodedError
 from bahe_tasks.stages.encode_behaviors import encode_known
 from bahe_tasks.stages.impression_rows import impression_rows
@@ -57,7 +57,9 @@ def fine_tune(
     "no_impressions": the day has none; "no_training_rows": all it has is held out or has no usable label yet. `rows` are
     those trained on; how well the parent scored the day is under names that begin with progressive_. A finished MLflow run
     of the same inputs is returned as it is. What an earlier run made of rows that are no longer there is out of force.
+    Raises `InputsChangedError`.
     """
+    check_inputs_passed(day, config)
     registry, version = connect(config), encoder_version(config.encoder)
     parent = parent_of(registry, day)
     trained_days = training_days(registry, day, parent, config)

@@ -1,8 +1,8 @@
 """Stage 6: the gate. New embeddings, coverage of what the model reads, and the challenger against its reference.
 
 The reference is the challenger's parent, not whatever the alias says now. An expectation that errors counts as failed.
-A refused challenger is kept with its results, and the champion stays. One whose parent was rolled back or trained anew since is
-not judged.
+A refused challenger is kept with its results, and the champion stays. One whose parent was rolled back or trained anew since, or
+whose day landed or was set anew, is not judged: a run that was cut short may go on long after another one of its day.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from bahe_tasks.core.model_files import load_model
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.behavior_digests import digest_set, digests_of
 from bahe_tasks.stages.challenger_evidence import challenger_metrics
-from bahe_tasks.stages.days_in_force import window_fingerprints
+from bahe_tasks.stages.days_in_force import check_inputs_passed, training_fingerprint, window_fingerprints
 from bahe_tasks.stages.embedding_index import are_stored
-from bahe_tasks.stages.errors import GateRefused, ParentChangedError
+from bahe_tasks.stages.errors import GateRefused, InputsChangedError, ParentChangedError
 from bahe_tasks.stages.gate_record import record_results, recorded_outcomes, refusal
 from bahe_tasks.stages.mapped_window import MappedWindow, map_window
 from bahe_tasks.stages.training_days import training_days
@@ -52,12 +52,11 @@ _STAGE: Final = "validate_challenger"
 def validate_challenger(day: date, config: Config, *, version: int, force: bool = False) -> dict[str, Any]:
     """Return {"gate": "passed", ...}; record every expectation in gate_results, Data Docs and the version's tags.
 
-    Raises `GateRefused` when an expectation failed or errored, `ParentChangedError` where it is not to be judged.
+    Raises `GateRefused` when an expectation failed or errored, `InputsChangedError` where it is not to be judged.
     """
     registry = connect(config)
     challenger = version_of(registry, version)
-    reference = _parent(registry, challenger)
-    trained_days = training_days(registry, day, reference, config)
+    reference, trained_days = _made_from(registry, challenger, config)
     stage_fingerprint = fingerprint(
         stage=_STAGE,
         challenger=[challenger.version, challenger.fingerprint],
@@ -74,13 +73,35 @@ def validate_challenger(day: date, config: Config, *, version: int, force: bool 
     forget_day(day, config)  # nothing after this reads the window
     reasons = refusal(outcomes)
     errored = "errored" in outcomes.values()
-    _parent(registry, challenger)  # a rollback while it was judged would not have found it
+    _made_from(registry, challenger, config)  # a rollback while it was judged would not have found it
     record_gate(registry, version, "errored" if errored else "refused" if reasons else "passed", reason=reasons)
     if reasons:
         in_force = aliases(registry).get(CHAMPION) == version
         stays = "it is the champion still: `bahe rollback` goes back" if in_force else "the champion stays"
         raise GateRefused(f"challenger {version} of {day} refused: {reasons}; {stays}. See `bahe report`")
     return {"gate": "passed", "version": version, "expectations": len(outcomes)}
+
+
+def _made_from(
+    registry: Registry, challenger: ModelVersion, config: Config
+) -> tuple[ModelVersion | None, tuple[date, ...]]:
+    """Return parent and training days of a challenger. Raises `InputsChangedError` where its day would be trained otherwise today."""
+    day, parent = challenger.day, _parent(registry, challenger)
+    check_inputs_passed(day, config)
+    trained_days = training_days(registry, day, parent, config)
+    today = training_fingerprint(
+        day,
+        config,
+        encoder_version=encoder_version(config.encoder),
+        parent_fingerprint=parent.fingerprint if parent else None,
+        training_days=trained_days,
+    )
+    if today != challenger.fingerprint:
+        raise InputsChangedError(
+            f"version {challenger.version} of {day} was trained from other rows or by other settings than the day has today: "
+            "run the day again"
+        )
+    return parent, trained_days
 
 
 def _parent(registry: Registry, challenger: ModelVersion) -> ModelVersion | None:
@@ -122,7 +143,7 @@ def _judge(
 
 
 def _evidence(metrics: ChallengerMetrics) -> str:
-    return f"{metrics.rows} held-out rows, {metrics.positives} of them clicks"
+    return f"{metrics.rows} held-out rows of {metrics.users} users, {metrics.positives} of them clicks"
 
 
 def _embedding_frames(day: date, config: Config, mapped: MappedWindow) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from bahe_tasks.config import Config, SparkConfig, load_config
+from bahe_tasks.engines import inline
 from spark_jobs.session import FOR_MANY_DAYS, spark_session
 
 FIRST = date(2024, 3, 1)
@@ -94,6 +95,19 @@ def impression(day, number, *, user="u0", item="i0", label=1, hour=12, **more):
 def event(day, user="u0", text="order takeout", hour=6):
     """One row of behavior_events."""
     return {"user_id": user, "feature": "bills", "occurred_at": at(day, hour), "text": text}
+
+
+def kill_in(task, day, config, monkeypatch):
+    """Run the day until that task begins."""
+
+    def killed(*_arguments, **_named):
+        raise KeyboardInterrupt(task)
+
+    killed.__name__ = task
+    with monkeypatch.context() as patch:
+        patch.setattr(inline, task, killed)
+        with pytest.raises(KeyboardInterrupt):
+            inline.run_day(day, config)
 
 
 SMALL = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from conftest import FIRST, event, impression
+from conftest import FIRST, event, impression, kill_in
 
 from bahe_tasks.core.model_spec import EncoderMismatchError
 from bahe_tasks.engines import inline
@@ -26,19 +26,6 @@ NEXT = FIRST + timedelta(days=1)
 @pytest.fixture(autouse=True)
 def _one_session(spark):
     """Days run in the session the Spark tests share."""
-
-
-def kill_in(task, day, config, monkeypatch):
-    """Run the day until that task begins."""
-
-    def killed(*_arguments, **_named):
-        raise KeyboardInterrupt(task)
-
-    killed.__name__ = task
-    with monkeypatch.context() as patch:
-        patch.setattr(inline, task, killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_day(day, config)
 
 
 def test_a_failed_day_of_a_backfill_says_which_task_failed(home, log, monkeypatch):
