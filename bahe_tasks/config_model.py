@@ -119,6 +119,8 @@ class ModelConfig:
         at_least(self, 1, "hash_buckets", "cat_width", "lora_rank", "field_width", "cross_layers", "cross_rank")
         at_least(self, 1, "attention_width")
         above_zero(self, "lora_alpha")
+        if "label" in self.extra_labels or len(set(self.extra_labels)) < len(self.extra_labels):
+            raise ConfigError(f"extra_labels must not name label or one label twice: {', '.join(self.extra_labels)}")
         if self.behavior_pooling == "first" and self.deep_attention == "causal":
             raise ConfigError("behavior_pooling first sees the oldest behavior alone where attention is causal")
         share(self, "dropout", "lora_dropout")

@@ -83,6 +83,10 @@ class GateConfig:
         "trained on judge too)",
     )
     min_gate_rows: int = setting(200, "held-out rows under which the comparison is recorded as not_enough_evidence")
+    min_gate_users: int = setting(
+        5,
+        "users of those rows under which it is so too: the intervals draw users, and of one or two they are narrow whatever is true",
+    )
     max_auc_loss: float = setting(
         0.005, "AUC the challenger may lose: refused when the 95 % interval lies below minus this"
     )
@@ -99,7 +103,7 @@ class GateConfig:
     )
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "gate_days", "min_gate_rows", "bootstrap_samples")
+        at_least(self, 1, "gate_days", "min_gate_rows", "min_gate_users", "bootstrap_samples")
         share(self, "held_out_share", "max_quarantined_share", "min_rows_share")
         if self.min_calibration > self.max_calibration:
             raise ConfigError(

@@ -40,6 +40,8 @@ def test_uncommenting_the_whole_file_still_means_the_defaults():
         ({"gate": {"held_out_share": 1.0}}, r"\[0, 1\)"),
         ({"model": {"head": "transformer"}}, "mlp, deepfm, dcn_v2, din"),
         ({"model": {"hidden_widths": []}}, "at least one width"),
+        ({"model": {"extra_labels": ["label"]}}, "must not name label"),
+        ({"model": {"extra_labels": ["saved", "saved"]}}, "one label twice"),
         ({"training": {"max_gradient_norm": 0}}, "must be above 0"),
         ({"training": {"early_stop_share": 0.1}}, "set epochs above 1"),
         ({"training": {"early_stop_share": 0.1, "epochs": 2, "window_days": 2}}, "needs start_from scratch"),

@@ -31,7 +31,11 @@ def challenger_metrics(
     rows = impression_rows(window, window.gate(config.gate.gate_days), mapped, sequences=config.sequences)
     labels = rows.labels.astype(np.float64)
     unjudged = ChallengerMetrics(
-        rows=len(labels), positives=int(labels.sum()), has_reference=reference is not None, non_finite_scores=0
+        rows=len(labels),
+        users=len(set(rows.user_ids)),
+        positives=int(labels.sum()),
+        has_reference=reference is not None,
+        non_finite_scores=0,
     )
     try:
         scores = score_rows(challenger, rows, mapped.index.vectors, config)

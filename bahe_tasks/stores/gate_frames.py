@@ -59,6 +59,7 @@ class ChallengerMetrics:
     """
 
     rows: int
+    users: int
     positives: int
     has_reference: bool
     non_finite_scores: int

@@ -97,15 +97,15 @@ def challenger_suites(
 ) -> tuple[dict[str, list[Expectation]], dict[str, list[Expectation]]]:
     """Return the suites over the challenger's metrics: those to be asked, and those there is too little evidence for.
 
-    Too little is fewer than `min_gate_rows` rows, or one class. With a reference the AUC may not be lost and the
+    Too little is fewer than `min_gate_rows` rows, or one class. Where only users are fewer than `min_gate_users` it is still asked
+    whether scores differ at all, which is no interval over users. With a reference the AUC may not be lost and the
     calibration must be in bounds; without one the model must not be clearly worse than the base rate.
     """
     import great_expectations.expectations as gxe
 
     always: list[Expectation] = [gxe.ExpectColumnMaxToBeBetween(column="non_finite_scores", min_value=0, max_value=0)]
-    comparison: list[Expectation] = [
-        gxe.ExpectColumnMinToBeBetween(column="score_std", min_value=0.0, strict_min=True),
-    ]
+    not_all_alike = gxe.ExpectColumnMinToBeBetween(column="score_std", min_value=0.0, strict_min=True)
+    comparison: list[Expectation] = []
     if metrics.has_reference:
         comparison += [
             gxe.ExpectColumnMinToBeBetween(
@@ -121,8 +121,10 @@ def challenger_suites(
     else:
         comparison += [gxe.ExpectColumnMaxToBeBetween(column="logloss_excess_low", max_value=0.0)]
     if metrics.rows < gate.min_gate_rows or metrics.positives in (0, metrics.rows):
-        return {"challenger": always}, {"challenger": comparison}
-    return {"challenger": always + comparison}, {}
+        return {"challenger": always}, {"challenger": [not_all_alike, *comparison]}
+    if metrics.users < gate.min_gate_users:
+        return {"challenger": [*always, not_all_alike]}, {"challenger": comparison}
+    return {"challenger": [*always, not_all_alike, *comparison]}, {}
 
 
 def _of(setting: str) -> dict[str, str]:

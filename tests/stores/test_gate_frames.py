@@ -132,6 +132,6 @@ def test_vectors_stay_with_their_keys_over_blocks_and_chunks(monkeypatch):
 
 
 def test_a_figure_that_was_not_computed_is_not_a_number():
-    frame = ChallengerMetrics(rows=3, positives=1, has_reference=False, non_finite_scores=0, auc=0.5).frame()
+    frame = ChallengerMetrics(rows=3, users=2, positives=1, has_reference=False, non_finite_scores=0, auc=0.5).frame()
     assert frame.auc.tolist() == [0.5]
     assert frame.auc_difference_high.isna().all()

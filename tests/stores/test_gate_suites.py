@@ -17,6 +17,7 @@ GATE = GateConfig(min_gate_rows=100, max_auc_loss=0.005, min_calibration=0.7, ma
 KEY = "0123456789abcdef" * 4
 GOOD = ChallengerMetrics(
     rows=500,
+    users=50,
     positives=100,
     has_reference=True,
     non_finite_scores=0,
@@ -26,7 +27,7 @@ GOOD = ChallengerMetrics(
     calibration_high=1.1,
 )
 FIRST = ChallengerMetrics(
-    rows=500, positives=100, has_reference=False, non_finite_scores=0, score_std=0.1, logloss_excess_low=-0.01
+    rows=500, users=50, positives=100, has_reference=False, non_finite_scores=0, score_std=0.1, logloss_excess_low=-0.01
 )
 
 
@@ -174,6 +175,13 @@ def test_a_challenger_is_refused_only_where_the_evidence_is_clear(tmp_path, metr
 def test_with_few_rows_or_one_class_nothing_is_compared(metrics, scarce):
     asked, unasked = challenger_suites(replace(metrics, **scarce), gate=GATE)
     assert names(asked) == [BETWEEN.format("max", "non_finite_scores")]
+    assert sorted(names(asked) + names(unasked)) == sorted(names(challenger_suites(metrics, gate=GATE)[0]))
+
+
+@pytest.mark.parametrize("metrics", [GOOD, FIRST])
+def test_with_few_users_scores_must_differ_and_nothing_is_compared(metrics):
+    asked, unasked = challenger_suites(replace(metrics, users=4), gate=GATE)
+    assert names(asked) == [BETWEEN.format("max", "non_finite_scores"), BETWEEN.format("min", "score_std")]
     assert sorted(names(asked) + names(unasked)) == sorted(names(challenger_suites(metrics, gate=GATE)[0]))
 
 
