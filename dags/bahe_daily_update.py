@@ -130,7 +130,8 @@ def bahe_daily_update() -> None:
 
     **Which day**: the parameter `day`, else the start of the data interval; a run with neither fails. A backfill of a
     date is for that day; a run triggered by hand with a date is for the day before, as Airflow counts. Days run by
-    themselves from `airflow.schedule_start` on; where bahe.yaml has none, none does, whatever *Next Run* says.
+    themselves from `airflow.schedule_start` on; where bahe.yaml has none, none does, whatever *Next Run* says. A run by hand
+    with a date before it runs no task, and Airflow calls that a success: give the parameter `day` and no date.
 
     **Outcome**: a refused gate makes its task red and the champion stays. A day without impressions is green, with the
     model's tasks skipped. Every task may run again: what is up to date writes nothing. A day trained anew, filled in

@@ -96,6 +96,8 @@ def _outcome(server: AirflowServer, run: dict[str, Any], tasks: list[dict[str, A
         state, problem = "failed", {"message": f"the run ran no task; see {server.folder / 'logs' / 'scheduler.log'}"}
     elif (trained := results.get("fine_tune", {}).get("state")) in ("no_impressions", "no_training_rows"):
         state = trained
+    elif TASK_ORDER[-1] not in results:
+        state, problem = "failed", {"message": "it was marked as done before it was: run the day again"}
     return DayOutcome(
         day=day_of(run),
         state=state,

@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
+from itertools import count
 
 from rich.console import Console
 
 from bahe_tasks.config import Config
+from bahe_tasks.engines.airflow_api import AirflowApiError
 from bahe_tasks.engines.airflow_home import HOST, free_port
+from bahe_tasks.engines.airflow_runs import make_way_for_schedule
 from bahe_tasks.engines.airflow_server import running_airflow
 from bahe_tasks.stores.model_registry import connect
 
 MLFLOW_PORT = 5000
 CHECK_S = 1.0
+WAY_S = 60
+"""Checks between two looks for a run that stands in the schedule's way."""
 
 
 def serve_pages(config: Config) -> None:
@@ -38,8 +43,11 @@ def serve_pages(config: Config) -> None:
                 f"MLflow   http://{HOST}:{port}  (its log: {server.folder / 'logs' / 'mlflow.log'})", soft_wrap=True
             )
         console.print("Ctrl-C ends both.")
-        while True:
+        for second in count():
             server.check()
+            if second % WAY_S == 0:
+                with suppress(AirflowApiError):  # the next look may meet an answer
+                    make_way_for_schedule(server.api)
             time.sleep(CHECK_S)
 
 

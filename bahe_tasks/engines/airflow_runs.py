@@ -95,6 +95,17 @@ def lay_out_missed_days(api: AirflowApi, first: date) -> None:
             api.call("POST", RUNS, body)
 
 
+def make_way_for_schedule(api: AirflowApi) -> None:
+    """Remove an ended run for another day from the date that the schedule goes on with: it would find the date taken, for ever.
+
+    Not before that day is due.
+    """
+    dag = api.get(f"dags/{DAG_ID}")
+    goes_on_with, due = dag["next_dagrun_logical_date"], dag["next_dagrun_run_after"]
+    if goes_on_with and due and datetime.fromisoformat(due) <= datetime.now(UTC):
+        _clear_the_way(api, [datetime.fromisoformat(goes_on_with).date()])
+
+
 @contextmanager
 def unpaused(api: AirflowApi) -> Iterator[None]:
     """Un-pause the DAG: in a paused one not even a backfill runs. Pause it again afterwards if somebody had paused it.

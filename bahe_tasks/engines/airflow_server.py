@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -98,6 +98,7 @@ def running_airflow(config: Config, *, schedules: bool) -> Iterator[AirflowServe
             _wait_until_ready(server)
             _make_pools(server.api)
             close_leftovers(server.api, backfills_only=schedules)
+            _let_ended_backfills_run(folder)
             if schedules:
                 lay_out_missed_days(server.api, parse_day(config.airflow.schedule_start))
             yield server
@@ -170,6 +171,13 @@ def _make_pools(api: AirflowApi) -> None:
     known = {pool["name"] for pool in api.get("pools", limit=100)["pools"]}
     for name in POOLS.keys() - known:
         api.call("POST", "pools", {"name": name, "slots": POOLS[name], "description": "made by bahe"})
+
+
+def _let_ended_backfills_run(folder: Path) -> None:
+    """Let runs of ended backfills run when somebody clears them: Airflow pauses a backfill that is cancelled, and answers no wish
+    to go on with it. One that is ended by `bahe backfill` counts as under way until it is cancelled here."""
+    with closing(sqlite3.connect(folder / "airflow.db", timeout=30)) as database, database:
+        database.execute("UPDATE backfill SET is_paused = 0 WHERE completed_at IS NOT NULL AND is_paused")
 
 
 def _end(keeper: subprocess.Popen[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from bahe_tasks.config import AirflowConfig, Config
 from bahe_tasks.engines.airflow_backfill import run_backfill_in_airflow
 from bahe_tasks.engines.airflow_home import DAG_ID
-from bahe_tasks.engines.airflow_runs import RUNS
+from bahe_tasks.engines.airflow_runs import RUNS, runs_of
 from bahe_tasks.engines.airflow_server import running_airflow
 from bahe_tasks.engines.day_outcome import TASK_ORDER
 
@@ -131,3 +131,15 @@ def test_days_run_again_and_inputs_can_be_accepted(outcomes, config):
     again = run_backfill_in_airflow(config, DAYS[1], DAYS[1], force=True, accept_inputs="looked at")
     assert [outcome.state for outcome in again] == ["done"]
     assert again[0].results["dedup_behaviors"]["force"] is True
+
+
+def test_a_day_of_a_backfill_that_ended_runs_again_when_it_is_cleared_on_the_page(outcomes, config):
+    with running_airflow(config, schedules=False) as server:
+        server.start_scheduler()
+        (run,) = runs_of(server.api, DAYS[:1])
+        cleared = {"dag_run_id": run["dag_run_id"], "task_ids": ["fine_tune"], "include_downstream": True}
+        body = {**cleared, "dry_run": False, "only_failed": False}
+        server.api.call("POST", f"dags/{DAG_ID}/clearTaskInstances", body)
+        again, states, _ = _ended_run(server, run["dag_run_id"])
+    assert (again["state"], states) == ("success", dict.fromkeys(TASK_ORDER, "success"))
+    assert again["end_date"] > run["end_date"]

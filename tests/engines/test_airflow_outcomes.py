@@ -44,6 +44,15 @@ def test_what_skipped_tasks_said_in_an_earlier_run_of_the_day_is_not_told_again(
     assert outcome.results == {"dedup_behaviors": {"rows": 1}, "fine_tune": {"state": "no_impressions"}}
 
 
+def test_a_run_that_was_marked_as_done_by_hand_is_not():
+    states = {"dedup_behaviors": "success", "fine_tune": "success", "publish_embeddings": "skipped"}
+    tasks = [{"task_id": name, "state": state, "duration": 1.0} for name, state in states.items()]
+    values = f"{RUNS}/r/taskInstances/fine_tune/xcomEntries/return_value"
+    server = airflow({values: {"value": {"state": "trained"}}})
+    outcome = _outcome(server, run("r", DAY, DAY), tasks)
+    assert (outcome.state, outcome.message) == ("failed", "it was marked as done before it was: run the day again")
+
+
 def failed(told: dict, **times) -> DayOutcome:
     """The outcome of a run whose first task failed, `told` being its XCom `problem`."""
     task = {

@@ -17,6 +17,7 @@ from bahe_tasks.engines.airflow_runs import (
     close_leftovers,
     lay_out_backfill,
     lay_out_missed_days,
+    make_way_for_schedule,
     runs_of,
     unpaused,
 )
@@ -28,7 +29,8 @@ DAYS = [date(2024, 1, 1), date(2024, 1, 2)]
 class PlayedApi:
     """Answers like Airflow: its runs are `runs`, its unfinished backfills `open_backfills`."""
 
-    def __init__(self, *, runs=(), open_backfills=(), refusals=(), is_paused=False):
+    def __init__(self, *, runs=(), open_backfills=(), refusals=(), is_paused=False, next_date=None):
+        self.next_date = next_date
         self.is_paused = is_paused
         self.runs = list(runs)
         self.open_backfills = list(open_backfills)
@@ -39,7 +41,11 @@ class PlayedApi:
         if path == "backfills":
             return {"backfills": [{"id": n, "completed_at": None} for n in self.open_backfills]}
         if path == DAG:
-            return {"is_paused": self.is_paused}
+            return {
+                "is_paused": self.is_paused,
+                "next_dagrun_logical_date": self.next_date,
+                "next_dagrun_run_after": self.next_date,
+            }
         asked = {key: query[key] for key in ("state", "run_type") if key in query}
         runs = [run for run in self.runs if all(run[key] == value for key, value in asked.items())]
         if "logical_date_gte" in query:
@@ -238,3 +244,30 @@ def test_a_schedule_that_has_no_run_yet_or_lies_ahead_is_left_to_airflow():
 def test_more_runs_than_fit_a_page_are_all_found():
     runs = [a_run(date(2024, 1, 1), state="success") for _ in range(250)]
     assert len(runs_of(PlayedApi(runs=runs), DAYS)) == 250
+
+
+@pytest.mark.parametrize(("state", "remains"), [("success", False), ("failed", False), ("running", True)])
+def test_a_run_by_hand_on_the_date_the_schedule_goes_on_with_is_removed_once_it_has_ended(state, remains):
+    by_hand = a_run(DAYS[1], interval_start=DAYS[0], state=state, run_type="manual")
+    api = PlayedApi(runs=[by_hand, a_run(DAYS[0], state="success")], next_date=f"{DAYS[1]}T00:00:00Z")
+    make_way_for_schedule(api)
+    assert [run["dag_run_id"] for run in api.runs] == [
+        f"run-{day}" for day in (DAYS[:0:-1] if remains else []) + DAYS[:1]
+    ]
+
+
+@pytest.mark.parametrize("next_date", [None, f"{DAYS[1]}T00:00:00Z"])
+def test_the_schedule_s_own_runs_and_those_on_other_dates_stay(next_date):
+    runs = [a_run(day, state="success", run_type="scheduled") for day in DAYS]
+    other = a_run(DAYS[1] + timedelta(days=1), interval_start=DAYS[1], state="success", run_type="manual")
+    api = PlayedApi(runs=[*runs, other], next_date=next_date)
+    make_way_for_schedule(api)
+    assert api.runs == [*runs, other]
+
+
+def test_a_run_by_hand_on_a_date_that_is_not_due_stays():
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    by_hand = a_run(tomorrow, interval_start=tomorrow - timedelta(days=1), state="failed", run_type="manual")
+    api = PlayedApi(runs=[by_hand], next_date=f"{tomorrow}T00:00:00Z")
+    make_way_for_schedule(api)
+    assert api.runs == [by_hand]
