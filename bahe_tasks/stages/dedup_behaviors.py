@@ -49,8 +49,9 @@ _ROWS_LOOKED_AT = 1 << 10
 def dedup_behaviors(day: date, config: Config, *, force: bool = False) -> dict[str, Any]:
     """Write the day's rows, histories and new atomic behaviors; return their counts.
 
-    Of several processes on a machine one does so, the others wait: what it reads is as another has left it, whole. Raises
-    `NothingLandedError` when the day has neither events nor impressions.
+    Of several processes on a machine one does so, the others wait: what it reads is as another has left it, whole. With
+    `force`, history that landed anew since it was taken in is taken in again. Raises `NothingLandedError` when the day has
+    neither events nor impressions.
     """
     with one_at_a_time(config.home / "work" / "dedup.lock"):
         return _dedup_behaviors(day, config, force=force)
@@ -64,7 +65,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
     state_days = state_cover(
         day, recorded=[date.fromisoformat(d) for d in partition_records(tables_dir, "running_sums")], excluded=excluded
     )
-    ingest, history = _partitions_to_read(day, config, state_days=state_days)
+    ingest, history = _partitions_to_read(day, config, state_days=state_days, again=force)
     version = encoder_version(config.encoder)
     needed_from = first_impression_day(first_day_of_window(day, config), config)
     stage_fingerprint = fingerprint(
@@ -77,8 +78,10 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
         needed_from=needed_from,
         running_sums=_counted_inputs(day, config, state_days=state_days, excluded=excluded),
     )
-    record = partition_records(tables_dir, "impressions").get(str(day))
-    if record is not None and record.input_fingerprint == stage_fingerprint and not force:
+    # Of the day's tables these are written first and last: a run of other inputs may have been killed between them.
+    begun, record = (partition_records(tables_dir, name).get(str(day)) for name in ("user_sequences", "impressions"))
+    is_whole = record is not None and (begun is None or begun.input_fingerprint == record.input_fingerprint)
+    if record is not None and is_whole and record.input_fingerprint == stage_fingerprint and not force:
         counts = record.counts
         remove_folder(settled_folder(tables_dir, day))  # of a run that was killed after its last commit
     else:
@@ -107,13 +110,15 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
 
 
 def _partitions_to_read(
-    day: date, config: Config, *, state_days: Sequence[date]
+    day: date, config: Config, *, state_days: Sequence[date], again: bool
 ) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]]]:
     """Return the landed partitions to take in (source → dt → fingerprint) and those of the whole history.
 
     The history counts a partition by the fingerprint it was taken in with, so that a second run of the same day, which
-    finds everything taken in, has the same inputs.
+    finds everything taken in, has the same inputs. `again`: of days that had no run of their own, partitions are taken in anew
+    whose files are others now or that hold rows which were too late, by a rule that may be another now.
     """
+    had_a_run = {date.fromisoformat(dt) for dt in partition_records(config.tables_dir, "impressions")}
     ingest: dict[str, dict[date, str]] = {}
     history: dict[str, dict[str, str]] = {}
     oldest_event = day - timedelta(days=config.sequences.history_days - 1)
@@ -124,8 +129,13 @@ def _partitions_to_read(
         taken = partition_records(config.tables_dir, source)
         known = {date.fromisoformat(dt): record.input_fingerprint for dt, record in taken.items()}
         for landed in landed_days(config.landing_dir, source):
-            if landed < day and landed not in known and (source == "items" or landed >= oldest_event):
-                ingest[source][landed] = known[landed] = landing_fingerprint(config.landing_dir, source, landed)
+            if landed >= day or (source != "items" and landed < oldest_event):
+                continue
+            if landed not in known or (again and landed not in had_a_run):
+                files = landing_fingerprint(config.landing_dir, source, landed)
+                reasons = taken[str(landed)].counts["reasons"] if landed in known else {}
+                if known.get(landed) != files or "too_late" in reasons:
+                    ingest[source][landed] = known[landed] = files
         first = date.min if source == "items" or not state_days else min(oldest_event, state_days[0])
         history[source] = {str(d): known[d] for d in sorted(known) if first <= d < day}
     return ingest, history
@@ -217,7 +227,8 @@ def _counted_inputs(
 ) -> dict[str, Any]:
     """Return what decides the running sums beside the day and its events: the state before, labels known since, settings."""
     states = partition_records(config.tables_dir, "running_sums")
-    oldest = state_days[0] - timedelta(days=config.landing.label_horizon_days) if state_days else date.min
+    days_read = max(config.landing.label_horizon_days, config.landing.late_days)  # late ones may be there already
+    oldest = state_days[0] - timedelta(days=days_read) if state_days else date.min
     impressions = partition_records(config.tables_dir, "impressions")
     return {
         "numbers": config.numbers,
