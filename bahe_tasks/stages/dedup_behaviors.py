@@ -80,7 +80,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
     )
     # Of the day's tables these are written first and last: a run of other inputs may have been killed between them.
     begun, record = (partition_records(tables_dir, name).get(str(day)) for name in ("user_sequences", "impressions"))
-    is_whole = record is not None and (begun is None or begun.input_fingerprint == record.input_fingerprint)
+    is_whole = begun is None or begun.input_fingerprint == stage_fingerprint
     if record is not None and is_whole and record.input_fingerprint == stage_fingerprint and not force:
         counts = record.counts
         remove_folder(settled_folder(tables_dir, day))  # of a run that was killed after its last commit

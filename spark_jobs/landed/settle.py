@@ -70,37 +70,19 @@ def _settled(kept: pa.Table, *, again: pa.Table | None = None, refused: pa.Table
 def tallies(settled: Settled) -> list[dict[str, Any]]:
     """Return what stands where: of each day the rows and surplus copies, and of each reason the rows in quarantine."""
     kept, refused, again = settled
-    of_again = again.group_by("dt").aggregate([("copies", "sum")]).to_pylist()
-    surplus = [
-        {"dt": str(row["dt"]), "reason": None, "rows": 0, "duplicates": row["copies_sum"], "quarantined": 0}
-        for row in of_again
-    ]
     of_kept = kept.group_by("dt").aggregate([("copies", "sum"), ([], "count_all")]).to_pylist()
-    found = [
-        {
-            "dt": str(row["dt"]),
-            "reason": None,
-            "rows": row["count_all"],
-            "duplicates": row["copies_sum"] - row["count_all"],
-            "quarantined": 0,
-        }
-        for row in of_kept
-    ]
+    of_again = again.group_by("dt").aggregate([("copies", "sum")]).to_pylist()
     of_refused = refused.group_by(["dt", "reason"]).aggregate([([], "count_all")]).to_pylist()
-    return (
-        surplus
-        + found
-        + [
-            {
-                "dt": str(row["dt"]),
-                "reason": row["reason"],
-                "rows": 0,
-                "duplicates": 0,
-                "quarantined": row["count_all"],
-            }
-            for row in of_refused
-        ]
-    )
+    return [
+        *(_tally(of, rows=of["count_all"], duplicates=of["copies_sum"] - of["count_all"]) for of in of_kept),
+        *(_tally(of, duplicates=of["copies_sum"]) for of in of_again),
+        *(_tally(of, quarantined=of["count_all"]) for of in of_refused),
+    ]
+
+
+def _tally(of: dict[str, Any], *, rows: int = 0, duplicates: int = 0, quarantined: int = 0) -> dict[str, Any]:
+    counts = {"rows": rows, "duplicates": duplicates, "quarantined": quarantined}
+    return {"dt": str(of["dt"]), "reason": of.get("reason"), **counts}
 
 
 def _one_of_each(rows: pa.Table, content: Sequence[str], *, marks: Sequence[str]) -> pa.Table:

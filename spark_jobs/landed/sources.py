@@ -19,7 +19,6 @@ from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.read_csv import read_csv
 from spark_jobs.landed.read_json_lines import read_json_lines
 from spark_jobs.landed.read_parquet import read_parquet
-from spark_jobs.landed.rows import LandedRows
 from spark_jobs.landed.settle import Settled, settle_events, settle_impressions, settle_items
 from spark_jobs.landing_files import UnreadableFileError
 
@@ -49,15 +48,10 @@ LANDED: dict[str, Source] = {
 }
 
 
-def read_piece(piece: Piece) -> Iterator[LandedRows]:
-    """Yield the rows of a piece, part by part."""
-    yield from _READERS[piece.file[piece.file.rindex(".") :]](piece)
-
-
 def judge_piece(piece: Piece, *, late_days: int) -> Iterator[Judged]:
     """Read a piece and judge its rows, part by part. Raises `UnreadableFileError`."""
     try:
-        for rows in read_piece(piece):
+        for rows in _READERS[piece.file[piece.file.rindex(".") :]](piece):
             yield LANDED[piece.source].judge(rows, late_days=late_days)
     except (pa.ArrowException, OSError, UnicodeError, OverflowError) as error:
         raise UnreadableFileError.of(piece.file, error) from error
