@@ -13,11 +13,13 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from bahe_tasks.stores.delta_tables import table_uri
+from bahe_tasks.stores.delta_writes import TABLE_PROPERTIES, writer_properties
 
 TARGET_BYTES = 128 << 20
 """Files grow up to this size, Parquet's usual one: read at full speed, and small beside a reader's memory."""
@@ -46,17 +48,19 @@ def compact_table(
     if not DeltaTable.is_deltatable(uri):
         return None
     before = len(DeltaTable(uri).file_uris())
-    table = _merged(uri)
+    table = _merged(uri, name)
     deleted = [] if delete_after_days is None else _vacuumed(table, delete_after_days, pinned)
     return Compacted(before, len(table.file_uris()), len(deleted))
 
 
-def _merged(uri: str) -> DeltaTable:
+def _merged(uri: str, name: str) -> DeltaTable:
     """Merge and return the table; a writer that came between makes it try again."""
     for attempt in range(1, _ATTEMPTS + 1):
         table = DeltaTable(uri)
         try:
-            table.optimize.compact(target_size=TARGET_BYTES, max_concurrent_tasks=1)
+            table.optimize.compact(
+                target_size=TARGET_BYTES, max_concurrent_tasks=1, writer_properties=writer_properties(name)
+            )
             return table
         except CommitFailedError:
             if attempt == _ATTEMPTS:
@@ -66,7 +70,10 @@ def _merged(uri: str) -> DeltaTable:
 
 
 def _vacuumed(table: DeltaTable, delete_after_days: int, pinned: Collection[int]) -> list[str]:
-    """Delete and return what may go. It is listed first: Delta would commit even where nothing is to go."""
+    """Delete and return what may go. It is listed first: Delta would commit even where nothing is to go, or is gone already."""
+    missing = TABLE_PROPERTIES.items() - table.metadata().configuration.items()
+    if missing:  # of a table made before a checkpoint had to remember for so long
+        table.alter.set_table_properties(dict(missing))
     for dry_run in (True, False):
         files = table.vacuum(
             delete_after_days * 24,
@@ -75,6 +82,14 @@ def _vacuumed(table: DeltaTable, delete_after_days: int, pinned: Collection[int]
             full=True,
             keep_versions=sorted(version for version in pinned if version <= table.version()),
         )
-        if not files:
+        if dry_run:
+            found = [file for file in files if _is_there(table, file)]
+        if not found:
             break
-    return files
+    return found
+
+
+def _is_there(table: DeltaTable, file: str) -> bool:
+    """Tell whether a file of a table is there still; of a table that is no local folder, yes."""
+    folder = Path(unquote(urlsplit(table.table_uri).path))
+    return not folder.is_dir() or (folder / unquote(file)).exists()

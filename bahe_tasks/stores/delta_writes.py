@@ -23,8 +23,12 @@ from bahe_tasks.stores.delta_tables import table_uri
 from bahe_tasks.stores.opened_tables import open_table
 from bahe_tasks.stores.partition_records import COMMIT_METADATA_KEY
 
-TABLE_PROPERTIES = {"delta.logRetentionDuration": "interval 36500 days"}
-"""The commits are the record of what was written: they are never cleaned away."""
+TABLE_PROPERTIES = {
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+"""The commits are the record of what was written: they are never cleaned away. Nor does a checkpoint forget when a file left the
+table: deleting it (`stores.compact_tables`) goes by that, and by how old it is where nothing is known of it."""
 
 _ROWS_A_GROUP = 1 << 16
 """So that a reader of a few thousand rows at a time does not hold many more, or passes over those it does not want."""
@@ -84,7 +88,7 @@ def _commit(
                 _batches(rows, uri, name, raised) if fitted is None else fitted,
                 schema_mode="merge",  # a table written before a column was added gets it
                 commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
-                writer_properties=_writer_properties(name),
+                writer_properties=writer_properties(name),
                 **how,
             )
             return table.version()
@@ -128,7 +132,7 @@ def _fitted(rows: pa.Table, uri: str, name: str) -> pa.Table:
         ) from error
 
 
-def _writer_properties(name: str) -> WriterProperties:
+def writer_properties(name: str) -> WriterProperties:
     """Return how files are written: without a dictionary of `key`, of which no two rows of a partition have the same."""
     plain = {"key": ColumnProperties(dictionary_enabled=False)} if "key" in arrow_schema(name).names else None
     return WriterProperties(max_row_group_size=_ROWS_A_GROUP, column_properties=plain)

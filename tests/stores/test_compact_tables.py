@@ -1,19 +1,24 @@
 """Merging small files changes neither rows, nor what an older version reads, nor any day's record."""
 
+import os
+import re
+import time
 from datetime import date, timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from bahe_tasks.stores import delta_writes, opened_tables
 from bahe_tasks.stores import partition_records as records_module
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.compact_tables import compact_table
 from bahe_tasks.stores.delta_tables import data_files, read_table, table_uri, table_version
-from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
+from bahe_tasks.stores.delta_writes import TABLE_PROPERTIES, append_rows, replace_partitions
 from bahe_tasks.stores.partition_records import partition_records
 
-FIRST = date(2013, 1, 1)
+FIRST, DAY_S = date(2013, 1, 1), 86400
 
 
 def embedded(tables_dir, day, keys):
@@ -108,6 +113,44 @@ def test_only_versions_that_are_pinned_can_be_read_after_old_files_are_deleted(t
         read_table(tmp_path, "behavior_embeddings", version=pinned + 1)
     records_module._records.clear()
     assert partition_records(tmp_path, "behavior_embeddings") == records
+
+
+def test_files_that_are_deleted_are_told_and_committed_once(tmp_path):
+    for n in range(3):
+        embedded(tmp_path, FIRST, [f"k{n}"])
+    assert compact_table(tmp_path, "behavior_embeddings", delete_after_days=0).deleted_files == 2
+    version = table_version(tmp_path, "behavior_embeddings")
+    assert compact_table(tmp_path, "behavior_embeddings", delete_after_days=0).deleted_files == 0
+    assert table_version(tmp_path, "behavior_embeddings") == version
+
+
+@pytest.mark.parametrize("properties", [TABLE_PROPERTIES, {"delta.logRetentionDuration": "interval 36500 days"}])
+def test_an_old_file_that_left_its_table_lately_stays_though_a_checkpoint_was_written(
+    tmp_path, monkeypatch, properties
+):
+    monkeypatch.setattr(delta_writes, "TABLE_PROPERTIES", properties)  # those of a table that earlier code made
+    old = embedded(tmp_path, FIRST, ["old"])
+    (file,) = data_files(tmp_path, "behavior_embeddings")
+    os.utime(file, (time.time() - 200 * DAY_S,) * 2)
+    embedded(tmp_path, FIRST, ["new"])
+    commit = max((tmp_path / "behavior_embeddings" / "_delta_log").glob("*.json"))
+    removed = int((time.time() - 10 * DAY_S) * 1000)
+    commit.write_text(re.sub(r'"deletionTimestamp":\d+', f'"deletionTimestamp":{removed}', commit.read_text()))
+    opened_tables._opened.clear()
+    compact_table(tmp_path, "behavior_embeddings", delete_after_days=90)
+    DeltaTable(table_uri(tmp_path, "behavior_embeddings")).create_checkpoint()
+    assert compact_table(tmp_path, "behavior_embeddings", delete_after_days=90).deleted_files == 0
+    assert read_table(tmp_path, "behavior_embeddings", version=old).num_rows == 1
+    assert compact_table(tmp_path, "behavior_embeddings", delete_after_days=9).deleted_files == 1
+
+
+def test_merged_files_are_written_as_the_table_s_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(delta_writes, "_ROWS_A_GROUP", 2)
+    for n in range(3):
+        add_texts(tmp_path, FIRST, [f"k{n}", f"l{n}"])
+    compact_table(tmp_path, "atomic_behaviors")
+    (file,) = data_files(tmp_path, "atomic_behaviors")
+    assert pq.read_metadata(file).num_row_groups == 3
 
 
 def test_a_table_that_does_not_exist_is_none(tmp_path):
