@@ -141,7 +141,8 @@ class EncodedAnew:
 
     def _encoded(self, behaviors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Text numbers (…, 1) and mask (…) → (…, H), zero where masked."""
-        vectors = self.encoder.encode([self.texts[n] for n in _numbers(behaviors[mask])])
+        with torch.autocast(behaviors.device.type, enabled=False):  # a table is not encoded amid training
+            vectors = self.encoder.encode([self.texts[n] for n in _numbers(behaviors[mask])])
         found = behaviors.new_zeros(*mask.shape, self.encoder.width)
         found[mask] = torch.from_numpy(vectors).to(found.device).float()
         return found

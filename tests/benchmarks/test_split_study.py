@@ -41,13 +41,15 @@ def _batch(study, spec, values, index):
     return collate(rows, values, np.array(index), columns=row_columns(rows, spec), features=spec.features, device=CPU)
 
 
-def test_without_a_table_predictions_are_the_same(two_days, tiny_config):
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 2e-3), ("bfloat16", 2e-2)])
+def test_without_a_table_predictions_are_the_same(two_days, tiny_config, dtype, atol):
+    config = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, compute_dtype=dtype))
     with_table, without = (
-        replay_variant(SplitVariant(kind, 1), two_days, tiny_config, seed=1).predictions
+        replay_variant(SplitVariant(kind, 1), two_days, config, seed=1).predictions
         for kind in ("bahe", "without_table")
     )
     assert np.array_equal(with_table.labels, without.labels)
-    np.testing.assert_allclose(with_table.scores, without.scores, atol=2e-3)  # float16 vectors, rounded either way
+    np.testing.assert_allclose(with_table.scores, without.scores, atol=atol)  # float16 vectors, rounded either way
     assert with_table.scores.std() > 0.01
 
 
