@@ -188,7 +188,7 @@ def render_config(config: Config | None = None) -> str:
 
 
 def _yaml(value: Any) -> str:
-    return yaml.safe_dump(plain(value), default_flow_style=True).removesuffix("\n...\n").strip()
+    return yaml.safe_dump(plain(value), default_flow_style=True, width=math.inf).removesuffix("\n...\n").strip()
 
 
 def plain(value: Any) -> Any:

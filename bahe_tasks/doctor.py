@@ -79,9 +79,9 @@ def check_java(java_home: str | None) -> Check:
         return Check(
             "java", False, f"no java was found ({where}none on the PATH); Spark needs Java {MIN_JAVA}", JAVA_COMMAND
         )
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    release = re.search(r'version "(\d+)(?:\.(\d+))?', told.stderr + told.stdout)
-    if told.returncode or release is None:
+    told = _told_by([java, "-version"])
+    release = re.search(r'version "(\d+)(?:\.(\d+))?', told)
+    if release is None:
         return Check("java", False, f"{java} does not run; Spark needs Java {MIN_JAVA}", JAVA_COMMAND)
     major = int(release[2] or 0) if release[1] == "1" else int(release[1])  # 1.8 is Java 8
     ok = major >= MIN_JAVA
@@ -175,6 +175,15 @@ def check_delta_jars(spark: SparkConfig, *, java_ok: bool) -> Check:
     return Check("delta jars", False, "the Delta jars are not cached and could not be downloaded", command)
 
 
+def _told_by(command: list[str]) -> str:
+    """Return what a program prints, on stderr where it prints nothing on stdout; "" where it fails or is none for this machine."""
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError:
+        return ""
+    return "" if told.returncode else told.stdout or told.stderr
+
+
 def check_checkpoint(encoder: EncoderConfig) -> Check:
     """Check that the language model's files are there."""
     try:
@@ -187,8 +196,7 @@ def check_gpu(encoder: EncoderConfig) -> Check:
     """Tell which GPUs there are; it is a fault only where encoder.device asks for one."""
     tool = shutil.which("nvidia-smi")
     query = [tool or "", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True) if tool else None
-    told = answer.stdout.strip() if answer and answer.returncode == 0 else ""
+    told = _told_by(query).strip() if tool else ""
     ok = bool(told) or encoder.device != "cuda"
     sentence = "; ".join(told.splitlines()) if told else "no GPU was found; torch computes on the CPU"
     return Check("gpu", ok, sentence, "" if ok else "set encoder.device to auto in bahe.yaml")

@@ -188,3 +188,13 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path):
     (tmp_path / "bahe.yaml").write_bytes(b"training: {epochs: 2} # \xff\n")
     with pytest.raises(ConfigError, match=r"bahe\.yaml is not valid YAML"):
         load_config(tmp_path)
+
+
+def test_a_long_setting_with_spaces_is_read_back_as_it_was(tmp_path):
+    prompt = "A user of our shop did this, in the words of the shop's own log of events, item by item: {text}"
+    config = config_from(
+        {"encoder": {"prompt": prompt}, "spark": {"jvm_options": "-XX:+UseSerialGC " * 8}}, home=tmp_path
+    )
+    (tmp_path / "bahe.yaml").write_text(render_config(config))
+    assert load_config(tmp_path).encoder == config.encoder
+    assert load_config(tmp_path).spark == config.spark

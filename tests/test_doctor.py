@@ -68,6 +68,16 @@ def test_page_cache_of_a_container_is_not_taken_for_used(tmp_path):
     assert doctor.available_memory_gb(tmp_path) == 0.04
 
 
+def test_a_program_of_another_machine_is_one_that_does_not_run(tmp_path, monkeypatch):
+    for tool in (tmp_path / "nvidia-smi", tmp_path / "bin" / "java"):
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_bytes(b"\x7fELF of another processor")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert "does not run; Spark needs Java 17" in doctor.check_java(str(tmp_path)).sentence
+    assert "no GPU was found" in doctor.check_gpu(EncoderConfig()).sentence
+
+
 def test_a_driver_that_fails_is_no_gpu(tmp_path, monkeypatch):
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")

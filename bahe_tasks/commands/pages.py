@@ -19,6 +19,7 @@ from bahe_tasks.commands.console import (
     writable_config,
 )
 from bahe_tasks.config import home_folder
+from bahe_tasks.wrong_use import check_place
 
 
 def report(
@@ -34,6 +35,7 @@ def report(
 
     config = read_config(home)
     target = out or config.home / "report" / "index.html"
+    check_place(target)
     write_report(target, **read_report(config))
     show({"report": str(target)}, as_json=as_json)
 

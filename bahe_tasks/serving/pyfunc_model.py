@@ -32,7 +32,7 @@ class ClickProbability(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one column, click_probability (P,), for one row a pair.
+        """Return one column, click_probability (P,), for one row a pair, with the index of the input.
 
         Columns: user_embedding (N·(E + X) numbers, text features in sorted order), item_embedding (E numbers); optional:
         user_id, item_id, each `cat_*` (text) and `num_*` (number) the model has, and sums (a list of numbers in the order
@@ -45,7 +45,7 @@ class ClickProbability(PythonModel):
         score = self._score_cached if self._spec.model.user_is_cacheable else self._score_histories
         cat = {name: _texts(model_input, f"cat_{name}") for name in self._spec.cat_columns}
         num = {name: _numbers(model_input, f"num_{name}") for name in self._spec.num_columns}
-        return pd.DataFrame({"click_probability": score(model_input, cat, num)})
+        return pd.DataFrame({"click_probability": score(model_input, cat, num)}, index=model_input.index)
 
     def _score_cached(self, frame: pd.DataFrame, cat: dict[str, np.ndarray], num: dict[str, np.ndarray]) -> np.ndarray:
         import torch

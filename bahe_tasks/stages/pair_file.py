@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow.parquet import write_table
 
-from bahe_tasks.wrong_use import WrongUseError
+from bahe_tasks.wrong_use import WrongUseError, check_place
 
 
 class ScoreFileError(WrongUseError):
@@ -46,8 +45,10 @@ def read_pairs(path: Path) -> pd.DataFrame:
         else:
             # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
-            for column in (c for c in frame if c in ("user_id", "item_id") or str(c).startswith("cat_")):
-                if pd.api.types.is_float_dtype(frame[column]):
+            for column in (c for c in frame if str(c) in ("user_id", "item_id") or str(c).startswith(("cat_", "num_"))):
+                if pd.api.types.is_object_dtype(frame[column]):
+                    frame[column] = frame[column].map(_decoded)
+                elif pd.api.types.is_float_dtype(frame[column]) and not str(column).startswith("num_"):
                     frame[column] = frame[column].astype(object).map(_whole, na_action="ignore")
     except (OSError, ValueError) as error:
         raise ScoreFileError(f"{path} cannot be read: {error}") from error
@@ -68,13 +69,9 @@ def read_pairs(path: Path) -> pd.DataFrame:
 
 
 def check_out(out: Path) -> None:
-    """Raise `ScoreFileError` where pairs cannot be written to such a file."""
+    """Raise `WrongUseError` where pairs cannot be written to such a file."""
     _check_ending(out)
-    if out.is_dir():
-        raise ScoreFileError(f"{out} is a folder; name a file in it")
-    there = next(path for path in out.absolute().parents if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ScoreFileError(f"{out} cannot be written: {there} is no folder that files can be made in")
+    check_place(out)
 
 
 def check_columns(frame: pd.DataFrame, out: Path) -> None:
@@ -108,6 +105,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):  # where the first row is longer than the header, its first values
         raise ValueError("rows hold more values than the header has names")
     return frame
+
+
+def _decoded(value: Any) -> Any:
+    """Return bytes as the text they are, as the landing takes them. Raises `ValueError`."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _object_of(line: str, number: int) -> dict[str, Any]:

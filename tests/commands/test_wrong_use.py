@@ -45,6 +45,7 @@ def answer_of(monkeypatch, capsys, *words):
         (["score", "HOME/pairs.csv", "HOME/pairs.csv/in/out.csv"], "pairs.csv is no folder that files can be made in"),
         (["score", "HOME/none.csv", "HOME/out.csv"], "cannot be read"),
         (["report", "--out", "HOME"], "Invalid value for '--out'"),
+        (["report", "--out", "HOME/pairs.csv/x.html"], "pairs.csv is no folder that files can be made in"),
     ],
 )
 def test_wrong_use_of_a_home(home, monkeypatch, capsys, words, said):

@@ -104,6 +104,8 @@ def test_the_champion_predicts_what_score_pairs_gives(champion, model, pairs):
     found = champion.predict(frame)
     np.testing.assert_allclose(found["click_probability"], expected, rtol=1e-6)
     assert len(set(found["click_probability"])) == 3
+    chosen = frame.iloc[[2, 0]]  # a prediction put beside its rows stands beside them
+    pd.testing.assert_frame_equal(champion.predict(chosen), found.loc[[2, 0]], rtol=1e-6)
 
 
 def test_ids_and_columns_may_be_left_out(champion, model, pairs):

@@ -129,6 +129,23 @@ def test_halves_of_surrogate_pairs_are_left_out_of_what_is_no_id(tmp_path):
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8")) == written
 
 
+def test_texts_that_parquet_holds_as_bytes_are_texts_as_those_that_land(tmp_path):
+    columns = {
+        "user_id": [b"u1", "ü".encode()],
+        "item_id": [b"i", b"j"],
+        "cat_kind": [b"food", None],
+        "num_age": [b"1.5", b"2"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    frame = read_pairs(tmp_path / "pairs.parquet")
+    assert frame[["user_id", "item_id"]].to_numpy().tolist() == [["u1", "i"], ["ü", "j"]]
+    cat, num = pair_columns(frame, {})
+    assert (cat["kind"].tolist(), num["age"].tolist()) == (["food", None], [1.5, 2.0])
+    pq.write_table(pa.table({"user_id": [b"\xff"], "item_id": [b"i"]}), tmp_path / "pairs.parquet")
+    with pytest.raises(ScoreFileError, match="cannot be read"):
+        read_pairs(tmp_path / "pairs.parquet")
+
+
 def test_whole_floats_of_parquet_are_the_ids_that_landed(tmp_path):
     columns = {"user_id": [1.0, 2.5], "item_id": [5.0, 6.0], "cat_zip": [94110.0, None], "num_age": [30.0, 2.0]}
     pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
