@@ -78,29 +78,19 @@ def test_the_page_loads_nothing_from_outside(page):
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
 
 
-def test_a_home_without_any_day_still_gives_a_page(tmp_path):
+def page_without_days(tmp_path, champion):
     pooled = {"rows": 0, "auc": None, "gauc": None, "logloss": None, "calibration": None}
-    write_report(
-        tmp_path / "r.html",
-        days=[],
-        metrics={"days": [], "pooled": pooled},
-        gate_results=[],
-        versions=[],
-        champion=None,
-    )
-    assert "No champion yet" in (tmp_path / "r.html").read_text()
+    metrics = {"days": [], "pooled": pooled}
+    write_report(tmp_path / "r.html", days=[], metrics=metrics, gate_results=[], versions=[], champion=champion)
+    return (tmp_path / "r.html").read_text()
+
+
+def test_a_home_without_any_day_still_gives_a_page(tmp_path):
+    assert "No champion yet" in page_without_days(tmp_path, None)
 
 
 @pytest.mark.parametrize("in_force", [True, False])
 def test_a_champion_that_is_no_longer_in_force_is_said_to_be(tmp_path, in_force):
-    pooled = {"rows": 0, "auc": None, "gauc": None, "logloss": None, "calibration": None}
-    write_report(
-        tmp_path / "r.html",
-        days=[],
-        metrics={"days": [], "pooled": pooled},
-        gate_results=[],
-        versions=[],
-        champion={"version": 2, "day": "2024-01-02", "in_force": in_force},
-    )
+    page = page_without_days(tmp_path, {"version": 2, "day": "2024-01-02", "in_force": in_force})
     said = "Champion: version 2, trained up to 2024-01-02"
-    assert f"{said}{'.' if in_force else '; no longer in force.'}" in (tmp_path / "r.html").read_text()
+    assert f"{said}{'.' if in_force else '; no longer in force.'}" in page
