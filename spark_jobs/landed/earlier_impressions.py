@@ -51,8 +51,8 @@ def delivered_again(rows: pa.Table, stored_of: StoredOf) -> tuple[np.ndarray, np
 
 def late_since(rows: pa.Table) -> date | None:
     """Return the earliest day on which a late one of these impressions was shown, None where none is late."""
-    late = rows["shown_at"].filter(pa.array(_is_late(rows)))
-    return date(1970, 1, 1) + timedelta(days=int(micros(late).min()) // DAY_US) if len(late) else None
+    late = rows.filter(pa.array(_is_late(rows)))
+    return _first_day(late) if len(late) else None
 
 
 def days_before(plan: DedupPlan, since: date) -> str:
@@ -62,11 +62,10 @@ def days_before(plan: DedupPlan, since: date) -> str:
 
 def read_stored(late: pa.Table, plan: DedupPlan) -> pa.Table:
     """Return STORED of the rows of days before with the impression_id of a late one."""
-    since = date(1970, 1, 1) + timedelta(days=int(micros(late["shown_at"]).min()) // DAY_US)
+    partitions = days_before(plan, _first_day(late))
 
     def stored(columns: Sequence[str], ids: pa.ChunkedArray) -> pa.Table:
         has_id = pc.field("impression_id").isin(whole(ids))
-        partitions = days_before(plan, since)
         return read_table(plan.tables_dir, "impressions", columns=columns, partitions=partitions, filters=has_id)
 
     met = stored(["impression_id"], late["impression_id"])  # mostly none: the other columns are not read
@@ -75,6 +74,10 @@ def read_stored(late: pa.Table, plan: DedupPlan) -> pa.Table:
 
 def _is_late(rows: pa.Table) -> np.ndarray:
     return micros(rows["shown_at"]) < day_numbers(rows["dt"]) * DAY_US
+
+
+def _first_day(rows: pa.Table) -> date:
+    return date(1970, 1, 1) + timedelta(days=int(micros(rows["shown_at"]).min()) // DAY_US)
 
 
 def _has_id_of(late: pa.Table, stored: pa.Table) -> pa.ChunkedArray:
