@@ -1,6 +1,6 @@
 """The command line: assembles the verbs in `commands/` and turns errors into one sentence and an exit status.
 
-Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. Verbs import heavy packages inside their bodies, so that
+Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. With `--json` an error is a document too. Verbs import heavy packages inside their bodies, so that
 `--help` answers at once.
 """
 
@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from bahe_tasks.commands import days, landing, metrics, models, pages, settings, tables
-from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log, wants_traceback
+from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log, show, wants_traceback
 from bahe_tasks.processor_sharing import sleep_while_waiting
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -49,4 +49,6 @@ def main() -> None:
         wrong_use = isinstance(error, WrongUseError)
         kind = "" if wrong_use else f"{type(error).__name__}: "
         log.print(f"error: {kind}{error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        if "--json" in sys.argv:
+            show({"error": {"kind": type(error).__name__, "message": str(error)}}, as_json=True)
         sys.exit(EXIT_WRONG_USE if wrong_use else EXIT_FAILED)

@@ -82,23 +82,24 @@ def write_day(
             },
         )
 
-    def write_derived(name: str, counts: Mapping[str, Any]) -> None:
+    def write_derived(name: str, partitions: dict[str, Any]) -> None:
         overwrite_partitions(
-            tables[name], tables_dir=plan.tables_dir, name=name, where=in_days([plan.day]), partitions=record(counts)
+            tables[name], tables_dir=plan.tables_dir, name=name, where=in_days([plan.day]), partitions=partitions
         )
 
     side_by_side(
         write_texts,
         partial(_write_quarantine, tables["quarantine"], plan, source_counts),
-        partial(write_derived, "user_sequences", {"sequences": stage_counts["sequences"]}),
+        partial(write_derived, "user_sequences", record({"sequences": stage_counts["sequences"]})),
     )
     side_by_side(
         partial(write_source, "items"),
         partial(write_source, "behavior_events"),
-        partial(write_derived, "new_behaviors", {"new_behaviors": stage_counts["new_behaviors"]}),
-        partial(write_derived, "running_sums", {}),
+        partial(write_derived, "new_behaviors", record({"new_behaviors": stage_counts["new_behaviors"]})),
+        partial(write_derived, "running_sums", record({})),
     )
-    write_derived("impressions", stage_counts)
+    landed = {"landed": plan.ingest["impressions"][plan.day]}
+    write_derived("impressions", {dt: entry | landed for dt, entry in record(stage_counts).items()})
 
 
 def _write_quarantine(rows: Rows, plan: DedupPlan, source_counts: Mapping[str, Mapping[date, dict[str, Any]]]) -> None:

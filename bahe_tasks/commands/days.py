@@ -202,6 +202,11 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
             remark(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}")
         if day["passed_over_files"]:
             remark(f"{day['day']}: {not_read(day['passed_over_files'])}")
+        if day["landed_again"]:
+            again = (
+                f"`bahe run-day {day['day']}` takes" if day in document["days"] else "a later day with --force takes"
+            )
+            remark(f"{day['day']}: landed again since it was taken in: {', '.join(day['landed_again'])}; {again} it in")
 
 
 def _gate(day: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from bahe_tasks.landing import passed_over
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.stages.gate_record import accepted_days, is_refused, record_key
+from bahe_tasks.stages.landed_again import landed_again
 from bahe_tasks.stages.read_metrics import read_metrics
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.model_registry import champion, connect, versions
@@ -21,7 +22,8 @@ def read_status(config: Config) -> dict[str, Any]:
     """Return {"days": [...], "history": [...], "champion": {...} | None}.
 
     `days` are the days that were run; `history` those of which a later run took in events and items; `in_force` of the
-    champion, whether a day could start from it. Every landed row of a day is accounted for in its record; `accepted` is why its inputs were accepted by hand, None if they were not.
+    champion, whether a day could start from it. Every landed row of a day is accounted for in its record; `accepted` is why its inputs were accepted by hand, None if they were not;
+    `landed_again` are the sources whose files are others now than those that were taken in.
     """
     tables_dir = config.tables_dir
     landed = {source: partition_records(tables_dir, source) for source in SOURCES}
@@ -31,12 +33,13 @@ def read_status(config: Config) -> dict[str, Any]:
     days = sorted({dt for records in landed.values() for dt in records})
     excluded = {str(day) for day in excluded_days(config)}
     accepted = {str(day): reason for day, reason in accepted_days(config).items()}
-    outdated = stale(known)
+    outdated, changed = stale(known), landed_again(config)
     records = [
         _day_status(dt, landed, gates, known, outdated, dt in excluded)
         | {
             "accepted": None if dt in excluded else accepted.get(dt),
             "passed_over_files": _passed_over(dt, config),
+            "landed_again": changed.get(dt, []),
         }
         for dt in days
     ]

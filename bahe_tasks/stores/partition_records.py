@@ -20,7 +20,8 @@ COMMIT_METADATA_KEY = "userMetadata"
 class PartitionRecord:
     """What the newest commit naming a partition says: its version, its time (UTC), what was read, what was counted.
 
-    `judged` is the fingerprint of the partition that a gate's results are of; "" of other partitions and of older commits.
+    `judged` is the fingerprint of the partition that a gate's results are of, `landed` that of a day's landed impressions;
+    both are "" of other partitions and of older commits.
     """
 
     version: int
@@ -28,6 +29,7 @@ class PartitionRecord:
     input_fingerprint: str
     counts: dict[str, Any]
     judged: str = ""
+    landed: str = ""
 
 
 _Cached = tuple[int, dict[str, PartitionRecord]]
@@ -70,5 +72,6 @@ def _records_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, PartitionReco
                 input_fingerprint=entry["input_fingerprint"],
                 counts=entry.get("counts", {}),
                 judged=entry.get("judged", ""),
+                landed=entry.get("landed", ""),
             )
     return records

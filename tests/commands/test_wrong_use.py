@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 
@@ -85,6 +86,16 @@ def test_a_home_that_cannot_be_written_is_told_at_once(verb, home, monkeypatch, 
     status, error = answer_of(monkeypatch, capsys, *verb, "--home", home)
     assert status == 2
     assert "gone cannot be written (No such file or directory); correct its permissions" in error
+
+
+def test_an_error_is_a_document_where_one_is_asked_for(home, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bahe", "metrics", "--from", "x", "--json", "--home", str(home)])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    said = capsys.readouterr()
+    told = json.loads(said.out)["error"]
+    assert told["kind"] == "InvalidDayError"
+    assert said.err == f"error: {told['message']}\n"
 
 
 def test_with_a_traceback_the_exit_status_is_the_same(home, monkeypatch, capsys):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from conftest import FIRST, at, event
+from conftest import FIRST, at, event, impression
+from typer.testing import CliRunner
 
+from bahe_tasks.cli import app
 from bahe_tasks.engines.inline import run_day
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
+from bahe_tasks.stages.landed_again import landed_again
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stores.delta_tables import read_table
 
@@ -40,7 +44,9 @@ def test_history_is_taken_in_again_with_force_alone(home, log):
     log.land("behavior_events", BEFORE, [event(BEFORE, text="more")], name="more.jsonl")
     dedup_behaviors(FIRST, home)
     assert stored(home, "items", BEFORE, "title") == ["a wrong title"]
+    assert landed_again(home) == {str(BEFORE): ["behavior_events", "items"]}
     dedup_behaviors(FIRST, home, force=True)
+    assert landed_again(home) == {}
     assert stored(home, "items", BEFORE, "title") == ["the right title"]
     assert stored(home, "behavior_events", BEFORE, "text") == ["more", "yesterday"]
 
@@ -64,6 +70,28 @@ def test_a_day_that_had_a_run_of_its_own_is_not(home, log):
     log.land("behavior_events", BEFORE, [event(BEFORE, text="more")], name="more.jsonl")
     dedup_behaviors(FIRST, home, force=True)
     assert "more" not in stored(home, "behavior_events", BEFORE, "text")
+
+
+def test_the_status_names_what_landed_again(home, log):
+    log.ordinary_day(FIRST)
+    log.land("items", BEFORE, [item("a title")])
+    dedup_behaviors(FIRST, home)
+    for source, day in (("impressions", FIRST), ("items", BEFORE)):
+        for landed in (home.landing_dir / source / f"dt={day}").iterdir():
+            landed.touch()
+    assert landed_again(home) == {}
+    log.land("impressions", FIRST, [impression(FIRST, "more")], name="more.jsonl")
+    log.land("items", BEFORE, [item("another title")])
+    shown = CliRunner().invoke(app, ["status", "--home", str(home.home)])
+    assert (
+        f"{FIRST}: landed again since it was taken in: impressions; `bahe run-day {FIRST}` takes it in\n"
+        in shown.stderr
+    )
+    assert (
+        f"{BEFORE}: landed again since it was taken in: items; a later day with --force takes it in\n" in shown.stderr
+    )
+    shutil.rmtree(home.landing_dir / "items")
+    assert landed_again(home) == {str(FIRST): ["impressions"]}
 
 
 def test_a_day_that_lands_nothing_but_impressions_of_the_day_before_has_none(home, log):
