@@ -23,6 +23,12 @@ from bahe_tasks.outcome_values import outcome_values
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
 _DAY_US = 86_400_000_000
+_COLUMNS = {
+    "impressions": ("impression_id", "user_id", "item_id", "shown_at", "label"),
+    "behavior_events": ("user_id", "feature", "occurred_at", "text"),
+    "items": ("item_id", "updated_at", "title"),
+}
+"""Columns of a source that has no files."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +109,19 @@ def read_log(
 ) -> InMemoryLog:
     """Read a landing folder of json lines, every day or those up to `last`; `max_behaviors` is S.
 
-    Raises `ValueError` for a log whose labels become known later than shown: here they are known at once, to all models.
+    Events, items and their titles may be missing. Raises `ValueError` without impressions in json lines, and for a log whose labels
+    become known later than shown: here they are known at once, to all models.
     """
     impressions = _read(landing, "impressions", "shown_at", last).sort_values(["shown_at", "impression_id"])
     if "label_known_at" in impressions and impressions["label_known_at"].notna().any():
         raise ValueError(f"{landing} has label_known_at, which a replay in memory does not read: use `bahe backfill`")
+    if not len(impressions):
+        raise ValueError(f"{landing} has no impressions in files of json lines (impressions/dt=YYYY-MM-DD/*.jsonl)")
     impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
     events = _read(landing, "behavior_events", "occurred_at", last)
     events = events.sort_values(["feature", "user_id", "occurred_at", "text"])
     items = _read(landing, "items", "updated_at", last).sort_values("updated_at")
+    items = items if "title" in items else items.assign(title=None)
     known = _items_of(impressions, items)
     texts = sorted({*events["text"], *known["title"].dropna()})
     row_of = pd.Index(texts)
@@ -185,7 +195,8 @@ def _read(landing: Path, folder: str, time_column: str, last: date | None) -> pd
     files = sorted((landing / folder).glob("dt=*/*.jsonl"))
     files = [file for file in files if last is None or file.parent.name <= f"dt={last}"]
     frames = [pd.read_json(file, lines=True, dtype=False, convert_dates=False) for file in files]
-    frame = pd.concat([f for f in frames if len(f)], ignore_index=True)
+    frames = [f for f in frames if len(f)]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=_COLUMNS[folder])
     times = pd.to_datetime(frame[time_column], format="ISO8601", utc=True).dt.tz_convert(None)
     frame[time_column] = times.to_numpy("datetime64[us]").astype(np.int64)
     return frame

@@ -11,7 +11,6 @@ Who clicks what, and when, stays as it is; what is told of it does not. Shapes:
     no_titles       items have no title; what users liked and disliked is told
     ids_alone       neither texts nor columns: users, items, times and labels
     boilerplate     each text follows thirty words that are the same everywhere
-    late_labels     a label is known two days after its impression
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +38,6 @@ BOILERPLATE = (
 )
 _YEAR = re.compile(r"\((\d{4})\)")
 _RECENT, _NEW = 1990, 2010
-_LABEL_DELAY = timedelta(days=2)
 
 
 def unique_items(day: Day, known: Catalogue) -> Day:
@@ -96,7 +93,7 @@ def no_titles(day: Day, _known: Catalogue) -> Day:
 
 def ids_alone(day: Day, _known: Catalogue) -> Day:
     """Leave out events, titles and columns."""
-    return {"impressions": day["impressions"], "behavior_events": [], "items": []}
+    return {"impressions": [_without_columns(row) for row in day["impressions"]], "behavior_events": [], "items": []}
 
 
 def boilerplate(day: Day, _known: Catalogue) -> Day:
@@ -104,15 +101,6 @@ def boilerplate(day: Day, _known: Catalogue) -> Day:
     events = [row | {"text": f"{BOILERPLATE} {row['text']}"} for row in day["behavior_events"]]
     items = [row | {"title": f"{BOILERPLATE} {row['title']}"} for row in day["items"]]
     return day | {"behavior_events": events, "items": items}
-
-
-def late_labels(day: Day, _known: Catalogue) -> Day:
-    """Say that labels are known two days after their impressions."""
-
-    def known_at(row: Values) -> str:
-        return (datetime.fromisoformat(row["shown_at"]) + _LABEL_DELAY).isoformat()
-
-    return day | {"impressions": [row | {"label_known_at": known_at(row)} for row in day["impressions"]]}
 
 
 def _without_columns(row: Values) -> Values:
@@ -129,7 +117,6 @@ SHAPES: dict[str, Callable[[Day, Catalogue], Day]] = {
         no_titles,
         ids_alone,
         boilerplate,
-        late_labels,
     )
 }
 

@@ -7,10 +7,12 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import quality
+from benchmarks.kit.in_memory_log import read_log
 from benchmarks.kit.judged_days import JudgedDays, synthetic
 from benchmarks.kit.settings import config_with
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.progressive import Scores
+from benchmarks.public_logs.shapes import SHAPES, reshape
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,20 @@ def comparison(tmp_path_factory):
     config = quality.tiny(scratch, landing)
     days = JudgedDays(landing, date(2024, 1, 1), report_from=date(2024, 1, 3), last=date(2024, 1, 3))
     return quality.prepare(days, config, cache=scratch / "cache")
+
+
+@pytest.mark.parametrize("shape", ["no_titles", "ids_alone"])
+def test_a_log_without_texts_is_compared_too(comparison, tmp_path, shape):
+    reshape(synthetic(tmp_path, days=3, users=40), tmp_path / shape, SHAPES[shape])
+    days = JudgedDays(tmp_path / shape, date(2024, 1, 1), report_from=date(2024, 1, 3), last=date(2024, 1, 3))
+    found = quality.compare(quality.prepare(days, comparison.config, cache=tmp_path), ["bahe", *PEERS], seeds=1)
+    assert found.figures["rows"] == comparison.judged.sum()
+    assert all(row["auc"] > 0.4 for row in found.rows), found.rows  # NaN where a model found nothing
+
+
+def test_a_log_of_other_files_is_wrong_use(tmp_path):
+    with pytest.raises(ValueError, match="has no impressions in files of json lines"):
+        read_log(tmp_path)
 
 
 def test_judged_rows_are_those_of_the_days_reported(comparison):

@@ -91,10 +91,6 @@ def test_texts_go_or_get_longer(landing):
     assert shaped(landing, "ids_alone", FIRST) | {"impressions": []} == {source: [] for source in SOURCES}
 
 
-def test_labels_are_known_two_days_later(landing):
-    assert shaped(landing, "late_labels")["impressions"][0]["label_known_at"] == "2013-05-04T10:00:00+00:00"
-
-
 def test_an_unknown_shape_is_wrong_use(landing):
     answer = CliRunner().invoke(app, ["round", str(landing), str(landing.parent / "out")])
     assert (answer.exit_code, "not among" in answer.output) == (2, True)
