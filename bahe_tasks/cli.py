@@ -1,7 +1,7 @@
 """The command line: assembles the verbs in `commands/` and turns errors into one sentence and an exit status.
 
-Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. With `--json` an error is a document too. Verbs import heavy packages inside their bodies, so that
-`--help` answers at once.
+Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. With `--json` an error is a document too.
+Verbs import heavy packages inside their bodies, so that `--help` answers at once.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ class DedupPlan:
     """What landed fits the driver: Spark settles it, and the driver does the rest."""
     input_fingerprint: str
     """Fingerprint of the stage; recorded with the day's partition of impressions."""
+    landing_ns: int = 0
+    """When the day's landed files last changed, as seen before they were read (`landing.changed_ns`)."""
 
     @property
     def state_before(self) -> date | None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
-from bahe_tasks.landing import landed_days, landed_files, landing_fingerprint, not_read, passed_over
+from bahe_tasks.landing import changed_ns, landed_days, landed_files, landing_fingerprint, not_read, passed_over
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days, first_day_of_window, first_impression_day
 from bahe_tasks.stages.errors import NothingLandedError
@@ -61,6 +61,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
     landing_dir, tables_dir = config.landing_dir, config.tables_dir
     if not any(landed_files(landing_dir, source, day) for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has no files"))
+    landing_ns = max(changed_ns(landing_dir, source, day) for source in SOURCES)  # before anything is read
     excluded = frozenset(d for d in excluded_days(config) if d < day)
     state_days = state_cover(
         day, recorded=[date.fromisoformat(d) for d in partition_records(tables_dir, "running_sums")], excluded=excluded
@@ -101,6 +102,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
             is_small=_landed_bytes(config, ingest) <= _SMALL_BYTES
             and _fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             input_fingerprint=stage_fingerprint,
+            landing_ns=landing_ns,
         )
         with jvm_must_last():
             counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)

@@ -1,7 +1,7 @@
 """Which landed files are others now than those that a run took in. Reads only.
 
-Files are not read anew where neither they nor their folder changed after the run's commit (`st_ctime`, which no copy
-and no `touch` sets back). A folder that is gone or empty tells nothing: landing folders are cleaned.
+Files are not read anew where neither they nor their folder changed since the run looked. A folder that is gone or empty
+tells nothing: landing folders are cleaned.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from bahe_tasks.config import Config
-from bahe_tasks.landing import landed_files, landing_fingerprint
+from bahe_tasks.landing import changed_ns, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 
@@ -27,8 +27,5 @@ def landed_again(config: Config) -> dict[str, list[str]]:
 
 def _differs(landing_dir: Path, source: str, day: date, record: PartitionRecord) -> bool:
     taken = record.landed if source == "impressions" else record.input_fingerprint
-    files = landed_files(landing_dir, source, day)
-    if not taken or not files:
-        return False
-    newest = max(path.stat().st_ctime for path in (*files, files[0].parent))
-    return newest > record.timestamp.timestamp() and landing_fingerprint(landing_dir, source, day) != taken
+    since = changed_ns(landing_dir, source, day) > record.landing_ns  # never where nothing stands there
+    return bool(taken) and since and landing_fingerprint(landing_dir, source, day) != taken

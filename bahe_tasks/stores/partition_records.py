@@ -20,8 +20,8 @@ COMMIT_METADATA_KEY = "userMetadata"
 class PartitionRecord:
     """What the newest commit naming a partition says: its version, its time (UTC), what was read, what was counted.
 
-    `judged` is the fingerprint of the partition that a gate's results are of, `landed` that of a day's landed impressions;
-    both are "" of other partitions and of older commits.
+    `judged` is the fingerprint of the partition that a gate's results are of, `landed` that of a day's landed impressions,
+    `landing_ns` when landed files had last changed before they were read; they are empty of other partitions and of older commits.
     """
 
     version: int
@@ -30,6 +30,7 @@ class PartitionRecord:
     counts: dict[str, Any]
     judged: str = ""
     landed: str = ""
+    landing_ns: int = 0
 
 
 _Cached = tuple[int, dict[str, PartitionRecord]]
@@ -73,5 +74,6 @@ def _records_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, PartitionReco
                 counts=entry.get("counts", {}),
                 judged=entry.get("judged", ""),
                 landed=entry.get("landed", ""),
+                landing_ns=entry.get("landing_ns", 0),
             )
     return records

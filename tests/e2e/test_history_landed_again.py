@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bahe_tasks.cli import app
 from bahe_tasks.engines.inline import run_day
-from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
+from bahe_tasks.stages.dedup_behaviors import dedup_behaviors, run_spark_job
 from bahe_tasks.stages.landed_again import landed_again
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stores.delta_tables import read_table
@@ -92,6 +92,21 @@ def test_the_status_names_what_landed_again(home, log):
     )
     shutil.rmtree(home.landing_dir / "items")
     assert landed_again(home) == {str(FIRST): ["impressions"]}
+
+
+def test_what_lands_while_a_run_reads_counts_as_landed_again(home, log, monkeypatch):
+    log.ordinary_day(FIRST)
+
+    def as_more_lands(*arguments):
+        log.land("impressions", FIRST, [impression(FIRST, "more")], name="more.jsonl")
+        return run_spark_job(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bahe_tasks.stages.dedup_behaviors.run_spark_job", as_more_lands)
+        dedup_behaviors(FIRST, home)
+    assert landed_again(home) == {str(FIRST): ["impressions"]}
+    dedup_behaviors(FIRST, home)
+    assert landed_again(home) == {}
 
 
 def test_a_day_that_lands_nothing_but_impressions_of_the_day_before_has_none(home, log):
