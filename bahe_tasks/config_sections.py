@@ -38,7 +38,8 @@ class SequencesConfig:
         "published daily serves; then all of a user's impressions of a day share one pass of the deep layers",
     )
     max_events_per_sequence: int = setting(
-        1000, "behaviors stored for one user, feature and day; the oldest beyond are dropped and counted"
+        1000,
+        "behaviors stored for one user, feature and day; if its impressions read more, each loses its oldest, which is counted",
     )
 
     def __post_init__(self) -> None:

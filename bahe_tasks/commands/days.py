@@ -202,6 +202,10 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
             remark(f"{day['day']}: unknown columns ignored: {', '.join(day['unknown_columns'])}")
         if day["passed_over_files"]:
             remark(f"{day['day']}: {not_read(day['passed_over_files'])}")
+        if day["capped_behaviors"]:
+            remark(
+                f"{day['day']}: {day['capped_behaviors']} behaviors left out of histories (sequences.max_events_per_sequence)"
+            )
         if day["landed_again"]:
             again = (
                 f"`bahe run-day {day['day']}` takes" if day in document["days"] else "a later day with --force takes"

@@ -75,6 +75,7 @@ def _day_status(
         "quarantined_rows": sum(c["quarantined"] for c in counts.values()),
         "impressions": run.get("rows"),
         "new_behaviors": run.get("new_behaviors"),
+        "capped_behaviors": run.get("capped_behaviors"),
         "reuse_rate": run.get("reuse_rate"),
         "unknown_columns": sorted({name for c in counts.values() for name in c.get("unknown_columns", [])}),
         "gate": _gate(dt, gates, of_day, excluded),

@@ -7,6 +7,7 @@ or, with `history_as_of: day_start`, at the start of its day.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def build_sequences(
 
     `events`: EVENT_COLUMNS of the rows that may be read, of the impressions' users at least; one that landed on two days
     counts once. Ties in time are broken by behavior_key, value, item_id. Of a sequence of more than max_events_per_sequence
-    those are left out that no impression reads, then the oldest.
+    those are left out that no impression reads, then of what each impression reads the oldest.
     """
     users, as_of, names = _readers(impressions, sequences)
     found = _histories(events, users, as_of, names, sequences)
@@ -126,7 +127,8 @@ def _capped(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which events a sequence keeps (E,) bool, and of each how many it keeps and how many it lacks, int64.
 
-    What a user does after an impression must not cost it its history, so what nobody reads goes first.
+    What a user does after an impression must not cost it its history: what nobody reads goes first, and of the rest each
+    impression keeps its newest, as many of them as there is room for.
     """
     group, most = found.group, sequences.max_events_per_sequence
     is_kept = found.from_end <= found.wanted[group]
@@ -142,14 +144,36 @@ def _capped(
         start = stop - int(found.wanted[place])
         mine = slice(*np.searchsorted(in_order, [found.user[start], found.user[start] + 1]))
         ends = np.searchsorted(found.occurred_us[start:stop], as_of[by_user[mine]])
-        nested = np.zeros(stop - start + 1, np.int64)  # +1 where a history that is read begins, -1 where it ends
-        np.add.at(nested, np.maximum(ends - sequences.max_behaviors_per_sequence, 0), 1)
-        np.add.at(nested, ends, -1)
-        is_read = np.cumsum(nested[:-1]) > 0
-        capped[place] = max(int(is_read.sum()) - most, 0)
-        is_read[np.flatnonzero(is_read)[: capped[place]]] = False
-        is_kept[start:stop], kept[place] = is_read, is_read.sum()
+        is_stored = _within(most, ends, stop - start, max_behaviors=sequences.max_behaviors_per_sequence)
+        is_kept[start:stop], kept[place] = is_stored, is_stored.sum()
+        capped[place] = _newest_of_each(sequences.max_behaviors_per_sequence, ends, stop - start).sum() - kept[place]
     return is_kept, kept, capped
+
+
+def _within(most: int, ends: np.ndarray, size: int, *, max_behaviors: int) -> np.ndarray:
+    """Return which of `size` events (size,) bool, at most `most`, serve histories that end at `ends` best, max_behaviors each.
+
+    All histories keep as many of their newest events; what room is left then goes to the newest of the next older ones.
+    """
+
+    def too_many(newest: int) -> bool:
+        return int(_newest_of_each(newest, ends, size).sum()) > most
+
+    fitting = bisect_left(range(1, max_behaviors + 1), True, key=too_many)
+    is_stored = _newest_of_each(fitting, ends, size)
+    if fitting < max_behaviors:
+        older = np.flatnonzero(_newest_of_each(fitting + 1, ends, size) & ~is_stored)
+        room = most - int(is_stored.sum())
+        is_stored[older[len(older) - room :]] = True
+    return is_stored
+
+
+def _newest_of_each(newest: int, ends: np.ndarray, size: int) -> np.ndarray:
+    """Return which of `size` events (size,) bool are among the newest so many of a history that ends at one of `ends`."""
+    nested = np.zeros(size + 1, np.int64)  # +1 where what is read of a history begins, -1 where it ends
+    np.add.at(nested, np.maximum(ends - newest, 0), 1)
+    np.add.at(nested, ends, -1)
+    return np.cumsum(nested[:-1]) > 0
 
 
 def _in_order(events: pa.Table, user: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:

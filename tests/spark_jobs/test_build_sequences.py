@@ -62,9 +62,16 @@ def slow_result(events: list[Event], impressions):
         during = [e for e in ordered if shown and min(shown) <= e[2] < max(shown)]
         wanted = before + during
         if len(wanted) > LIMITS.max_events_per_sequence:
-            newest = [[e for e in ordered if e[2] < s][-LIMITS.max_behaviors_per_sequence :] for s in shown]
-            wanted = [e for e in wanted if any(e in of_impression for of_impression in newest)]
-        kept = wanted[-LIMITS.max_events_per_sequence :]
+            wanted = newest_of_each(ordered, shown, LIMITS.max_behaviors_per_sequence)
+        kept = wanted
+        if len(wanted) > LIMITS.max_events_per_sequence:
+            sizes = range(LIMITS.max_behaviors_per_sequence)
+            most = max(n for n in sizes if len(newest_of_each(ordered, shown, n)) <= LIMITS.max_events_per_sequence)
+            kept = newest_of_each(ordered, shown, most)
+            for e in reversed(newest_of_each(ordered, shown, most + 1)):
+                if e not in kept and len(kept) < LIMITS.max_events_per_sequence:
+                    kept.append(e)
+            kept.sort(key=ordered.index)
         if kept:
             built[user, feature] = (
                 [e[3] for e in kept],
@@ -77,6 +84,20 @@ def slow_result(events: list[Event], impressions):
                 if u == user and end:
                     ends[number][feature] = end
     return built, ends
+
+
+def newest_of_each(ordered, shown, count):
+    """Return the events that are among the newest so many before one of the times."""
+    read = [e for s in shown for e in [e for e in ordered if e[2] < s][-count:]] if count else []
+    return [e for e in ordered if e in read]
+
+
+@WAYS
+def test_a_sequence_that_is_too_long_costs_every_impression_its_oldest(result_of):
+    events = [("u", "f", n, f"k{n}", None, None) for n in range(1, 100)]
+    built, ends = result_of(events, [(1, "u", 20), (2, "u", 50), (3, "u", 80)])
+    assert built == {("u", "f"): (["k19", "k48", "k49", "k78", "k79"], [19, 48, 49, 78, 79], [None] * 5, 4)}
+    assert ends == {1: {"f": 1}, 2: {"f": 3}, 3: {"f": 5}}
 
 
 @WAYS

@@ -24,7 +24,7 @@ def test_a_day_that_was_accepted_by_hand_is_shown_with_the_reason(tmp_path):
     results = [ExpectationResult("quarantined_share", "failed", "0.6", "at most 0.2")]
     by_hand = ExpectationResult("accepted by hand", "accepted", "a [known] outage", "a reason")
     for day, said in ((ACCEPTED, [*results, by_hand]), (REFUSED, results)):
-        entry = {str(day): {"input_fingerprint": "f", "counts": COUNTS}}
+        entry = {str(day): {"input_fingerprint": "f", "counts": COUNTS | {"capped_behaviors": 7 * (day == REFUSED)}}}
         replace_partitions(config.tables_dir, "impressions", none, predicate=f"dt = '{day}'", partitions=entry)
         record_results(config, day, "validate_inputs", said, model_version=None, input_fingerprint="f")
     days = read_status(config)["days"]
@@ -32,3 +32,6 @@ def test_a_day_that_was_accepted_by_hand_is_shown_with_the_reason(tmp_path):
     shown = CliRunner().invoke(app, ["status", "--home", str(tmp_path)])
     assert "–, by hand" in shown.stdout
     assert f"{ACCEPTED}: inputs accepted by hand: a [known] outage\n" in shown.stderr
+    left_out = "behaviors left out of histories (sequences.max_events_per_sequence)\n"
+    assert f"{REFUSED}: 7 {left_out}" in shown.stderr
+    assert shown.stderr.count(left_out) == 1
