@@ -2,11 +2,12 @@
 
     python -m benchmarks.public_logs.shapes SHAPE LANDING OUT         # LANDING from `bahe import movietweetings`
 
-Who clicks what, and when, stays as it is; what is told of it does not. Shapes:
+Who clicks what, and when, stays as it is; what is told of it does not. Of logs whose items have a title and change at the start
+of a day, as those of MovieTweetings do: `unique_items` takes the row of an item that the day ends with. Shapes:
 
     unique_items    each impression shows an item of its own, of the same title and columns: no item is ever met again
     daily_users     a user has another id each day: no user ever comes back, a history is what happened the same day
-    one_feature     of events one text feature is left, `liked`; items have no columns
+    one_feature     of events one text feature is left, `liked`; there are no columns
     six_features    events are parted by the decade of the film too: six text features, most of them short
     no_titles       items have no title; what users liked and disliked is told
     ids_alone       neither texts nor columns: users, items, times and labels
@@ -71,8 +72,11 @@ def daily_users(day: Day, _known: Catalogue) -> Day:
 
 def one_feature(day: Day, _known: Catalogue) -> Day:
     """Leave out disliked titles and columns."""
-    events = [row for row in day["behavior_events"] if row["feature"] == "liked"]
-    return day | {"behavior_events": events, "items": [_without_columns(row) for row in day["items"]]}
+    return {
+        "impressions": [_without_columns(row) for row in day["impressions"]],
+        "behavior_events": [row for row in day["behavior_events"] if row["feature"] == "liked"],
+        "items": [_without_columns(row) for row in day["items"]],
+    }
 
 
 def six_features(day: Day, _known: Catalogue) -> Day:
@@ -146,6 +150,8 @@ def main(
     """Write a log in another shape."""
     if shape not in SHAPES:
         raise typer.BadParameter(f"{shape}: not among {', '.join(SHAPES)}")
+    if out.exists() and any(out.iterdir()):
+        raise typer.BadParameter(f"{out} is not empty: two shapes would be mixed")
     for source, count in reshape(landing, out, SHAPES[shape]).items():
         print(f"{source}: {count:,}")
 

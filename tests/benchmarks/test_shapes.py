@@ -94,3 +94,10 @@ def test_texts_go_or_get_longer(landing):
 def test_an_unknown_shape_is_wrong_use(landing):
     answer = CliRunner().invoke(app, ["round", str(landing), str(landing.parent / "out")])
     assert (answer.exit_code, "not among" in answer.output) == (2, True)
+
+
+def test_two_shapes_are_not_mixed(landing):
+    out = str(landing.parent / "out")
+    assert CliRunner().invoke(app, ["boilerplate", str(landing), out]).exit_code == 0
+    assert CliRunner().invoke(app, ["ids_alone", str(landing), out]).exit_code == 2
+    assert rows_of(landing.parent / "out", "items", FIRST)[0]["title"].startswith(BOILERPLATE)
