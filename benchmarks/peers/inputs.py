@@ -18,14 +18,14 @@ _LENGTH_CLASSES = 32
 
 @dataclass(frozen=True)
 class Inputs:
-    """R impressions. Text codes are rows of the embedding matrix plus one; 0 is padding and an unknown title."""
+    """R impressions. Text codes are rows of the embedding matrix plus two; 0 is padding, 1 an unknown title."""
 
     ids: dict[str, np.ndarray]  # (R,) int64 by field: user, item, every cat column, length class of each history
     vocabulary: dict[str, int]  # number of codes of each field
     titles: np.ndarray  # (R,) int64 text codes
     histories: dict[str, np.ndarray]
     """(R, S) int64 text codes by text feature, newest first, 0 after the oldest; an empty one of a log without events."""
-    num_texts: int  # M + 1
+    num_texts: int  # M + 2
     numbers: np.ndarray  # (R, K) float32, NaN = absent
     labels: np.ndarray  # (R,) float32
 
@@ -47,13 +47,13 @@ def inputs_of(log: InMemoryLog, *, max_behaviors: int, numbers: np.ndarray | Non
     return Inputs(
         ids=ids,
         vocabulary=vocabulary,
-        titles=rows.title_rows + 1,
+        titles=rows.title_rows + 2,
         histories={
-            name: newest_first(h.behavior_rows + 1, h.starts, h.ends, max_behaviors)
+            name: newest_first(h.behavior_rows + 2, h.starts, h.ends, max_behaviors)
             for name, h in sorted(rows.histories.items())
         }
         or {"no_events": np.zeros((len(rows), 1), np.int64)},
-        num_texts=len(log.texts) + 1,
+        num_texts=len(log.texts) + 2,
         numbers=np.concatenate([np.empty((len(rows), 0), np.float32), *parts], axis=1),
         labels=rows.labels,
     )

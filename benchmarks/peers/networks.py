@@ -1,7 +1,7 @@
 """DeepFM, DCNv2 and DIN of the public library torch-rechub, and an MLP over sentence embeddings, trained day by day.
 
 Fields: ids (`inputs.py`), the title, and the behaviors of each text feature, which share the title's embeddings:
-averaged in DeepFM and DCNv2, averaged and under target attention in DIN. Numbers pass a signed logarithm and batch
+averaged in DeepFM and DCNv2, averaged and under target attention in DIN (`din.py`). Numbers pass a signed logarithm and batch
 normalisation.
 
 Unusual: every row is trained on once. Further epochs or replayed older rows overfit the ids at once and cost 0.01 to
@@ -19,8 +19,9 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy
 from torch_rechub.basic.features import DenseFeature, SequenceFeature, SparseFeature
 from torch_rechub.basic.initializers import RandomNormal
-from torch_rechub.models.ranking import DIN, DCNv2, DeepFM
+from torch_rechub.models.ranking import DCNv2, DeepFM
 
+from benchmarks.peers.din import Din
 from benchmarks.peers.inputs import Inputs
 from benchmarks.peers.sentence_mlp import SentenceMlp
 
@@ -144,10 +145,10 @@ def _parts(index: np.ndarray, size: int) -> list[np.ndarray]:
 
 def _model(
     inputs: Inputs, settings: NetworkSettings, *, num_numbers: int, sentences: np.ndarray | None
-) -> SentenceMlp | DIN | DCNv2 | DeepFM:
+) -> SentenceMlp | Din | DCNv2 | DeepFM:
     start, width = RandomNormal(0, settings.embedding_std), settings.width
     ids = [SparseFeature(n, size, width, initializer=start) for n, size in inputs.vocabulary.items()]
-    title = SparseFeature("title", inputs.num_texts, width, initializer=start)
+    title = SparseFeature("title", inputs.num_texts, width, padding_idx=0, initializer=start)
     texts = {"vocab_size": inputs.num_texts, "embed_dim": width, "shared_with": "title", "padding_idx": 0}
     means = [SequenceFeature(name, pooling="mean", **texts) for name in inputs.histories]
     mlp = {"dims": list(settings.hidden_widths), "dropout": settings.dropout}
@@ -162,11 +163,11 @@ def _model(
         case "din":
             sequences = [SequenceFeature(name, pooling="concat", **texts) for name in inputs.histories]
             attention = {"dims": list(settings.attention_widths), "activation": "dice", "use_softmax": True}
-            return DIN([*ids, *means], sequences, [title] * len(sequences), mlp, attention)
+            return Din([*ids, *means], sequences, [title] * len(sequences), mlp, attention)
         case "sentence_mlp":
             if sentences is None:
                 raise ValueError("sentence_mlp needs the sentence embeddings of the log's texts")
-            padded = torch.from_numpy(np.pad(sentences.astype(np.float32), ((1, 0), (0, 0))))
+            padded = torch.from_numpy(np.pad(sentences.astype(np.float32), ((2, 0), (0, 0))))
             return SentenceMlp(
                 ids, list(inputs.histories), padded, hidden_widths=settings.hidden_widths, dropout=settings.dropout
             )

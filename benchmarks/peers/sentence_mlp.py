@@ -23,7 +23,7 @@ class SentenceMlp(nn.Module):
         hidden_widths: tuple[int, ...],
         dropout: float,
     ) -> None:
-        """`sentences` (M + 1, D) float32 are the embeddings by text code, that of 0 all zero."""
+        """`sentences` (M + 2, D) float32 are the embeddings by text code, those of 0 and 1 all zero."""
         super().__init__()
         self.ids, self.histories = ids, histories
         self.embedding = EmbeddingLayer(ids)

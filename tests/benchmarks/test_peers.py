@@ -140,6 +140,19 @@ def test_a_peer_scores_the_same_twice_and_the_same_seed_is_the_same_peer(name):
     assert second is not first
 
 
+@pytest.mark.parametrize("name", ALONE)
+def test_a_score_does_not_depend_on_the_rows_beside_it(name):
+    log = _log()
+    lengths = log.rows.histories["liked"].ends - log.rows.histories["liked"].starts
+    peer = PEERS[name].build(_material(log), 1, {})
+    for day in range(3):
+        peer.learn(_of_day(day))
+    together = peer.score(_of_day(3))
+    shortest = [_of_day(3).start + r for r in np.argsort(lengths[_of_day(3)], kind="stable")[:5]]
+    for r in shortest:  # alone no other history is longer
+        np.testing.assert_allclose(peer.score(slice(r, r + 1)), together[r - _of_day(3).start], rtol=1e-5)
+
+
 def test_sums_are_over_strictly_earlier_rows_of_the_same_id():
     ids, values = np.array(["a", "b", "a", "a", "a"]), np.array([1.0, 1.0, 0.0, 1.0, 1.0])
     sums = sums_before(ids, values, np.array([1, 1, 2, 2, 3]))
