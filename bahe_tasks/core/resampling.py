@@ -29,9 +29,9 @@ class Interval:
 def user_resamples(num_users: int, *, samples: int, seed: int, num_rows: int) -> Iterator[np.ndarray]:
     """Yield (K, U) int64: how often each of U users was drawn in each of the next K resamples; `samples` in all.
 
-    `num_rows` only decides how many come at once. Nothing without users.
+    `num_rows` only decides how many come at once. Nothing of fewer than two users: one drawn again and again is no interval.
     """
-    if num_users == 0:
+    if num_users < 2:
         return
     generator = np.random.default_rng(seed)
     at_once = max(1, _CELLS_AT_ONCE // max(num_rows, num_users))

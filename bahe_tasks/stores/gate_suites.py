@@ -122,7 +122,7 @@ def challenger_suites(
         comparison += [gxe.ExpectColumnMaxToBeBetween(column="logloss_excess_low", max_value=0.0)]
     if metrics.rows < gate.min_gate_rows or metrics.positives in (0, metrics.rows):
         return {"challenger": always}, {"challenger": [not_all_alike, *comparison]}
-    if metrics.users < gate.min_gate_users:
+    if metrics.users < max(gate.min_gate_users, 2):  # of one user there is no interval
         return {"challenger": [*always, not_all_alike]}, {"challenger": comparison}
     return {"challenger": [*always, not_all_alike, *comparison]}, {}
 
