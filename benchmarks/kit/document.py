@@ -1,10 +1,15 @@
-"""What every benchmark prints: {"benchmark", "figures": {name: number}, "rows": [...], "machine": {...}} with `--json`."""
+"""What every benchmark prints: {"benchmark", "figures": {name: number}, "rows": [...], "machine": {...}} with `--json`.
+
+A number that does not exist (an AUC of one class, an interval of one user) is null there, and a line on stderr names such figures.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -25,8 +30,11 @@ class Document:
             from rich.table import Table
         except ImportError:  # a bare GPU machine
             as_json = True
+        absent = [name for name, value in self.figures.items() if not math.isfinite(value)]
+        if absent:
+            print(f"no number on these rows: {', '.join(absent)}", file=sys.stderr)
         if as_json:
-            print(json.dumps({**vars(self), "machine": machine()}, indent=1))
+            print(json.dumps(_with_nulls({**vars(self), "machine": machine()}), indent=1, allow_nan=False))
             return
         out = Console()
         names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -43,6 +51,15 @@ class Document:
         out.print(table)
         for name, value in self.figures.items():
             out.print(f"{name}: {value:.4g}")
+
+
+def _with_nulls(value: Any) -> Any:
+    """Return the value with null for what is no number."""
+    if isinstance(value, dict):
+        return {name: _with_nulls(of_name) for name, of_name in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(of_list) for of_list in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:
