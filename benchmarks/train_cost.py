@@ -17,6 +17,9 @@ for the other one of mean, which reads all outputs of the deep layers, and summa
 but dedup_only are compiled as `training.compile_layers` does, full text too; with `--compute-dtype bfloat16` matrix products of
 all are, as `training.compute_dtype` does (`share_of_peak` stays that of float32).
 
+A step has 32 samples whatever the variant. Where fewer are timed at once (full_text, split_only) forward and backward count for
+those, clipping and optimiser, once a step, for 32.
+
 Figures: `speedup_N_ungrouped` and `speedup_N`, samples/s of a whole step of bahe and bahe_grouped over that of full_text
 at N tokens of history; `memory_ratio_N_ungrouped` and `memory_ratio_N` likewise; `speedup_N_with_encoding`, bahe_grouped
 with the shallow layers over texts not yet in the table, of which a sample has (1 - reuse rate) · (N·S + 1).
@@ -32,10 +35,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from time import perf_counter, process_time
 
 import numpy as np
 import torch
+from torch import nn
 from transformers.utils import logging
 
 from bahe_tasks.config import ModelConfig
@@ -45,7 +50,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.operations import matmul_operations_per_s
 from benchmarks.kit.peak_memory import PeakMemory
 from benchmarks.kit.program import benchmark_arguments, wait_for
-from benchmarks.kit.variants import VARIANTS, Variant, batch_of, build, encode_seconds
+from benchmarks.kit.variants import SAMPLES_A_STEP, VARIANTS, Variant, batch_of, build, encode_seconds
 
 NUM_FEATURES, TOKENS_PER_BEHAVIOR = 6, 6
 LLM = {
@@ -57,6 +62,26 @@ ROUNDS, SMALL_ROUNDS = 3, 2
 MATMUL, SMALL_MATMUL = 2048, 512
 Contender = tuple[str, str]
 """Variant and pooling."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What holds for all variants."""
+
+    small: bool
+    pooling: str
+    compile_layers: bool = False
+    compute_dtype: str = "float32"
+
+    @property
+    def llm(self) -> dict[str, object]:
+        return SMALL_LLM if self.small else LLM
+
+    def arguments(self) -> list[str]:
+        """Return what asks another process for the same."""
+        flags = {"--small": self.small, "--compile-layers": self.compile_layers}
+        given = [flag for flag, is_set in flags.items() if is_set]
+        return ["--pooling", self.pooling, "--compute-dtype", self.compute_dtype, *given]
 
 
 def contenders(pooling: str) -> list[Contender]:
@@ -71,28 +96,36 @@ def shape_of(tokens: int) -> Shape:
     return Shape(NUM_FEATURES, behaviors_per_feature=behaviors, tokens_per_behavior=TOKENS_PER_BEHAVIOR)
 
 
-def built(contender: Contender, tokens: int, *, llm: dict[str, object], device: torch.device) -> Variant:
+def built(contender: Contender, tokens: int, how: How, *, device: torch.device) -> Variant:
     """Return a contender at a size."""
     name, pooling = contender
-    return build(name, shape_of(tokens), llm=llm, pooling=pooling, device=device, num_samples=batch_of(name, tokens))
+    samples = batch_of(name, tokens)
+    variant = build(name, shape_of(tokens), llm=how.llm, pooling=pooling, device=device, num_samples=samples)
+    variant.bfloat16 = how.compute_dtype == "bfloat16"
+    return variant
 
 
-def memory_of(contender: Contender, tokens: int, *, llm: dict[str, object], device: torch.device) -> float:
+def to_compile(variant: Variant, how: How) -> list[nn.Module]:
+    return variant.layers_to_compile if how.compile_layers else []
+
+
+def memory_of(contender: Contender, tokens: int, how: How, *, device: torch.device) -> float:
     """Return the MB a sample adds at the peak of forward and backward."""
-    variant = built(contender, tokens, llm=llm, device=device)
-    variant.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
-    variant.keep_gradients()
-    with PeakMemory(device) as memory:
-        variant.forward_backward()
+    variant = built(contender, tokens, how, device=device)
+    with compiled(to_compile(variant, how)):
+        variant.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
+        variant.keep_gradients()
+        with PeakMemory(device) as memory:
+            variant.forward_backward()
     return memory.grown_mb / variant.num_held
 
 
-def memory_in_another_process(sizes: list[int], *, pooling: str, small: bool) -> dict[str, list[float]]:
+def memory_in_another_process(sizes: list[int], how: How) -> dict[str, list[float]]:
     """Return `memory_of` of each contender by tokens, from a process that gives freed memory back at once.
 
     So what a variant's peak is counted from is what is in use, not what an earlier one left to the allocator.
     """
-    options = ["--pooling", pooling, "--tokens", *map(str, sizes), *(["--small"] if small else [])]
+    options = ["--tokens", *map(str, sizes), *how.arguments()]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_cost", "--memory", *options],
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
@@ -104,37 +137,30 @@ def memory_in_another_process(sizes: list[int], *, pooling: str, small: bool) ->
 
 def timed(variant: Variant, device: torch.device) -> tuple[float, float]:
     """Return wall and processor seconds per sample of one step."""
-    wait_for(device)
-    wall, cpu = perf_counter(), process_time()
-    variant.step()
-    wait_for(device)
-    return (perf_counter() - wall) / variant.num_samples, (process_time() - cpu) / variant.num_samples
+    variant.optimizers.zero_grad()
+    seconds = np.zeros(2)
+    for part, samples in ((variant.forward_backward, variant.num_samples), (variant.update, SAMPLES_A_STEP)):
+        wait_for(device)
+        began = np.array([perf_counter(), process_time()])
+        part()
+        wait_for(device)
+        seconds += (np.array([perf_counter(), process_time()]) - began) / samples
+    return float(seconds[0]), float(seconds[1])
 
 
-def run(
-    sizes: list[int],
-    *,
-    pooling: str,
-    small: bool,
-    reuse_rate: float,
-    compile_layers: bool = False,
-    compute_dtype: str = "float32",
-    device: torch.device,
-) -> Document:
+def run(sizes: list[int], how: How, *, reuse_rate: float, device: torch.device) -> Document:
     """Measure every contender at every size."""
     document = Document("train_cost")
-    llm = SMALL_LLM if small else LLM
-    memory_mb = memory_in_another_process(sizes, pooling=pooling, small=small)
-    peak = matmul_operations_per_s(device, torch.float32, size=SMALL_MATMUL if small else MATMUL)
+    memory_mb = memory_in_another_process(sizes, how)
+    peak = matmul_operations_per_s(device, torch.float32, size=SMALL_MATMUL if how.small else MATMUL)
     for tokens in sizes:
         shape, memory = shape_of(tokens), memory_mb[str(tokens)]
-        variants = [built(contender, tokens, llm=llm, device=device) for contender in contenders(pooling)]
-        compiling = [variant.layers_to_compile if compile_layers else [] for variant in variants]
+        variants = [built(contender, tokens, how, device=device) for contender in contenders(how.pooling)]
+        compiling = [to_compile(variant, how) for variant in variants]
         with compiled([layer for layers in compiling for layer in layers]):
             for variant in variants:
-                variant.bfloat16 = compute_dtype == "bfloat16"
                 variant.step()
-            num_rounds = SMALL_ROUNDS if small else ROUNDS
+            num_rounds = SMALL_ROUNDS if how.small else ROUNDS
             rounds = [[timed(variant, device) for variant in variants] for _ in range(num_rounds)]
         seconds = np.median(rounds, axis=0)  # (variants, wall and processor)
         for variant, (wall, cpu), mb, layers in zip(variants, seconds, memory, compiling, strict=True):
@@ -156,18 +182,18 @@ def run(
                     "mb_per_sample": mb,
                     "memory_ratio": mb / memory[0],
                     "state_mb": variant.state_mb,
-                    "samples_a_step": variant.num_samples,
+                    "samples_timed": variant.num_samples,
                     "compiled_layers": len(layers),
                     "features": NUM_FEATURES,
                     "behaviors": shape.behaviors_per_feature,
                     "tokens_per_behavior": TOKENS_PER_BEHAVIOR,
-                    "llm": "{hidden_size} x {num_hidden_layers}".format(**llm),
+                    "llm": "{hidden_size} x {num_hidden_layers}".format(**how.llm),
                     "reuse_rate": reuse_rate,
                     "device": device.type,
                 }
             )
             print(f"{tokens} {variant.name}, {variant.pooling}: {1 / wall:.3g} samples/s", file=sys.stderr)
-        by_name = {row["variant"]: row for row in document.rows[-len(variants) :] if row["pooling"] == pooling}
+        by_name = {row["variant"]: row for row in document.rows[-len(variants) :] if row["pooling"] == how.pooling}
         document.figures |= {
             f"speedup_{tokens}_ungrouped": by_name["bahe"]["speedup"],
             f"speedup_{tokens}": by_name["bahe_grouped"]["speedup"],
@@ -197,27 +223,12 @@ def main() -> None:
     given = parser.parse_args()
     logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    how = How(given.small, given.pooling, given.compile_layers, given.compute_dtype)
     if given.memory:
-        llm = SMALL_LLM if given.small else LLM
-        print(
-            json.dumps(
-                {
-                    tokens: [memory_of(c, tokens, llm=llm, device=device) for c in contenders(given.pooling)]
-                    for tokens in given.tokens
-                }
-            )
-        )
+        found = {n: [memory_of(c, n, how, device=device) for c in contenders(how.pooling)] for n in given.tokens}
+        print(json.dumps(found))
         return
-    document = run(
-        given.tokens,
-        pooling=given.pooling,
-        small=given.small,
-        reuse_rate=given.reuse_rate,
-        compile_layers=given.compile_layers,
-        compute_dtype=given.compute_dtype,
-        device=device,
-    )
-    document.show(as_json=given.json)
+    run(given.tokens, how, reuse_rate=given.reuse_rate, device=device).show(as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,10 @@ IMPRESSIONS_PER_USER = 4
 NUM_TEXTS = 20_000
 """Distinct texts that cached variants read vectors of."""
 _TEXTS_AT_ONCE = 1024
-_TOKENS_A_STEP = {"full_text": 2048, "split_only": 8192, "dedup_only": 65536}
+_TOKENS_AT_ONCE = {"full_text": 2048, "split_only": 8192, "dedup_only": 65536}
 _TRAINING = TrainingConfig()
+SAMPLES_A_STEP = _TRAINING.batch_size_of(0)
+"""Of a small log."""
 
 
 @dataclass
@@ -68,6 +70,9 @@ class Variant:
         """Do what `core.train` does for one batch."""
         self.optimizers.zero_grad()
         self.forward_backward()
+        self.update()
+
+    def update(self) -> None:
         self.optimizers.clip(_TRAINING.max_gradient_norm)
         self.optimizers.step(1.0, number=0)
 
@@ -119,8 +124,8 @@ class Variant:
 
 
 def batch_of(variant: str, tokens: int) -> int:
-    """Return the samples of a step: those of a small log, or as many as a core finishes in seconds."""
-    return max(1, _TOKENS_A_STEP[variant] // tokens) if variant in _TOKENS_A_STEP else _TRAINING.batch_size_of(0)
+    """Return the samples timed at once: a step's, or as many as a core finishes in seconds."""
+    return max(1, _TOKENS_AT_ONCE[variant] // tokens) if variant in _TOKENS_AT_ONCE else SAMPLES_A_STEP
 
 
 def build(
