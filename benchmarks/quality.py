@@ -4,7 +4,7 @@
 
 Without LANDING a synthetic log is made, whose best reachable AUC is known. Days from `--first` on are trained on, those
 from `--report-from` on are judged. `--cache` keeps progressive scores, so that a run can be done in pieces (`--only`) and
-a model need not run twice; empty it when the code of a model changes. `--set` changes a setting of BAHE, as
+a model need not run twice, for the same files, days and settings; empty it when the code of a model changes. `--set` changes a setting of BAHE, as
 `--set encoder.num_shallow_layers=6`, which leaves no layer of MiniLM deep; `--set numbers.as_of=day_start` keeps a day's own labels from
 the numbers of all models.
 
@@ -37,11 +37,11 @@ from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
 from bahe_tasks.core.resampling import Interval
-from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.fingerprint import file_sha256, fingerprint
 from bahe_tasks.sources.synthetic import oracle_auc
 from benchmarks.kit.document import Document
-from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
-from benchmarks.kit.judged_days import JudgedDays, Size, judged_days
+from benchmarks.kit.in_memory_log import InMemoryLog, day_of, part_of, read_log
+from benchmarks.kit.judged_days import JudgedDays, Size, judged_days, read_judged
 from benchmarks.kit.replay import replay
 from benchmarks.kit.settings import Settings, config_with
 from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
@@ -54,7 +54,6 @@ OURS = "bahe"
 COLD_BELOW = 10
 """Earlier impressions of a user or item."""
 SMALL = Size(days=4, users=80)
-_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ class Comparison:
     config: Config
     judged: np.ndarray  # (R,) bool
     cache: Path
+    """Of these files, days, numbers and sentence embeddings alone."""
 
     def ours(self, seed: int) -> Scores:
         """Return the progressive scores of BAHE as `config` has it."""
@@ -78,7 +78,7 @@ class Comparison:
             return Scores(np.concatenate([first_day, found.scores]), found.train_cpu_s + found.score_cpu_s)
 
         settings = fingerprint(model=self.config.model, training=self.config.training, encoder=self.config.encoder)
-        return cached(self._file(f"{OURS}-{settings[:8]}", seed), compute)
+        return cached(self.cache / f"{OURS}-{settings[:16]}-{seed}.npz", compute)
 
     def peer(self, name: str, seed: int) -> Scores:
         """Return the progressive scores of a peer; its CPU seconds include those of the peers it reads."""
@@ -90,11 +90,7 @@ class Comparison:
             own = progressive(peer, days_of(self.log), num_rows=len(self.log.rows))
             return Scores(own.probabilities, own.cpu_s + sum(scores.cpu_s for scores in read.values()))
 
-        return cached(self._file(name, seed if entry.seeded else 0), compute)
-
-    def _file(self, name: str, seed: int) -> Path:
-        first, last = (days_of(self.log)[n].day for n in (0, -1))
-        return self.cache / f"{name}-{first}-{last}-{self.log.numbers_as_of}-{seed}.npz"
+        return cached(self.cache / f"{name}-{seed if entry.seeded else 0}.npz", compute)
 
     @property
     def cold(self) -> np.ndarray:
@@ -107,7 +103,7 @@ class Comparison:
         """Return what a model reached on the judged rows."""
         rows, judged = self.log.rows, self.judged
         labels, users = rows.labels[judged].astype(np.float64), rows.user_ids[judged]
-        days = rows.shown_at[judged] // _DAY_US
+        days = day_of(rows.shown_at[judged])
         of_seeds = [evaluate(labels, run.probabilities[judged], users) for run in runs]
         of_days = [
             auc(labels[days == day], run.probabilities[judged][days == day]) for run in runs for day in np.unique(days)
@@ -132,7 +128,7 @@ class Comparison:
         whole = self.log.rows
         labels, units = whole.labels[rows].astype(np.float64), whole.user_ids[rows]
         if drawn == "days":
-            units = whole.shown_at[rows] // _DAY_US
+            units = day_of(whole.shown_at[rows])
         return paired_auc_difference_interval(labels, a[rows], b[rows], units, seed=0)
 
 
@@ -151,6 +147,8 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
         run_seeds = range(1, (seeds if entry is None or entry.seeded else 1) + 1)
         runs = [comparison.ours(seed) if entry is None else comparison.peer(name, seed) for seed in run_seeds]
         means[name] = mean_of(runs)
+        if not np.isfinite(means[name][comparison.judged]).all():
+            raise ValueError(f"{name} gave no score to some of the judged rows")
         document.rows.append(comparison.row(name, runs, "default settings" if entry is None else entry.effort))
         print("{model}: AUC {auc:.4f}, {cpu_s:.0f} s".format(**document.rows[-1]), file=sys.stderr)
     if OURS not in means:
@@ -174,19 +172,26 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
 
 def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
     """Read the days and encode their texts, by the shallow layers and by the whole LLM."""
-    whole_log = read_log(days.landing, numbers_as_of=config.numbers.as_of)
-    log, judged = judged_part(whole_log, first=days.first, report_from=days.report_from, last=days.last)
+    log, judged = read_judged(days, numbers_as_of=config.numbers.as_of)
     folder = checkpoint_dir(config.encoder.checkpoint)
     numbers, _ = numbers_of(log)
-    material = Material.of(log, numbers=numbers, sentences=log.encode(folder, whole_llm(config.encoder)))
+    whole = whole_llm(config.encoder)
     return Comparison(
         log=log,
-        material=material,
+        material=Material.of(log, numbers=numbers, sentences=log.encode(folder, whole)),
         embeddings=log.encode(folder, config.encoder),
         config=config,
         judged=judged,
-        cache=cache,
+        cache=cache
+        / fingerprint(
+            files=files_of(days.landing), days=[days.first, days.last], numbers=config.numbers, sentences=whole
+        )[:16],
     )
+
+
+def files_of(landing: Path) -> dict[str, str]:
+    """Return path → sha256 of the files of a landing folder."""
+    return {str(file.relative_to(landing)): file_sha256(file) for file in landing.glob("*/dt=*/*.jsonl")}
 
 
 def whole_llm(encoder: EncoderConfig) -> EncoderConfig:

@@ -35,8 +35,8 @@ from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.document import Document
-from benchmarks.kit.in_memory_log import InMemoryLog, judged_part, part_of, read_log
-from benchmarks.kit.judged_days import Size, judged_days
+from benchmarks.kit.in_memory_log import InMemoryLog, part_of
+from benchmarks.kit.judged_days import Size, judged_days, read_judged
 from benchmarks.kit.replay import replay
 from benchmarks.kit.settings import Settings, config_with
 from benchmarks.peers.means import sums_before
@@ -157,8 +157,7 @@ def main(
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:
             config = tiny(scratch, days.landing)
-        whole_log = read_log(days.landing, numbers_as_of=config.numbers.as_of)
-        log, judged = judged_part(whole_log, first=days.first, report_from=days.report_from, last=days.last)
+        log, judged = read_judged(days, numbers_as_of=config.numbers.as_of)
         embeddings = log.encode(checkpoint_dir(config.encoder.checkpoint), config.encoder)
         document = study(log, judged, embeddings, config, seeds=seeds)
     document.show(as_json=as_json)

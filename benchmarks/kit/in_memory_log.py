@@ -3,12 +3,13 @@
 For benchmarks that train a model many times over. It reads json lines alone, takes every row as good (a synthetic log
 with `flaw_share=0`, or an imported data set), and gives the rows of any days as the stages would build them: behaviors
 before `shown_at`, oldest first, ties by text; the newest item row with `updated_at` ≤ `shown_at`, else the earliest.
+An event or item that landed later than the day of its own time counts from the start of the day it landed on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,11 @@ class InMemoryLog:
         low, high = np.searchsorted(self.rows.shown_at, [_start_us(first), _start_us(last + timedelta(days=1))])
         return part_of(self.rows, slice(low, high))
 
+    def next_day(self, day: date) -> date:
+        """Return the first day after `day` that has rows; the day after it if none has."""
+        later = self.rows.shown_at[np.searchsorted(self.rows.shown_at, _start_us(day + timedelta(days=1))) :]
+        return day_of(later[0]).item() if len(later) else day + timedelta(days=1)
+
     def days(self, first: date, last: date) -> list[tuple[date, ImpressionRows]]:
         """Return the rows of each day from `first` to `last` that has any."""
         found = []
@@ -109,18 +115,23 @@ def read_log(
 ) -> InMemoryLog:
     """Read a landing folder of json lines, every day or those up to `last`; `max_behaviors` is S.
 
-    Events, items and their titles may be missing. Raises `ValueError` without impressions in json lines, and for a log whose labels
-    become known later than shown: here they are known at once, to all models.
+    Events, items and their titles may be missing. Raises `ValueError` without impressions in json lines, and for a log whose
+    impressions landed, or whose labels became known, later than shown: here both are known at once, to all models.
     """
     impressions = _read(landing, "impressions", "shown_at", last).sort_values(["shown_at", "impression_id"])
     if "label_known_at" in impressions and impressions["label_known_at"].notna().any():
         raise ValueError(f"{landing} has label_known_at, which a replay in memory does not read: use `bahe backfill`")
     if not len(impressions):
         raise ValueError(f"{landing} has no impressions in files of json lines (impressions/dt=YYYY-MM-DD/*.jsonl)")
+    if num_late := int((impressions["known_from"] > impressions["shown_at"]).sum()):
+        raise ValueError(
+            f"{landing} has {num_late} impressions in folders of a later day than they were shown, "
+            "which a replay in memory takes for rows of that earlier day: use `bahe backfill`"
+        )
     impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
-    events = _read(landing, "behavior_events", "occurred_at", last)
+    events = _once_landed(_read(landing, "behavior_events", "occurred_at", last), "occurred_at")
     events = events.sort_values(["feature", "user_id", "occurred_at", "text"])
-    items = _read(landing, "items", "updated_at", last).sort_values("updated_at")
+    items = _once_landed(_read(landing, "items", "updated_at", last), "updated_at")
     items = items if "title" in items else items.assign(title=None)
     known = _items_of(impressions, items)
     texts = sorted({*events["text"], *known["title"].dropna()})
@@ -161,13 +172,6 @@ def read_log(
     )
 
 
-def judged_part(log: InMemoryLog, *, first: date, report_from: date, last: date) -> tuple[InMemoryLog, np.ndarray]:
-    """Return the log from `first` to `last` and which of its impressions are of `report_from` or later, (R,) bool."""
-    edges = [np.datetime64(day, "us").astype(np.int64) for day in (first, report_from, last + timedelta(1))]
-    start, judged_from, end = np.searchsorted(log.rows.shown_at, edges)
-    return replace(log, rows=part_of(log.rows, slice(start, end))), np.arange(start, end) >= judged_from
-
-
 def outcomes_of(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
     """Return the outcome value of each impression, (R,) float64, NaN = none."""
     found = np.full(len(impressions), np.nan)
@@ -187,6 +191,11 @@ def outcomes_of(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
     return found
 
 
+def day_of(time_us: np.ndarray) -> np.ndarray:
+    """Return the day of each time (µs since 1970), datetime64[D]."""
+    return np.asarray(time_us).astype("datetime64[us]").astype("datetime64[D]")
+
+
 def _start_us(day: date) -> int:
     return (day - date(1970, 1, 1)).days * _DAY_US
 
@@ -194,20 +203,33 @@ def _start_us(day: date) -> int:
 def _read(landing: Path, folder: str, time_column: str, last: date | None) -> pd.DataFrame:
     files = sorted((landing / folder).glob("dt=*/*.jsonl"))
     files = [file for file in files if last is None or file.parent.name <= f"dt={last}"]
-    frames = [pd.read_json(file, lines=True, dtype=False, convert_dates=False) for file in files]
+    frames = [
+        pd.read_json(file, lines=True, dtype=False, convert_dates=False).assign(
+            known_from=_start_us(date.fromisoformat(file.parent.name.removeprefix("dt=")))
+        )
+        for file in files
+    ]
     frames = [f for f in frames if len(f)]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=_COLUMNS[folder])
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_COLUMNS[folder], "known_from"])
     times = pd.to_datetime(frame[time_column], format="ISO8601", utc=True).dt.tz_convert(None)
     frame[time_column] = times.to_numpy("datetime64[us]").astype(np.int64)
     return frame
 
 
+def _once_landed(frame: pd.DataFrame, time_column: str) -> pd.DataFrame:
+    """Move the times of rows that landed on a later day to the start of that day; sorted by time, ties by their own."""
+    frame = frame.sort_values(time_column, kind="stable")
+    times = np.maximum(*(frame[name].to_numpy(np.int64) for name in (time_column, "known_from")))
+    return frame.assign(**{time_column: times}).drop(columns=["known_from"]).sort_values(time_column, kind="stable")
+
+
 def _items_of(impressions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Return the item row of each impression; one from after it was shown gives its title and `cat_*`, never its `num_*`."""
+    """Return the item row of each impression; one of later that day gives its title and `cat_*`, never its `num_*`."""
     left = impressions[["item_id", "shown_at"]].rename(columns={"shown_at": "updated_at"})
     before = pd.merge_asof(left, items.assign(found=True), on="updated_at", by="item_id")
     earliest = items.drop_duplicates("item_id").set_index("item_id").reindex(impressions["item_id"]).reset_index()
-    unknown = before["found"].isna()
+    same_day = (earliest["updated_at"] // _DAY_US).to_numpy() <= (left["updated_at"] // _DAY_US).to_numpy()
+    unknown = before["found"].isna() & same_day
     for name in before:
         if name == "title" or str(name).startswith("cat_"):
             before[name] = before[name].mask(unknown, earliest[name])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import numpy as np
 import typer
 
 from bahe_tasks.sources.synthetic import synthesize
+from benchmarks.kit.in_memory_log import InMemoryLog, day_of, part_of, read_log
 
 SYNTHETIC_FIRST = date(2024, 1, 1)
 
@@ -62,3 +65,27 @@ def judged_days(
     if report_from <= first:
         raise typer.BadParameter("--report-from must be later than --first, a day that no model scores")
     return JudgedDays(landing, first.date(), report_from.date(), last.date())
+
+
+def read_judged(
+    days: JudgedDays, *, numbers_as_of: Literal["impression", "day_start"]
+) -> tuple[InMemoryLog, np.ndarray]:
+    """Return the log from `first` to `last` and which of its impressions are judged, (R,) bool.
+
+    The first day with impressions is not: no model scores it. Raises `typer.BadParameter` for a log that cannot be read,
+    and where nothing is left to judge.
+    """
+    try:
+        whole = read_log(days.landing, numbers_as_of=numbers_as_of)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    day = day_of(whole.rows.shown_at)
+    start, end = np.searchsorted(day, np.array([days.first, days.last + timedelta(1)], "datetime64[D]"))
+    log, day = replace(whole, rows=part_of(whole.rows, slice(start, end))), day[start:end]
+    judged = (day >= np.datetime64(days.report_from)) & (day > day[:1])
+    if not judged.any():
+        raise typer.BadParameter(
+            f"{days.landing} has no impression to judge from {days.report_from} to {days.last}: its first day "
+            f"from {days.first} on is trained on alone"
+        )
+    return log, judged

@@ -7,6 +7,7 @@ earlier rows of the same day (strictly earlier `shown_at`), as histories do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -77,5 +78,7 @@ def cached(file: Path, compute: Callable[[], Scores]) -> Scores:
             return Scores(kept["probabilities"], float(kept["cpu_s"]))
     scores = compute()
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(file, probabilities=scores.probabilities, cpu_s=scores.cpu_s)
+    half = file.with_name(f".{os.getpid()}.npz")
+    np.savez_compressed(half, probabilities=scores.probabilities, cpu_s=scores.cpu_s)
+    os.replace(half, file)
     return scores

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from benchmarks import quality
 from benchmarks.kit.in_memory_log import read_log
-from benchmarks.kit.judged_days import JudgedDays, synthetic
+from benchmarks.kit.judged_days import JudgedDays, read_judged, synthetic
 from benchmarks.kit.settings import config_with
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.progressive import Scores
@@ -66,7 +66,7 @@ def test_figures_compare_with_the_best_peer_and_the_trees(comparison):
     for row in document.rows[1:]:
         assert row["bahe_minus"] == pytest.approx(auc["bahe"] - row["auc"])
         assert row["low"] < row["bahe_minus"] < row["high"]
-        assert row["low_by_day"] == row["bahe_minus"] == row["high_by_day"], "of one day there is one resample"
+        assert np.isnan([row["low_by_day"], row["high_by_day"]]).all(), "of one day nothing is drawn"
 
 
 def test_the_table_shows_what_only_peers_have_whichever_row_is_first(comparison, capsys):
@@ -92,7 +92,40 @@ def test_scores_of_a_seed_are_kept_and_read_again(comparison):
     again = comparison.peer("deepfm", 1)
     np.testing.assert_array_equal(found.probabilities, again.probabilities)
     assert again.cpu_s == found.cpu_s
-    assert len(list(comparison.cache.glob("deepfm-*.npz"))) == 1
+    assert len(list(comparison.cache.glob("deepfm-*"))) == 1
+
+
+def test_scores_of_another_log_or_other_days_are_not_taken_for_these(comparison, tmp_path):
+    landing = synthetic(tmp_path / "one", days=3, users=40)
+    cache = tmp_path / "cache"
+
+    def kept_in(landing, last):
+        days = JudgedDays(landing, date(2024, 1, 1), report_from=date(2024, 1, 2), last=last)
+        return quality.prepare(days, comparison.config, cache=cache).cache
+
+    first = kept_in(landing, date(2024, 1, 3))
+    assert kept_in(synthetic(tmp_path / "same", days=3, users=40), date(2024, 1, 3)) == first
+    assert kept_in(landing, date(2024, 1, 2)) != first
+    file = next((landing / "impressions").glob("*/*.jsonl"))
+    file.write_text(file.read_text().replace('"label":0', '"label":1', 1))
+    assert kept_in(landing, date(2024, 1, 3)) != first
+    assert first.parent == cache
+
+
+def test_a_model_without_a_score_for_a_judged_row_is_an_error(comparison, monkeypatch):
+    nothing = Scores(np.full(len(comparison.judged), np.nan), 1.0)
+    monkeypatch.setattr(quality.Comparison, "peer", lambda *_: nothing)
+    with pytest.raises(ValueError, match="user_mean gave no score"):
+        quality.compare(comparison, ["user_mean"], seeds=1)
+
+
+def test_the_first_day_of_a_log_is_not_judged(tmp_path):
+    landing = synthetic(tmp_path, days=3, users=20)
+    days = JudgedDays(landing, date(2023, 12, 1), report_from=date(2023, 12, 20), last=date(2024, 1, 3))
+    log, judged = read_judged(days, numbers_as_of="impression")
+    np.testing.assert_array_equal(judged, log.rows.shown_at >= np.datetime64("2024-01-02", "us").astype(int))
+    with pytest.raises(typer.BadParameter, match="no impression to judge"):
+        read_judged(days._replace(last=date(2024, 1, 1)), numbers_as_of="impression")
 
 
 def test_a_row_averages_metrics_over_seeds(comparison):

@@ -7,14 +7,14 @@ from typer.testing import CliRunner
 
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks import text_value
-from benchmarks.kit.in_memory_log import judged_part, read_log
-from benchmarks.kit.judged_days import synthetic
+from benchmarks.kit.judged_days import JudgedDays, read_judged, synthetic
 
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
     landing = synthetic(tmp_path_factory.mktemp("text_value"), days=2, users=40)
-    return judged_part(read_log(landing), first=date(2024, 1, 1), report_from=date(2024, 1, 2), last=date(2024, 1, 2))
+    days = JudgedDays(landing, date(2024, 1, 1), report_from=date(2024, 1, 2), last=date(2024, 1, 2))
+    return read_judged(days, numbers_as_of="impression")
 
 
 def lengths(rows):
