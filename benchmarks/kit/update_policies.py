@@ -28,10 +28,16 @@ class UpdatePolicy:
         return (day - timedelta(days=self.window_days - 1), day) if due else None
 
     def rows_after(self, day: date, log: InMemoryLog, *, since: date) -> ImpressionRows | None:
-        """Return the impressions that an update after `day` trains on, None where none is due or there are none."""
-        window = self.window(day, since=since)
-        rows = log.between(*window) if window else None
-        return rows if rows is not None and len(rows) else None
+        """Return the impressions that an update after `day` trains on, None where none is due or there are none.
+
+        An update of a day without impressions is made after the last day before it that has any.
+        """
+        for quiet in range((log.next_day(day) - day).days):
+            window = self.window(day + timedelta(days=quiet), since=since)
+            if window:
+                rows = log.between(*window)
+                return rows if len(rows) else None
+        return None
 
 
 WARM_START = UpdatePolicy("warm_start", every_days=1, window_days=1)

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from bahe_tasks.checkpoint import checkpoint_dir
+from bahe_tasks.core.training_rows import ImpressionRows
+from benchmarks.kit.in_memory_log import InMemoryLog
 from benchmarks.kit.replay import replay
 from benchmarks.kit.update_policies import NO_UPDATE, WARM_START, WEEKLY, UpdatePolicy, refit
 from benchmarks.update_study import BaseTooShortError, replay_policy, run
@@ -30,11 +32,30 @@ def _windows(policy, num_days):
     return {n: tuple((end - SINCE).days for end in window) for n, window in windows.items() if window}
 
 
+def log_of(days):
+    """One impression at noon of each day, whose title is its number."""
+    noon = np.array([np.datetime64(day, "us").astype(np.int64) + 12 * 3_600_000_000 for day in days])
+    names = np.array([str(day) for day in days], object)
+    rows = ImpressionRows(
+        impression_ids=names, user_ids=names, item_ids=names, shown_at=noon, as_of=noon,
+        labels=np.zeros(len(days), np.float32), title_rows=np.arange(len(days)), histories={}, cat={}, num={},
+    )  # fmt: skip
+    return InMemoryLog(rows, [])
+
+
 def test_the_windows_of_the_policies():
     assert _windows(WARM_START, 4) == {1: (1, 1), 2: (2, 2), 3: (3, 3)}
     assert _windows(WEEKLY, 15) == {7: (1, 7), 14: (8, 14)}
     assert _windows(NO_UPDATE, 15) == {}
     assert _windows(refit(3), 3) == {0: (-2, 0), 1: (-1, 1), 2: (0, 2)}
+
+
+def test_an_update_of_a_day_without_impressions_is_made_after_the_day_before_it():
+    days = [0, 1, 2, 3, 6, 8, 9, 13, 16]
+    log = log_of([SINCE + timedelta(days=n) for n in days])
+    found = {n: WEEKLY.rows_after(SINCE + timedelta(days=n), log, since=SINCE) for n in days}
+    trained_on = {n: [days[r] for r in rows.title_rows] for n, rows in found.items() if rows is not None}
+    assert trained_on == {6: [1, 2, 3, 6], 13: [8, 9, 13]}
 
 
 @pytest.mark.parametrize(
