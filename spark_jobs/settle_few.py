@@ -17,11 +17,11 @@ from spark_jobs.derived.file_parts import parts_of_files, plain
 from spark_jobs.derived.steps import part_of, rows_in
 from spark_jobs.exchange import attempt
 from spark_jobs.landed.contents import as_json
-from spark_jobs.landed.earlier_impressions import read_stored
 from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
 from spark_jobs.landed.sources import judge_piece, seen, settle_rows
 from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
+from spark_jobs.stored_impressions import read_stored
 from spark_jobs.tasks import run_in_tasks
 
 

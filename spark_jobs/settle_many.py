@@ -23,7 +23,7 @@ from spark_jobs.derived.run_in_buckets import stored_parts
 from spark_jobs.derived.steps import Part, some_at_once
 from spark_jobs.exchange import Rows, Sender, SentFile, attempt, send_rows, work_on_buckets
 from spark_jobs.landed.contents import as_json
-from spark_jobs.landed.earlier_impressions import STORED, days_before
+from spark_jobs.landed.earlier_impressions import STORED
 from spark_jobs.landed.judge import Judged
 from spark_jobs.landed.pieces import Piece
 from spark_jobs.landed.settle import tallies
@@ -31,6 +31,7 @@ from spark_jobs.landed.sources import LANDED, judge_piece, seen, settle_rows
 from spark_jobs.landing_files import write_to
 from spark_jobs.settled_rows import SETTLED, SettledRows, contents_by_source, counted
 from spark_jobs.shares import in_shares
+from spark_jobs.stored_impressions import days_before
 
 _STORED = "impressions/stored"
 _BYTES_A_BUCKET = 4 << 20

@@ -6,7 +6,7 @@ and counted, a second time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date, timedelta
 
 import numpy as np
@@ -14,10 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.key_sums import DAY_US
-from bahe_tasks.stores.delta_tables import read_table
 from spark_jobs.arrow_columns import day_numbers, micros, whole
-from spark_jobs.dedup_plan import DedupPlan
-from spark_jobs.derived.readable import written_before
 
 _SAME = ("user_id", "item_id", "shown_at", "label", "label_known_at", "labels")
 """What two deliveries of an impression have in common; the table holds its `cat_*` and `num_*` with its item's."""
@@ -52,32 +49,16 @@ def delivered_again(rows: pa.Table, stored_of: StoredOf) -> tuple[np.ndarray, np
 def late_since(rows: pa.Table) -> date | None:
     """Return the earliest day on which a late one of these impressions was shown, None where none is late."""
     late = rows.filter(pa.array(_is_late(rows)))
-    return _first_day(late) if len(late) else None
+    return first_day(late) if len(late) else None
 
 
-def days_before(plan: DedupPlan, since: date) -> str:
-    """Return the partitions of the table that may hold impressions shown on `since` or later, of days before D that may be read."""
-    return written_before(plan, "impressions", first=since)
-
-
-def read_stored(late: pa.Table, plan: DedupPlan) -> pa.Table:
-    """Return STORED of the rows of days before with the impression_id of a late one."""
-    partitions = days_before(plan, _first_day(late))
-
-    def stored(columns: Sequence[str], ids: pa.ChunkedArray) -> pa.Table:
-        has_id = pc.field("impression_id").isin(whole(ids))
-        return read_table(plan.tables_dir, "impressions", columns=columns, partitions=partitions, filters=has_id)
-
-    met = stored(["impression_id"], late["impression_id"])  # mostly none: the other columns are not read
-    return stored(STORED, met["impression_id"]) if len(met) else late.slice(0, 0)
+def first_day(rows: pa.Table) -> date:
+    """Return the earliest day on which one of the rows was shown."""
+    return date(1970, 1, 1) + timedelta(days=int(micros(rows["shown_at"]).min()) // DAY_US)
 
 
 def _is_late(rows: pa.Table) -> np.ndarray:
     return micros(rows["shown_at"]) < day_numbers(rows["dt"]) * DAY_US
-
-
-def _first_day(rows: pa.Table) -> date:
-    return date(1970, 1, 1) + timedelta(days=int(micros(rows["shown_at"]).min()) // DAY_US)
 
 
 def _has_id_of(late: pa.Table, stored: pa.Table) -> pa.ChunkedArray:
