@@ -48,7 +48,7 @@ from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
 from benchmarks.peers.catalogue import PEERS, TREES, Material
 from benchmarks.peers.means import sums_before
 from benchmarks.peers.point_in_time import numbers_of
-from benchmarks.peers.progressive import Scores, cached, days_of, progressive
+from benchmarks.peers.progressive import Scores, cached, days_of, progressive, rows_after
 
 OURS = "bahe"
 COLD_BELOW = 10
@@ -70,10 +70,10 @@ class Comparison:
 
     def ours(self, seed: int) -> Scores:
         """Return the progressive scores of BAHE as `config` has it."""
-        days = [(day, part_of(self.log.rows, rows)) for day, rows in days_of(self.log)]
+        days = [(day, part_of(self.log.rows, rows)) for day, rows, _ in days_of(self.log)]
 
         def compute() -> Scores:
-            found, _ = replay(days, self.embeddings, self.config, seed=seed)
+            found, _ = replay(days, self.embeddings, self.config, seed=seed, rows_after=rows_after(self.log))
             first_day = np.full(len(self.log.rows) - len(found.scores), np.nan)
             return Scores(np.concatenate([first_day, found.scores]), found.train_cpu_s + found.score_cpu_s)
 
@@ -172,7 +172,7 @@ def compare(comparison: Comparison, names: list[str], *, seeds: int) -> Document
 
 def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
     """Read the days and encode their texts, by the shallow layers and by the whole LLM."""
-    log, judged = read_judged(days, numbers_as_of=config.numbers.as_of)
+    log, judged = read_judged(days, config)
     folder = checkpoint_dir(config.encoder.checkpoint)
     numbers, _ = numbers_of(log)
     whole = whole_llm(config.encoder)
@@ -184,14 +184,17 @@ def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
         judged=judged,
         cache=cache
         / fingerprint(
-            files=files_of(days.landing), days=[days.first, days.last], numbers=config.numbers, sentences=whole
+            files=files_of(days.landing),
+            days=[days.first, days.last],
+            read=[config.numbers, config.landing],
+            sentences=whole,
         )[:16],
     )
 
 
 def files_of(landing: Path) -> dict[str, str]:
     """Return path → sha256 of the files of a landing folder."""
-    return {str(file.relative_to(landing)): file_sha256(file) for file in landing.glob("*/dt=*/*.jsonl")}
+    return {str(file.relative_to(landing)): file_sha256(file) for file in landing.glob("*/dt=*/*.*")}
 
 
 def whole_llm(encoder: EncoderConfig) -> EncoderConfig:

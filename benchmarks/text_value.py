@@ -40,7 +40,7 @@ from benchmarks.kit.judged_days import Size, judged_days, read_judged
 from benchmarks.kit.replay import replay
 from benchmarks.kit.settings import Settings, config_with
 from benchmarks.peers.means import sums_before
-from benchmarks.peers.progressive import days_of
+from benchmarks.peers.progressive import days_of, rows_after
 from benchmarks.quality import COLD_BELOW, tiny
 
 SMALL = Size(days=3, users=25)
@@ -109,8 +109,10 @@ def study(log: InMemoryLog, judged: np.ndarray, embeddings: np.ndarray, config: 
     parts = segments(log.rows, judged)
     of_all = np.zeros(0)
     for name, change in variants(log.rows).items():
-        days = [(day, change(part_of(log.rows, rows))) for day, rows in days_of(log)]
-        runs = [replay(days, embeddings, config, seed=seed)[0] for seed in range(1, seeds + 1)]
+        changed = replace(log, rows=change(log.rows))
+        days = [(day, part_of(changed.rows, rows)) for day, rows, _ in days_of(changed)]
+        learned = rows_after(changed)
+        runs = [replay(days, embeddings, config, seed=seed, rows_after=learned)[0] for seed in range(1, seeds + 1)]
         found = np.mean([run.scores for run in runs], axis=0)
         scores = np.concatenate([np.full(len(log.rows) - len(found), np.nan), found])
         of_all = scores if name == ALL else of_all
@@ -157,7 +159,7 @@ def main(
         days = judged_days(landing, first=first, report_from=report_from, last=last, small=size, scratch=scratch)
         if small:
             config = tiny(scratch, days.landing)
-        log, judged = read_judged(days, numbers_as_of=config.numbers.as_of)
+        log, judged = read_judged(days, config)
         embeddings = log.encode(checkpoint_dir(config.encoder.checkpoint), config.encoder)
         document = study(log, judged, embeddings, config, seeds=seeds)
     document.show(as_json=as_json)

@@ -1,35 +1,49 @@
-"""A clean log of the landing contract in memory: impressions with point-in-time histories, without Spark and tables.
+"""A log of the landing contract in memory: impressions with point-in-time histories, without Spark and tables.
 
-For benchmarks that train a model many times over. It reads json lines alone, takes every row as good (a synthetic log
-with `flaw_share=0`, or an imported data set), and gives the rows of any days as the stages would build them: behaviors
+For benchmarks that train a model many times over. It gives the rows of any days as the stages would build them: behaviors
 before `shown_at`, oldest first, ties by text; the newest item row with `updated_at` ≤ `shown_at`, else the earliest.
-An event or item that landed later than the day of its own time counts from the start of the day it landed on.
+
+Unlike the stages: an event or item that landed later than the day of its own time counts from the start of the day it landed
+on, as if it had happened then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from bahe_tasks.config import EncoderConfig
+from bahe_tasks.config import EncoderConfig, LandingConfig
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.training_rows import Histories, ImpressionRows, texts_read
 from bahe_tasks.outcome_values import outcome_values
+from benchmarks.kit.landed_log import TIMES, landed_frame
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
 _DAY_US = 86_400_000_000
-_COLUMNS = {
-    "impressions": ("impression_id", "user_id", "item_id", "shown_at", "label"),
-    "behavior_events": ("user_id", "feature", "occurred_at", "text"),
-    "items": ("item_id", "updated_at", "title"),
-}
-"""Columns of a source that has no files."""
+NEVER = np.datetime64("9999-12-31", "D")
+_NEVER_US = NEVER.astype("datetime64[us]").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class LabelTimes:
+    """When labels of R impressions come in, where that is later than shown."""
+
+    known_at: np.ndarray
+    """(R,) int64 µs since 1970: numbers of what is shown later may read the label."""
+    train_days: np.ndarray
+    """(R,) datetime64[D], the day whose run trains on it; `NEVER` where it is known too late."""
+    is_late: np.ndarray
+    """(R,) bool: landed later than shown, trained on but neither asked for numbers nor scored."""
+
+    def part(self, part: slice) -> LabelTimes:
+        """Return those of some of the impressions."""
+        return LabelTimes(self.known_at[part], self.train_days[part], self.is_late[part])
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,23 @@ class InMemoryLog:
     texts: list[str]
     numbers_as_of: Literal["impression", "day_start"] = "impression"
     """Where the facts of an impression's numbers stop, as `numbers.as_of` of a configuration."""
+    label_times: LabelTimes | None = None
+    """None: every label is known when shown."""
+
+    @property
+    def known_at(self) -> np.ndarray:
+        """From when on a label counts, (R,) int64."""
+        return self.rows.shown_at if self.label_times is None else self.label_times.known_at
+
+    @property
+    def train_days(self) -> np.ndarray:
+        """The day whose run trains on each row, (R,) datetime64[D]."""
+        return day_of(self.rows.shown_at) if self.label_times is None else self.label_times.train_days
+
+    def part(self, part: slice) -> InMemoryLog:
+        """Return consecutive impressions."""
+        times = None if self.label_times is None else self.label_times.part(part)
+        return replace(self, rows=part_of(self.rows, part), label_times=times)
 
     @property
     def counted_at(self) -> np.ndarray:
@@ -80,7 +111,7 @@ class InMemoryLog:
         return found
 
 
-def part_of(rows: ImpressionRows, part: slice) -> ImpressionRows:
+def part_of(rows: ImpressionRows, part: slice | np.ndarray) -> ImpressionRows:
     """Return some of the impressions; the arrays of behaviors stay shared."""
 
     def of(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -112,27 +143,21 @@ def read_log(
     max_behaviors: int = 50,
     last: date | None = None,
     numbers_as_of: Literal["impression", "day_start"] = "impression",
+    landing_settings: LandingConfig | None = None,
 ) -> InMemoryLog:
-    """Read a landing folder of json lines, every day or those up to `last`; `max_behaviors` is S.
+    """Read a landing folder, every day or those up to `last`; `max_behaviors` is S.
 
-    Events, items and their titles may be missing. Raises `ValueError` without impressions in json lines, and for a log whose
-    impressions landed, or whose labels became known, later than shown: here both are known at once, to all models.
+    Raises `ValueError` where it has no good impression.
     """
-    impressions = _read(landing, "impressions", "shown_at", last).sort_values(["shown_at", "impression_id"])
-    if "label_known_at" in impressions and impressions["label_known_at"].notna().any():
-        raise ValueError(f"{landing} has label_known_at, which a replay in memory does not read: use `bahe backfill`")
+    settings = landing_settings or LandingConfig()
+    impressions, events, items = (landed_frame(landing, source, settings, last=last) for source in TIMES)
     if not len(impressions):
-        raise ValueError(f"{landing} has no impressions in files of json lines (impressions/dt=YYYY-MM-DD/*.jsonl)")
-    if num_late := int((impressions["known_from"] > impressions["shown_at"]).sum()):
-        raise ValueError(
-            f"{landing} has {num_late} impressions in folders of a later day than they were shown, "
-            "which a replay in memory takes for rows of that earlier day: use `bahe backfill`"
-        )
+        raise ValueError(f"{landing} has no impressions (impressions/dt=YYYY-MM-DD/*.jsonl, *.csv or *.parquet)")
+    impressions = impressions.sort_values(["shown_at", "impression_id"])
     impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
-    events = _once_landed(_read(landing, "behavior_events", "occurred_at", last), "occurred_at")
+    times = label_times_of(impressions, settings)
+    events, items = _once_landed(events, "occurred_at"), _once_landed(items, "updated_at")
     events = events.sort_values(["feature", "user_id", "occurred_at", "text"])
-    items = _once_landed(_read(landing, "items", "updated_at", last), "updated_at")
-    items = items if "title" in items else items.assign(title=None)
     known = _items_of(impressions, items)
     texts = sorted({*events["text"], *known["title"].dropna()})
     row_of = pd.Index(texts)
@@ -140,16 +165,17 @@ def read_log(
     columns = {str(n): known[n] for n in known if str(n).startswith(("cat_", "num_"))}
     for name in (str(n) for n in impressions if str(n).startswith(("cat_", "num_"))):
         own = impressions[name]
-        columns[name] = own.where(own.notna() & (own != ""), columns[name]) if name in columns else own
+        columns[name] = own.where(own.notna(), columns[name]) if name in columns else own
     histories = {
         str(feature): _histories(of_feature, impressions["user_id"], shown, row_of, max_behaviors)
         for feature, of_feature in events.groupby("feature")
     }
     day_start = numbers_as_of == "day_start"
-    cat = {n.removeprefix("cat_"): _objects(c) for n, c in columns.items() if n.startswith("cat_")}
+    cat = {n.removeprefix("cat_"): _texts(c) for n, c in columns.items() if n.startswith("cat_")}
     return InMemoryLog(
         texts=texts,
         numbers_as_of=numbers_as_of,
+        label_times=times,
         rows=ImpressionRows(
             impression_ids=impressions["impression_id"].to_numpy(object),
             user_ids=impressions["user_id"].to_numpy(object),
@@ -166,10 +192,33 @@ def read_log(
                 for name in impressions
                 if str(name).startswith("label_") and name != "label_known_at"
             },
-            sums=point_in_time_sums(impressions, known["title"], events, cat, stop_at_day_start=day_start),
+            sums=point_in_time_sums(
+                impressions,
+                known["title"],
+                events,
+                cat,
+                known_at=None if times is None else times.known_at,
+                asks=None if times is None else ~times.is_late,
+                stop_at_day_start=day_start,
+            ),
             outcome_values=outcomes_of(impressions, events),
         ),
     )
+
+
+def label_times_of(impressions: pd.DataFrame, landing: LandingConfig) -> LabelTimes | None:
+    """Return when the labels of impressions come in, None where each does when shown."""
+    shown, landed_from = (impressions[name].to_numpy(np.int64) for name in ("shown_at", "landed_from"))
+    known = impressions["label_known_at"].to_numpy(np.float64)
+    delayed = shown + landing.label_delay_s * 1_000_000
+    known_at = np.maximum(np.where(np.isnan(known), delayed, np.nan_to_num(known).astype(np.int64)), shown)
+    is_late = landed_from > shown
+    if not is_late.any() and (known_at == shown).all():
+        return None
+    known_at = np.maximum(known_at, landed_from)
+    train_days = day_of(known_at)
+    too_late = (known_at - landed_from) // _DAY_US > landing.label_horizon_days
+    return LabelTimes(np.where(too_late, _NEVER_US, known_at), np.where(too_late, NEVER, train_days), is_late)
 
 
 def outcomes_of(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
@@ -196,31 +245,20 @@ def day_of(time_us: np.ndarray) -> np.ndarray:
     return np.asarray(time_us).astype("datetime64[us]").astype("datetime64[D]")
 
 
-def _start_us(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * _DAY_US
-
-
-def _read(landing: Path, folder: str, time_column: str, last: date | None) -> pd.DataFrame:
-    files = sorted((landing / folder).glob("dt=*/*.jsonl"))
-    files = [file for file in files if last is None or file.parent.name <= f"dt={last}"]
-    frames = [
-        pd.read_json(file, lines=True, dtype=False, convert_dates=False).assign(
-            known_from=_start_us(date.fromisoformat(file.parent.name.removeprefix("dt=")))
-        )
-        for file in files
-    ]
-    frames = [f for f in frames if len(f)]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_COLUMNS[folder], "known_from"])
-    times = pd.to_datetime(frame[time_column], format="ISO8601", utc=True).dt.tz_convert(None)
-    frame[time_column] = times.to_numpy("datetime64[us]").astype(np.int64)
-    return frame
-
-
 def _once_landed(frame: pd.DataFrame, time_column: str) -> pd.DataFrame:
     """Move the times of rows that landed on a later day to the start of that day; sorted by time, ties by their own."""
     frame = frame.sort_values(time_column, kind="stable")
-    times = np.maximum(*(frame[name].to_numpy(np.int64) for name in (time_column, "known_from")))
-    return frame.assign(**{time_column: times}).drop(columns=["known_from"]).sort_values(time_column, kind="stable")
+    times = np.maximum(frame[time_column].to_numpy(np.int64), frame["landed_from"].to_numpy(np.int64))
+    return frame.assign(**{time_column: times}).sort_values(time_column, kind="stable")
+
+
+def _texts(column: pd.Series) -> np.ndarray:
+    """Return texts, None = absent."""
+    return np.array([None if pd.isna(value) else value for value in column], object)
+
+
+def _start_us(day: date) -> int:
+    return (day - date(1970, 1, 1)).days * _DAY_US
 
 
 def _items_of(impressions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
@@ -253,14 +291,3 @@ def _histories(
             ends[r] = first + np.searchsorted(times[first:last], shown[r])
             starts[r] = max(first, ends[r] - max_behaviors)
     return Histories(behavior_rows.astype(np.int64), times, starts, ends)
-
-
-def _objects(column: pd.Series) -> np.ndarray:
-    """Return texts as the landing contract reads them: "" is none, true is "true"."""
-
-    def text(value: Any) -> str | None:
-        if pd.isna(value) or value == "":
-            return None
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    return np.array([text(value) for value in column], object)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import typer
 
+from bahe_tasks.config import Config
 from bahe_tasks.sources.synthetic import synthesize
-from benchmarks.kit.in_memory_log import InMemoryLog, day_of, part_of, read_log
+from benchmarks.kit.in_memory_log import NEVER, InMemoryLog, day_of, read_log
 
 SYNTHETIC_FIRST = date(2024, 1, 1)
 
@@ -67,25 +67,25 @@ def judged_days(
     return JudgedDays(landing, first.date(), report_from.date(), last.date())
 
 
-def read_judged(
-    days: JudgedDays, *, numbers_as_of: Literal["impression", "day_start"]
-) -> tuple[InMemoryLog, np.ndarray]:
+def read_judged(days: JudgedDays, config: Config) -> tuple[InMemoryLog, np.ndarray]:
     """Return the log from `first` to `last` and which of its impressions are judged, (R,) bool.
 
-    The first day with impressions is not: no model scores it. Raises `typer.BadParameter` for a log that cannot be read,
-    and where nothing is left to judge.
+    Days up to the first that anything is trained on are not, and no late impression: no model scores them. Raises `typer.BadParameter`
+    for a log that cannot be read, and where nothing is left to judge.
     """
     try:
-        whole = read_log(days.landing, numbers_as_of=numbers_as_of)
+        whole = read_log(days.landing, numbers_as_of=config.numbers.as_of, landing_settings=config.landing)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     day = day_of(whole.rows.shown_at)
     start, end = np.searchsorted(day, np.array([days.first, days.last + timedelta(1)], "datetime64[D]"))
-    log, day = replace(whole, rows=part_of(whole.rows, slice(start, end))), day[start:end]
-    judged = (day >= np.datetime64(days.report_from)) & (day > day[:1])
+    log, day = whole.part(slice(start, end)), day[start:end]
+    judged = (day >= np.datetime64(days.report_from)) & (day > min(log.train_days, default=NEVER))
+    if log.label_times is not None:
+        judged &= ~log.label_times.is_late
     if not judged.any():
         raise typer.BadParameter(
-            f"{days.landing} has no impression to judge from {days.report_from} to {days.last}: its first day "
-            f"from {days.first} on is trained on alone"
+            f"{days.landing} has no impression to judge from {days.report_from} to {days.last}: the first day "
+            f"from {days.first} on whose labels are known is trained on alone"
         )
     return log, judged

@@ -19,13 +19,16 @@ def point_in_time_sums(
     events: pd.DataFrame,
     cat: Mapping[str, np.ndarray],
     *,
+    known_at: np.ndarray | None = None,
+    asks: np.ndarray | None = None,
     stop_at_day_start: bool = False,
 ) -> np.ndarray:
     """Return the sums of R impressions in order of shown_at, (R, len(IMPRESSION_SUMS)) float64.
 
     `impressions`: user_id, item_id, shown_at (µs since 1970), label; `titles` (R,), None = not known; `events`: user_id,
-    feature, occurred_at (µs), text, and item_id and value where the log has them; `cat`: categorical columns, (R,) object each, None = absent. Labels are known when shown, unless
-    `stop_at_day_start`: then no fact counts before the end of its day.
+    feature, occurred_at (µs), text, and item_id and value where the log has them; `cat`: categorical columns, (R,) object each, None = absent. Labels are known at `known_at` (R,) µs, or when shown.
+    With `stop_at_day_start` no fact counts before the end of its day. Impressions that do not ask, `asks` (R,) bool, are no sightings
+    and have sums of NaN.
     """
     events = events.sort_values("occurred_at", kind="stable").reset_index(drop=True)
     event_items = events["item_id"] if "item_id" in events else pd.Series([None] * len(events), dtype=object)
@@ -56,22 +59,25 @@ def point_in_time_sums(
     of_events = events["value"].to_numpy(np.float64) if "value" in events else np.full(len(events), np.nan)
     labels = impressions["label"].to_numpy(np.float64)
     state = RunningSums(counts, len(features))
-    found = np.zeros((len(impressions), len(IMPRESSION_SUMS)))
+    found = np.full((len(impressions), len(IMPRESSION_SUMS)), np.nan)
     first, last = (int(t // DAY_US) for t in (min([shown.time_us[0], *happened.time_us[:1]]), shown.time_us[-1]))
+    asking = np.arange(len(shown)) if asks is None else np.flatnonzero(asks)
+    order = np.arange(len(shown)) if known_at is None else np.argsort(known_at, kind="stable")
+    asked_rows, labelled = shown.take(asking), shown.take(order)
+    labelled = labelled if known_at is None else replace(labelled, time_us=known_at[order])
     for day in range(first, last + 1):
         start_us = day * DAY_US
-        of_day, past_rows = (
-            slice(*np.searchsorted(r.time_us, [start_us, start_us + DAY_US])) for r in (shown, happened)
+        of_day, known_rows, past_rows = (
+            slice(*np.searchsorted(r.time_us, [start_us, start_us + DAY_US])) for r in (asked_rows, labelled, happened)
         )
-        asked, past = shown.part(of_day), happened.part(past_rows)
-        known = asked
+        known, past = labelled.part(known_rows), happened.part(past_rows)
         if stop_at_day_start:
-            known, past = (_at_end_of_day(r, start_us) for r in (asked, past))
-        found[of_day] = state.take_day(
+            known, past = (_at_end_of_day(r, start_us) for r in (known, past))
+        found[asking[of_day]] = state.take_day(
             start_us,
-            asked,
+            asked_rows.part(of_day),
             labelled=known,
-            labels=labels[of_day],
+            labels=labels[order[known_rows]],
             events=past,
             values=of_events[past_rows],
             features=feature_of.reshape(-1)[past_rows],

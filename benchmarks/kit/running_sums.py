@@ -6,6 +6,7 @@ For benchmarks that replay months of a log in seconds. The sums of a day are tho
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,21 @@ class KeyedRows:
     def __len__(self) -> int:
         return len(self.time_us)
 
+    def take(self, rows: np.ndarray) -> KeyedRows:
+        """Return the rows at the places (Q,) int64."""
+        token, cat = (_places(starts, rows) for starts in (self.token_starts, self.cat_starts))
+        return KeyedRows(
+            self.time_us[rows],
+            self.user[rows],
+            self.item[rows],
+            self.user_item[rows],
+            token.starts,
+            self.token[token.places],
+            self.pair[token.places],
+            cat.starts,
+            self.cat[cat.places],
+        )
+
     def part(self, rows: slice) -> KeyedRows:
         """Return consecutive rows."""
         starts = self.token_starts[rows.start : rows.stop + 1]
@@ -74,6 +90,18 @@ class KeyedRows:
         if scope == "cat":
             return np.repeat(rows, np.diff(self.cat_starts)), self.cat
         return np.repeat(rows, np.diff(self.token_starts)), self.token if scope == "token" else self.pair
+
+
+class _Places(NamedTuple):
+    starts: np.ndarray
+    places: np.ndarray
+
+
+def _places(starts: np.ndarray, rows: np.ndarray) -> _Places:
+    """Return where what the rows own, at [starts[r], starts[r + 1]), lies, and from where on in that."""
+    counts = np.diff(starts)[rows]
+    new_starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return _Places(new_starts, np.repeat(starts[rows] - new_starts[:-1], counts) + np.arange(new_starts[-1]))
 
 
 @dataclass

@@ -42,7 +42,7 @@ class StudyLog:
 
 def add_log_arguments(parser: argparse.ArgumentParser, *, days: int, users: int, max_behaviors: int) -> None:
     """Add `--landing`, `--first-day`, `--days`, `--users` and `--max-behaviors` with these defaults."""
-    parser.add_argument("--landing", type=Path, help="landing folder of json lines; else a synthetic log is made")
+    parser.add_argument("--landing", type=Path, help="landing folder; else a synthetic log is made")
     parser.add_argument(
         "--first-day", type=date.fromisoformat, help="first day replayed, YYYY-MM-DD; else the log's first"
     )
@@ -79,6 +79,10 @@ def _read(landing: Path, given: argparse.Namespace) -> StudyLog:
     first = given.first_day or date.fromisoformat(folders[0])
     last = first + timedelta(days=given.days - 1)
     log = read_log(landing, max_behaviors=given.max_behaviors, last=last)
+    if log.label_times is not None:
+        raise ValueError(
+            f"{landing} has impressions or labels that come later than shown: studies take all as known by the day's end"
+        )
     days = log.days(first, last)
     if len(days) < 2:
         raise NoImpressionsError(

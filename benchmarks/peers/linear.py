@@ -25,6 +25,7 @@ class LinearPeer:
         shape, ends = (num_rows, int(starts[-1])), np.arange(num_rows + 1) * columns.shape[1]
         self._one_hot = sparse.csr_matrix((np.ones(columns.size), columns.ravel(), ends), shape)
         self._labels = inputs.labels
+        self._seen = np.empty(0, np.int64)
         self._model = LogisticRegression(C=strength, max_iter=iterations, warm_start=True)
 
     def score(self, rows: slice) -> np.ndarray:
@@ -32,10 +33,11 @@ class LinearPeer:
             return np.full(rows.stop - rows.start, 0.5)
         return self._model.predict_proba(self._one_hot[rows])[:, 1]
 
-    def learn(self, rows: slice) -> None:
-        labels = self._labels[: rows.stop]
+    def learn(self, rows: np.ndarray) -> None:
+        self._seen = np.concatenate([self._seen, rows])
+        labels = self._labels[self._seen]
         if len(np.unique(labels)) < 2:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self._model.fit(self._one_hot[: rows.stop], labels)
+            self._model.fit(self._one_hot[self._seen], labels)

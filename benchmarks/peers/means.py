@@ -10,10 +10,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.kit.in_memory_log import InMemoryLog
+from benchmarks.kit.in_memory_log import InMemoryLog, day_of
 
 Of = Literal["user", "item", "sum"]
-DAY_US = 86_400_000_000
 
 
 class Sums(NamedTuple):
@@ -28,24 +27,29 @@ def smoothed(sums: Sums, base: np.ndarray, *, weight: float) -> np.ndarray:
     return (sums.totals + weight * base) / (sums.counts + weight)
 
 
-def sums_before(ids: np.ndarray, values: np.ndarray, times: np.ndarray, *, newest: int | None = None) -> Sums:
-    """Sum over rows of the same id at strictly earlier times, or over the `newest` of them; all (R,), times ascending."""
-    if not len(ids):
-        return Sums(np.empty(0), np.empty(0))
-    order = np.argsort(ids, kind="stable")
-    ids, times = ids[order], times[order]
-    new_id = np.r_[True, ids[1:] != ids[:-1]]
-    new_time = new_id | np.r_[True, times[1:] != times[:-1]]
-    positions = np.arange(len(ids))
-    first = np.maximum.accumulate(np.where(new_id, positions, 0))
-    end = np.maximum.accumulate(np.where(new_time, positions, 0))
+def sums_before(
+    ids: np.ndarray,
+    values: np.ndarray,
+    times: np.ndarray,
+    *,
+    known: np.ndarray | None = None,
+    newest: int | None = None,
+) -> Sums:
+    """Sum the values of the same id that are known at strictly earlier times, or the `newest` of them; all (R,).
+
+    `known`: when each value is, in the unit of `times`; at its own time unless given.
+    """
+    code = np.unique(ids, return_inverse=True)[1].reshape(-1)
+    known = times if known is None else known
+    order = np.lexsort((known, code))
+    rank = np.unique(np.concatenate([known, times]), return_inverse=True)[1].reshape(-1)
+    facts = (code * len(rank) + rank[: len(code)])[order]
+    first = np.searchsorted(facts, code * len(rank))
+    end = np.searchsorted(facts, code * len(rank) + rank[len(code) :])
     if newest is not None:
         first = np.maximum(first, end - newest)
     running = np.r_[0.0, np.cumsum(values[order], dtype=np.float64)]
-    totals, counts = np.empty((2, len(ids)))
-    totals[order] = running[end] - running[first]
-    counts[order] = end - first
-    return Sums(totals, counts)
+    return Sums(running[end] - running[first], (end - first).astype(np.float64))
 
 
 class MeansPeer:
@@ -53,18 +57,22 @@ class MeansPeer:
 
     def __init__(self, log: InMemoryLog, of: Of, *, running: bool, user_weight: float = 4.0, item_weight: float = 4.0):
         rows = log.rows
-        labels, times = rows.labels, log.counted_at if running else rows.shown_at // DAY_US
-        half = np.full(len(rows), 0.5)
-        base = smoothed(sums_before(np.zeros(len(rows), np.int64), labels, times), half, weight=2.0)
-        user = smoothed(sums_before(rows.user_ids, labels, times), base, weight=user_weight)
-        item = smoothed(sums_before(rows.item_ids, labels, times), base, weight=item_weight)
-        both = 1 / (1 + np.exp(logit(base) - logit(user) - logit(item)))
-        self._scores = {"user": user, "item": item, "sum": both}[of]
+        labels, half = rows.labels, np.full(len(rows), 0.5)
+        times, known = (log.counted_at, log.known_at) if running else (day_of(rows.shown_at), log.train_days)
+        everywhere = np.zeros(len(rows), np.int64)
+        base, user, item = (
+            sums_before(ids, labels, times, known=known) for ids in (everywhere, rows.user_ids, rows.item_ids)
+        )
+        base_rate = smoothed(base, half, weight=2.0)
+        user_mean = smoothed(user, base_rate, weight=user_weight)
+        item_mean = smoothed(item, base_rate, weight=item_weight)
+        both = 1 / (1 + np.exp(logit(base_rate) - logit(user_mean) - logit(item_mean)))
+        self._scores = {"user": user_mean, "item": item_mean, "sum": both}[of]
 
     def score(self, rows: slice) -> np.ndarray:
         return self._scores[rows]
 
-    def learn(self, rows: slice) -> None:
+    def learn(self, rows: np.ndarray) -> None:
         """Do nothing: the sums of a row end before it."""
 
 

@@ -91,6 +91,7 @@ class NetworkPeer:
         torch.manual_seed(seed)
         self._rng = np.random.default_rng(seed)
         self._inputs, self._settings = inputs, settings
+        self._seen = np.empty(0, np.int64)
         self._network = Network(inputs, settings, sentences)
         tables = [table.weight for table in self._network.tables().values()]
         ids = {id(weight) for weight in tables}
@@ -107,11 +108,12 @@ class NetworkPeer:
             parts = [self._network(self._fields(part)) for part in _parts(index, _SCORED_AT_ONCE)]
         return torch.cat(parts).double().numpy()
 
-    def learn(self, rows: slice) -> None:
+    def learn(self, rows: np.ndarray) -> None:
         self._network.train()
-        new = np.arange(rows.start, rows.stop)
-        older = self._rng.integers(rows.start, size=self._settings.replayed * len(new)) if rows.start else new[:0]
-        index = self._rng.permutation(np.concatenate([new, older]))
+        num_older = self._settings.replayed * len(rows) if len(self._seen) else 0
+        older = self._seen[self._rng.integers(len(self._seen) or 1, size=num_older)]
+        index = self._rng.permutation(np.concatenate([rows, older]))
+        self._seen = np.concatenate([self._seen, rows])
         for part in _parts(index, self._settings.batch_size):
             if len(part) > 1:  # batch normalisation needs two
                 self._step(part)

@@ -1,8 +1,8 @@
 """Numbers about an impression's user, item and both that were known before it was shown, as peers read them.
 
 Those of the pipeline (`core.point_in_time`) and others that are usual: means over the newest impressions, rates of each
-`cat_*` value and of the user on it, lengths of histories, `num_*` columns. Every sum is over rows of strictly earlier
-`shown_at`, or of earlier days where the log's own numbers are (`numbers_as_of`). Until a label is counted the base rate is
+`cat_*` value and of the user on it, lengths of histories, `num_*` columns. Every sum is over labels known strictly before
+`shown_at`, or on earlier days where the log's own numbers are (`numbers_as_of`). Until a label is counted the base rate is
 one half here; BAHE takes that of the rows its lineage began with.
 """
 
@@ -32,7 +32,8 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     times, labels = log.counted_at, rows.labels.astype(np.float64)
     everywhere = np.zeros(len(rows), np.int64)
     half = np.full(len(rows), 0.5)
-    base = smoothed(sums_before(everywhere, labels, times), half, weight=2.0)
+    known = log.known_at
+    base = smoothed(sums_before(everywhere, labels, times, known=known), half, weight=2.0)
     keys: dict[str, np.ndarray] = {"user": rows.user_ids, "item": rows.item_ids}
     for name, column in rows.cat.items():
         keys[name] = column
@@ -40,18 +41,18 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     codes = {name: np.unique([str(v) for v in key], return_inverse=True)[1] for name, key in keys.items()}
     found: dict[str, np.ndarray] = {"base": base}
     for name, of_row in codes.items():
-        sums = sums_before(of_row, labels, times)
+        sums = sums_before(of_row, labels, times, known=known)
         found[f"{name}_count"] = sums.counts
         found[f"{name}_mean"] = smoothed(sums, base, weight=4.0)
     for name in ("user", "item"):
-        newest = sums_before(codes[name], labels, times, newest=_NEWEST)
+        newest = sums_before(codes[name], labels, times, known=known, newest=_NEWEST)
         found[f"{name}_newest_mean"] = smoothed(newest, base, weight=1.0)
         found[f"{name}_seconds_since_last"] = _seconds_since(codes[name], times, newest=1)
         found[f"{name}_seconds_of_newest"] = _seconds_since(codes[name], times, newest=_NEWEST)
     zero = np.zeros(len(rows))
     for name, of_other in (("item", "user"), ("user", "item")):
         surprise = labels - found[f"{of_other}_mean"]
-        found[f"{name}_surprise"] = smoothed(sums_before(codes[name], surprise, times), zero, weight=2.0)
+        found[f"{name}_surprise"] = smoothed(sums_before(codes[name], surprise, times, known=known), zero, weight=2.0)
     for name, column in rows.num.items():
         found[f"num_{name}"] = column
     for feature, history in sorted(rows.histories.items()):

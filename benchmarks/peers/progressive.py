@@ -1,4 +1,4 @@
-"""The protocol all peers run by: each day is scored by what was learned from the days before it, then learned from.
+"""The protocol all peers run by: each day is scored by what was learned from the days before it, then what became known is learned from.
 
 Rows are positions in one log, in training order, so that a peer can prepare its inputs once. A peer gets the whole log,
 labels included, and must read the labels of rows it has learned from alone; `running` means may also read those of
@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from time import process_time
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from benchmarks.kit.in_memory_log import InMemoryLog
-
-EPOCH = date(1970, 1, 1)
-_DAY_US = 86_400_000_000
+from bahe_tasks.core.training_rows import ImpressionRows
+from benchmarks.kit.in_memory_log import InMemoryLog, day_of, part_of
 
 
 class Peer(Protocol):
@@ -29,16 +28,17 @@ class Peer(Protocol):
         """Return the click probabilities of a day's rows, (rows,) float64; changes nothing."""
         ...
 
-    def learn(self, rows: slice) -> None:
-        """Take in the labels of the rows of a day that was scored."""
+    def learn(self, rows: np.ndarray) -> None:
+        """Take in labels that became known: the places of their rows in the log."""
         ...
 
 
 class DayRows(NamedTuple):
-    """A day and where its rows stand in the log."""
+    """A day, where its rows stand in the log, and those of which the labels are known before the next day."""
 
     day: date
     rows: slice
+    learned: np.ndarray  # (L,) int64
 
 
 class Scores(NamedTuple):
@@ -50,24 +50,38 @@ class Scores(NamedTuple):
 
 def days_of(log: InMemoryLog, last: date | None = None) -> list[DayRows]:
     """Return the days of a log that have rows, up to `last`."""
-    numbers, starts = np.unique(log.rows.shown_at // _DAY_US, return_index=True)
+    days, starts = np.unique(day_of(log.rows.shown_at), return_index=True)
     ends = [*starts[1:], len(log.rows)]
-    days = [date.fromordinal(EPOCH.toordinal() + int(number)) for number in numbers]
-    return [
-        DayRows(day, slice(int(start), int(end)))
-        for day, start, end in zip(days, starts, ends, strict=True)
-        if last is None or day <= last
+    order = np.argsort(log.train_days, kind="stable")
+    edges = np.searchsorted(log.train_days[order], [*days, days[-1] + 1])
+    found = [
+        DayRows(day.item(), slice(int(start), int(end)), order[first:stop])
+        for day, start, end, (first, stop) in zip(days, starts, ends, pairwise(edges), strict=True)
     ]
+    return [of_day for of_day in found if last is None or of_day.day <= last]
+
+
+def rows_after(log: InMemoryLog) -> Callable[[date], ImpressionRows | None]:
+    """Return what a replay (`kit.replay`) trains on after a day: what the peers learn from."""
+    learned = {day: rows for day, _, rows in days_of(log)}
+
+    def of_day(day: date) -> ImpressionRows | None:
+        return part_of(log.rows, learned[day]) if len(learned[day]) else None
+
+    return of_day
 
 
 def progressive(peer: Peer, days: Sequence[DayRows], *, num_rows: int) -> Scores:
-    """Run a peer over the days of a log of R = `num_rows` rows; the first day is learned from alone."""
+    """Run a peer over the days of a log of R = `num_rows` rows; none is scored before one is learned from."""
     probabilities = np.full(num_rows, np.nan)
     began = process_time()
-    for number, (_, rows) in enumerate(days):
-        if number:
+    any_learned = False
+    for _, rows, learned in days:
+        if any_learned:
             probabilities[rows] = peer.score(rows)
-        peer.learn(rows)
+        if len(learned):
+            peer.learn(learned)
+            any_learned = True
     return Scores(probabilities, process_time() - began)
 
 

@@ -34,16 +34,17 @@ class TreesPeer:
     def __init__(self, numbers: np.ndarray, labels: np.ndarray, settings: TreesSettings, *, seed: int) -> None:
         self._numbers, self._labels, self._settings, self._seed = numbers, labels, settings, seed
         self._booster: lightgbm.Booster | None = None
-        self._fitted_rows = 0
+        self._seen, self._fitted_rows = np.empty(0, np.int64), 0
 
     def score(self, rows: slice) -> np.ndarray:
         if self._booster is None:
             return np.full(rows.stop - rows.start, 0.5)
         return np.asarray(self._booster.predict(self._numbers[rows], num_threads=1))
 
-    def learn(self, rows: slice) -> None:
+    def learn(self, rows: np.ndarray) -> None:
         settings = self._settings
-        if rows.stop < max(_FEWEST_ROWS, self._fitted_rows * (1 + settings.growth)):
+        self._seen = np.concatenate([self._seen, rows])
+        if len(self._seen) < max(_FEWEST_ROWS, self._fitted_rows * (1 + settings.growth)):
             return
         parameters = {
             "objective": "binary",
@@ -60,6 +61,6 @@ class TreesPeer:
             "force_row_wise": True,
             "verbosity": -1,
         }
-        earlier = lightgbm.Dataset(self._numbers[: rows.stop], self._labels[: rows.stop])
+        earlier = lightgbm.Dataset(self._numbers[self._seen], self._labels[self._seen])
         self._booster = lightgbm.train(parameters, earlier, num_boost_round=settings.rounds)
-        self._fitted_rows = rows.stop
+        self._fitted_rows = len(self._seen)

@@ -8,7 +8,7 @@ import pytest
 
 from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
-from benchmarks.kit.in_memory_log import InMemoryLog
+from benchmarks.kit.in_memory_log import NEVER, InMemoryLog, LabelTimes, day_of, part_of
 from benchmarks.peers.catalogue import PEERS, Material
 from benchmarks.peers.inputs import inputs_of, newest_first
 from benchmarks.peers.means import sums_before
@@ -18,6 +18,7 @@ from benchmarks.peers.progressive import Scores, cached, days_of, progressive
 DAYS, ROWS_A_DAY, USERS, ITEMS = 12, 300, 40, 30
 DAY_US = 86_400_000_000
 ALONE = [name for name, entry in PEERS.items() if not entry.reads]
+RUNNING = [name for name in PEERS if name.endswith("_running")] + ["trees", "dcn_v2_numbers", "stacked"]
 OF_EARLIER_DAYS = [name for name in ALONE if name in ("user_mean", "item_mean", "sum_of_means", "logistic_regression")]
 
 
@@ -46,6 +47,16 @@ def _log(labels=None):
             num={"price": rng.random(num_rows)},
         ),
     )
+
+
+def _log_of_late_labels():
+    """A third of the labels are known at once, a third a day later, a third never."""
+    log = _log()
+    days_late = np.arange(len(log.rows)) % 3
+    known_at = np.where(
+        days_late == 2, NEVER.astype("datetime64[us]").astype(np.int64), log.rows.shown_at + days_late * DAY_US
+    )
+    return dataclasses.replace(log, label_times=LabelTimes(known_at, day_of(known_at), np.zeros(len(log.rows), bool)))
 
 
 def _histories(user, item, labels, times):
@@ -79,6 +90,10 @@ def _run(log, name, *, seed=1, days=None):
 
 def _of_day(number):
     return slice(number * ROWS_A_DAY, (number + 1) * ROWS_A_DAY)
+
+
+def _places(number):
+    return np.arange(len(_log().rows))[_of_day(number)]
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -128,11 +143,43 @@ def test_no_peer_sees_a_label_at_or_after_the_time_it_scores(name):
     np.testing.assert_allclose(before, after, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", PEERS)
+def test_no_peer_reads_a_label_before_it_is_known(name):
+    log = _log_of_late_labels()
+    r = _of_day(5).start
+    unknown = log.known_at >= log.rows.shown_at[r]
+    assert unknown[:r].any()
+    labels = np.where(unknown, 1 - log.rows.labels, log.rows.labels)
+    changed = dataclasses.replace(log, rows=dataclasses.replace(log.rows, labels=labels))
+    before, after = (_run(of, name, days=days_of(of)[:6]) for of in (log, changed))
+    np.testing.assert_array_equal(before[: r + 1], after[: r + 1])
+    assert (before[r + 1 : _of_day(5).stop] != after[r + 1 : _of_day(5).stop]).any() == (name in RUNNING)
+
+
+def test_days_learn_from_what_is_known_before_the_next_day_that_has_rows():
+    log = _log_of_late_labels()
+    quiet = log.part(slice(0, _of_day(5).start))
+    kept = np.r_[np.arange(_of_day(3).start), np.arange(_of_day(4).start, _of_day(5).start)]
+    learned = [day.learned for day in days_of(quiet)]
+    assert (
+        sorted(np.concatenate(learned).tolist())
+        == np.flatnonzero(quiet.train_days < np.datetime64("1970-01-06")).tolist()
+    )
+    for number, rows in enumerate(learned):
+        assert (quiet.train_days[rows] == np.datetime64("1970-01-01") + number).all()
+    without = InMemoryLog(
+        part_of(log.rows, kept), log.texts, label_times=LabelTimes(*(of[kept] for of in vars(log.label_times).values()))
+    )
+    found = {str(day.day): day.learned for day in days_of(without)}
+    assert set(without.train_days[found["1970-01-03"]].astype(str)) == {"1970-01-03", "1970-01-04"}
+    assert set(without.train_days[found["1970-01-05"]].astype(str)) == {"1970-01-05"}
+
+
 @pytest.mark.parametrize("name", ALONE)
 def test_a_peer_scores_the_same_twice_and_the_same_seed_is_the_same_peer(name):
     log = _log()
     first, second = (PEERS[name].build(_material(log), 1, {}) for _ in range(2))
-    first.learn(_of_day(0))
+    first.learn(_places(0))
     once, twice = first.score(_of_day(1)), first.score(_of_day(1))
     np.testing.assert_array_equal(once, twice)
     runs = [_run(log, name, days=days_of(log)[:3]) for _ in range(2)]
@@ -146,7 +193,7 @@ def test_a_score_does_not_depend_on_the_rows_beside_it(name):
     lengths = log.rows.histories["liked"].ends - log.rows.histories["liked"].starts
     peer = PEERS[name].build(_material(log), 1, {})
     for day in range(3):
-        peer.learn(_of_day(day))
+        peer.learn(_places(day))
     together = peer.score(_of_day(3))
     shortest = [_of_day(3).start + r for r in np.argsort(lengths[_of_day(3)], kind="stable")[:5]]
     for r in shortest:  # alone no other history is longer

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from bahe_tasks.config import Config, LandingConfig
 from benchmarks import quality
 from benchmarks.kit.in_memory_log import read_log
 from benchmarks.kit.judged_days import JudgedDays, read_judged, synthetic
@@ -33,8 +35,17 @@ def test_a_log_without_texts_is_compared_too(comparison, tmp_path, shape):
     assert all(row["auc"] > 0.4 for row in found.rows), found.rows  # NaN where a model found nothing
 
 
+def test_labels_that_come_a_day_late_are_learned_from_then(comparison, tmp_path):
+    config = replace(comparison.config, landing=LandingConfig(label_delay_s=86_400))
+    landing = synthetic(tmp_path, days=3, users=40)
+    days = JudgedDays(landing, date(2024, 1, 1), report_from=date(2024, 1, 2), last=date(2024, 1, 3))
+    found = quality.compare(quality.prepare(days, config, cache=tmp_path), ["bahe", *PEERS], seeds=1)
+    assert found.figures["rows"] == comparison.judged.sum()  # those of the third day, when there is a model
+    assert found.figures["auc"] != quality.compare(comparison, ["bahe"], seeds=1).figures["auc"]
+
+
 def test_a_log_of_other_files_is_wrong_use(tmp_path):
-    with pytest.raises(ValueError, match="has no impressions in files of json lines"):
+    with pytest.raises(ValueError, match="has no impressions"):
         read_log(tmp_path)
 
 
@@ -120,12 +131,13 @@ def test_a_model_without_a_score_for_a_judged_row_is_an_error(comparison, monkey
 
 
 def test_the_first_day_of_a_log_is_not_judged(tmp_path):
+    config = Config(home=tmp_path)
     landing = synthetic(tmp_path, days=3, users=20)
     days = JudgedDays(landing, date(2023, 12, 1), report_from=date(2023, 12, 20), last=date(2024, 1, 3))
-    log, judged = read_judged(days, numbers_as_of="impression")
+    log, judged = read_judged(days, config)
     np.testing.assert_array_equal(judged, log.rows.shown_at >= np.datetime64("2024-01-02", "us").astype(int))
     with pytest.raises(typer.BadParameter, match="no impression to judge"):
-        read_judged(days._replace(last=date(2024, 1, 1)), numbers_as_of="impression")
+        read_judged(days._replace(last=date(2024, 1, 1)), config)
 
 
 def test_a_row_averages_metrics_over_seeds(comparison):

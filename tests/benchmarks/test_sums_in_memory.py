@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import pandas as pd
 import pytest
-from handmade_sums_log import FIRST, random_log
+from handmade_sums_log import FIRST, HOUR_US, random_log
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from slow_outcome_values import slow_outcome_value
-from slow_running_sums import slow_sums
+from slow_running_sums import DAY_US, slow_sums
 
+from bahe_tasks.config import LandingConfig
 from bahe_tasks.running_sums import IMPRESSION_SUMS
-from benchmarks.kit.in_memory_log import outcomes_of
+from benchmarks.kit.in_memory_log import label_times_of, outcomes_of
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
 
@@ -46,6 +50,25 @@ def test_sums_in_memory_are_those_of_the_definition(seed, stop_at_day_start):
     expected = slow_sums(days, impressions, events, stop_at_day_start=stop_at_day_start)
     rows = np.array([expected[i.name] for i in impressions], dtype=float)
     np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)  # its times are float seconds
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_labels_that_come_later_are_counted_as_the_definition_says(seed, stop_at_day_start):
+    days, impressions, events = log_in_order(seed, num_days=5, rows_a_day=9)
+    random = Random(seed)
+    later = [0, 0, -HOUR_US, HOUR_US, DAY_US, 2 * DAY_US, 12 * DAY_US]
+    impressions = [replace(i, known_us=i.shown_us + random.choice(later)) for i in impressions]
+    shown, *others = frames(impressions, events)
+    landed = [i.dt * DAY_US for i in impressions]
+    times = label_times_of(
+        shown.assign(landed_from=landed, label_known_at=[i.known_us for i in impressions]), LandingConfig()
+    )
+    known_at = None if times is None else times.known_at
+    found = point_in_time_sums(shown, *others, known_at=known_at, stop_at_day_start=stop_at_day_start)
+    expected = slow_sums(days, impressions, events, stop_at_day_start=stop_at_day_start)
+    rows = np.array([expected[i.name] for i in impressions], dtype=float)
+    np.testing.assert_allclose(found, rows, rtol=1e-9, atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)

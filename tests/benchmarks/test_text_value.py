@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bahe_tasks.config import Config
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks import text_value
 from benchmarks.kit.judged_days import JudgedDays, read_judged, synthetic
@@ -14,7 +15,7 @@ from benchmarks.kit.judged_days import JudgedDays, read_judged, synthetic
 def log(tmp_path_factory):
     landing = synthetic(tmp_path_factory.mktemp("text_value"), days=2, users=40)
     days = JudgedDays(landing, date(2024, 1, 1), report_from=date(2024, 1, 2), last=date(2024, 1, 2))
-    return read_judged(days, numbers_as_of="impression")
+    return read_judged(days, Config(home=landing))
 
 
 def lengths(rows):
