@@ -22,7 +22,7 @@ from spark_jobs.landed.judge import (
     unreadable_time,
 )
 from spark_jobs.landed.judge_items import categories, number_maps, numbers
-from spark_jobs.landed.parse_values import identifiers_of, whole_numbers
+from spark_jobs.landed.parse_values import identifiers_of
 from spark_jobs.landed.rows import LandedRows
 
 IMPRESSION_CONTENT = ("user_id", "item_id", "shown_at", "label", "label_known_at", "labels", "cat", "num")
@@ -36,8 +36,8 @@ _FIRST_US, _END_US = (day_number(day) * DAY_US for day in (date.min, date(9999, 
 def judge_impressions(rows: LandedRows, *, late_days: int) -> Judged:
     """Return good rows with dt, impression_id, IMPRESSION_CONTENT, source_file and raw: they may yet be a conflict."""
     shown_at, label_known_at = rows.instant("shown_at"), _within_years(rows.instant("label_known_at"))
-    label, num = whole_numbers(rows.number("label")), numbers(rows, "num_")
-    labels = {name: whole_numbers(rows.number(name)) for name in rows.prefixed("label_") if name != "label_known_at"}
+    label, num = rows.label("label"), numbers(rows, "num_")
+    labels = {name: rows.label(name) for name in rows.prefixed("label_") if name != "label_known_at"}
     typed = {
         **{name: identifiers_of(rows.text(name)) for name in _IDS},
         "shown_at": times(shown_at),

@@ -25,6 +25,7 @@ _ISO_8601 = re.compile(
 _USUAL_NUMBER = r"^-?\d+(\.\d+)?$"
 _USUAL_TIME = r"^[12]\d{3}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z?$"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRUTHS = {"true": 1.0, "false": 0.0}
 _LEAST_INT, _GREATEST_INT = -(2**63), 2**63 - 1
 _MICROSECONDS = 1_000_000
 
@@ -36,11 +37,12 @@ def identifiers_of(texts: pa.Array) -> pa.Array:
 
 def numbers_of(texts: pa.Array) -> pa.Array:
     """Return finite doubles, null for anything else (words, NaN, infinities, hexadecimal)."""
+    return _read(texts, _USUAL_NUMBER, _usual_numbers, number_of, pa.float64())
 
-    def usual(numbers: pa.Array) -> pa.Array:
-        return finite(numbers.cast(pa.float64()))
 
-    return _read(texts, _USUAL_NUMBER, usual, number_of, pa.float64())
+def labels_of(texts: pa.Array) -> pa.Array:
+    """Return doubles as `numbers_of`, and 1 for true, 0 for false."""
+    return _read(texts, _USUAL_NUMBER, _usual_numbers, label_of, pa.float64())
 
 
 def finite(doubles: pa.Array) -> pa.Array:
@@ -62,6 +64,11 @@ def number_of(text: str) -> float | None:
     text = text.strip(" ")
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     return value if math.isfinite(value) else None
+
+
+def label_of(text: str) -> float | None:
+    """Return a finite number, 1 for true and 0 for false in whatever case, else None."""
+    return _TRUTHS.get(text.strip(" ").lower(), number_of(text))
 
 
 def instant_of(text: str) -> int | None:
@@ -113,6 +120,10 @@ def _zone(name: str | None) -> timezone:
     digits = name[1:].replace(":", "")
     offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:] or 0))
     return timezone(-offset if name[0] == "-" else offset)
+
+
+def _usual_numbers(texts: pa.Array) -> pa.Array:
+    return finite(texts.cast(pa.float64()))
 
 
 def _read(

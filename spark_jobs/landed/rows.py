@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_jobs.landed.parse_values import finite, instants_of, nulled, numbers_of
+from spark_jobs.landed.parse_values import finite, instants_of, labels_of, nulled, numbers_of, whole_numbers
 from spark_jobs.landed.pieces import Piece
 
 
@@ -51,6 +51,12 @@ class LandedRows:
             return pa.nulls(len(self), pa.float64())
         return as_number(self.columns[name])
 
+    def label(self, name: str) -> pa.Array:
+        """Return one field as int32, null where it is absent or no whole number; true is 1, false is 0."""
+        if name not in self.columns:
+            return pa.nulls(len(self), pa.int32())
+        return as_label(self.columns[name])
+
     def instant(self, name: str) -> pa.Array:
         """Return one field as microseconds since 1970 UTC, int64, null where it is absent or cannot be read."""
         if name not in self.columns:
@@ -78,6 +84,13 @@ def as_number(column: pa.Array) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_float64(kind):
         return finite(pc.add(column.cast(pa.float64(), safe=False), 0.0))
     return pc.add(numbers_of(as_text(column)), 0.0)
+
+
+def as_label(column: pa.Array) -> pa.Array:
+    """Return a column as int32, null for what is no whole number; true is 1, false is 0."""
+    if pa.types.is_boolean(column.type):
+        return column.cast(pa.int32())
+    return whole_numbers(labels_of(column) if pa.types.is_string(column.type) else as_number(column))
 
 
 def as_instant(column: pa.Array) -> pa.Array:

@@ -74,6 +74,10 @@ CASES = {
         ({"label_known_at": "later"}, "unreadable_time"),
         ({"label_known_at": "2024-04-01"}, None),
         ({"label": "1.0"}, None),
+        ({"label": "true"}, None),
+        ({"label": "False"}, None),
+        ({"label": "true and more"}, "bad_label"),
+        ({"label_buys": "TRUE"}, None),
         ({"label": "2"}, "bad_label"),
         ({"label": "0.5"}, "bad_label"),
         ({"label": "yes"}, "bad_label"),
@@ -180,6 +184,24 @@ def test_parquet_times_numbers_and_ids_of_any_type(landing):
     assert len(rows) == 6
     assert {(r["reason"], r["shown_at"]) for r in rows} == {(None, noon)}
     assert {(r["item_id"], r["label"], dict(r["num"]).get("hour")) for r in rows} == {("10", 1, 12.0), ("11", 0, None)}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_labels_that_are_true_or_false_are_one_or_zero(landing, form):
+    labels = [(True, None), (False, True), (None, False)]
+    rows = [
+        {**GOOD_IMPRESSION, "impression_id": f"x{n}", "label": label, "label_buys": buys}
+        for n, (label, buys) in enumerate(labels)
+    ]
+    landing.rows("impressions", DAY, rows, form=form)
+    found = judged(landing, "impressions")
+    assert [(r["label"], dict(r["labels"])) for r in found if not r["reason"]] == [(1, {}), (0, {"buys": 1})]
+    assert [r["reason"] for r in found if r["reason"]] == ["bad_label"]
+
+
+def test_true_is_no_number_elsewhere(landing):
+    landing.rows("items", DAY, [{**GOOD_ITEM, "num_price": True}])
+    assert [row["reason"] for row in judged(landing, "items")] == ["unreadable_number"]
 
 
 @pytest.mark.spark
