@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import filterfalse
 
 import numpy as np
 import pyarrow as pa
@@ -44,8 +45,13 @@ def judged(
     known: Sequence[str],
     prefixes: Sequence[str] = (),
 ) -> Judged:
-    """Sort the rows out. `reasons`: each with the rows (R,) bool it holds for; the first that holds counts."""
-    count, dt = len(rows), rows.piece.dt
+    """Sort the rows out. `reasons`: each with the rows (R,) bool it holds for; the first that holds counts.
+
+    Before them comes that the file has a column of the contract twice: there is no telling which is meant.
+    """
+    count, dt, contract = len(rows), rows.piece.dt, _pattern_of(known, prefixes)
+    is_repeated = any(map(contract.fullmatch, rows.repeated))
+    reasons = [("repeated_column", np.full(count, is_repeated)), *reasons]
     reason = np.zeros(count, np.uint8)  # from 1
     for place in reversed(range(len(reasons))):
         reason[reasons[place][1]] = place + 1
@@ -65,7 +71,7 @@ def judged(
             ],
             schema=REFUSED,
         ),
-        unknown=_unknown(rows, known, prefixes) if not unread.all() else frozenset(),
+        unknown=frozenset() if unread.all() else frozenset(filterfalse(contract.fullmatch, rows.columns)),
     )
 
 
@@ -119,8 +125,6 @@ def in_maps(columns: dict[str, pa.Array], is_there: dict[str, np.ndarray], kind:
     return maps(pa.array(list(columns), pa.string()).take(pa.array(name)), values, there.sum(1))
 
 
-def _unknown(rows: LandedRows, known: Sequence[str], prefixes: Sequence[str]) -> frozenset[str]:
-    pattern = re.compile(
-        "|".join([*map(re.escape, known), *(f"{re.escape(prefix)}.+" for prefix in prefixes)]), re.DOTALL
-    )
-    return frozenset(name for name in rows.columns if not pattern.fullmatch(name))
+def _pattern_of(known: Sequence[str], prefixes: Sequence[str]) -> re.Pattern[str]:
+    """Return what the names of columns match that the landing contract knows."""
+    return re.compile("|".join([*map(re.escape, known), *(f"{re.escape(prefix)}.+" for prefix in prefixes)]), re.DOTALL)

@@ -14,7 +14,7 @@ from itertools import chain
 import pyarrow as pa
 
 from spark_jobs.landed.pieces import Piece
-from spark_jobs.landed.rows import LandedRows
+from spark_jobs.landed.rows import LandedRows, repeated_names
 from spark_jobs.landing_files import open_file
 
 _END = "\0the end\0"  # a line no file has
@@ -22,7 +22,7 @@ _ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 16, 16 << 20
 
 
 def read_csv(piece: Piece) -> Iterator[LandedRows]:
-    """Yield the rows of a file. Empty lines are not rows; of columns with one name the first counts.
+    """Yield the rows of a file. Empty lines are not rows.
 
     problem: invalid_utf8, or malformed_csv for a row with more or fewer values than the header has names, and for a line
     with a quote that nothing closes.
@@ -84,7 +84,11 @@ def _rows(piece: Piece, header: list[str], rows: list[list[str]]) -> LandedRows:
             problems[n] = "invalid_utf8"
     columns = _columns(header, rows, problems)
     return LandedRows(
-        piece, columns, pa.array(problems, pa.string()), lambda at: [_written(rows[n]) for n in at.tolist()]
+        piece,
+        columns,
+        pa.array(problems, pa.string()),
+        lambda at: [_written(rows[n]) for n in at.tolist()],
+        repeated_names(header),
     )
 
 

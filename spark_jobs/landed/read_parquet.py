@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_jobs.landed.pieces import Piece
-from spark_jobs.landed.rows import LandedRows, as_json, escaped_texts, unescaped
+from spark_jobs.landed.rows import LandedRows, as_json, escaped_texts, repeated_names, unescaped
 from spark_jobs.landing_files import open_file
 
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 1 << 17, 16 << 20
@@ -43,7 +43,8 @@ def _rows(piece: Piece, batch: pa.RecordBatch) -> LandedRows:
         back = pa.array(np.cumsum(~invalid) - 1, mask=invalid)
         read = {name: column.filter(pa.array(~invalid)).take(back) for name, column in columns.items()}
     problems = pc.if_else(pa.array(invalid), "invalid_utf8", pa.scalar(None, pa.string()))
-    return LandedRows(piece, read, problems, lambda positions: as_json(columns, positions))
+    repeated = repeated_names(batch.schema.names)
+    return LandedRows(piece, read, problems, lambda positions: as_json(columns, positions), repeated)
 
 
 def _plain(column: pa.Array) -> pa.Array:

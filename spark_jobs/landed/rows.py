@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class LandedRows:
     """Why a row could not be read, string; else null."""
     raws: Callable[[np.ndarray], list[str]]
     """The rows at these positions (K,) int64 as they landed."""
+    repeated: frozenset[str] = frozenset()
+    """Names that several columns of the file have; of those the first is there."""
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -66,6 +69,11 @@ class LandedRows:
     def prefixed(self, prefix: str) -> list[str]:
         """Return the sorted fields that are named `prefix`NAME."""
         return sorted(name for name in self.columns if name.startswith(prefix) and len(name) > len(prefix))
+
+
+def repeated_names(names: Sequence[str]) -> frozenset[str]:
+    """Return the names that stand there more than once."""
+    return frozenset(name for name, times in Counter(names).items() if times > 1)
 
 
 def as_text(column: pa.Array) -> pa.Array:

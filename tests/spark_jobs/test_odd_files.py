@@ -174,6 +174,27 @@ def test_a_refused_csv_row_can_be_landed_again(landing):
     assert good_and_reasons(landing)[2][0]["raw"] == ',f,2024-03-10,"x\ny, ""z"""'
 
 
+def test_a_csv_with_two_columns_of_one_name_is_refused_row_by_row(landing):
+    header = b"user_id,feature,occurred_at,text, text ,other,other,,\n"
+    landing.raw("behavior_events", DAY, "a.csv", header + b"u,f,2024-03-10,one,two,1,2,,\nv,f\n")
+    good, reasons, refused = good_and_reasons(landing)
+    assert (good, reasons) == ([], {"repeated_column": 1, "malformed_csv": 1})
+    assert refused[0]["raw"] == "u,f,2024-03-10,one,two,1,2,,"
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused_row_by_row(landing):
+    table = pa.table([*(pa.array([value]) for value in EVENT.values()), pa.array(["u2"])], names=[*EVENT, "user_id"])
+    landing.raw("behavior_events", DAY, "a.parquet", b"")
+    pq.write_table(table, landing.folder / "behavior_events" / f"dt={DAY}" / "a.parquet")
+    assert good_and_reasons(landing)[:2] == ([], {"repeated_column": 1})
+
+
+def test_two_columns_of_a_name_that_nobody_reads_are_ignored(landing):
+    landing.raw("behavior_events", DAY, "a.csv", b"user_id,feature,occurred_at,text,a,a,,\nu,f,2024-03-10,one,1,2,,\n")
+    good, reasons, _ = good_and_reasons(landing)
+    assert ([row["text"] for row in good], reasons) == (["one"], {})
+
+
 @pytest.mark.parametrize(
     "kind", [MAP, pa.list_(MAP), pa.struct([("of", MAP)]), pa.map_(pa.string(), pa.int32())], ids=str
 )
