@@ -1,7 +1,7 @@
 """Which landed files are others now than those that a run took in. Reads only.
 
-Files are not read anew where neither they nor their folder changed since the run looked. A folder that is gone or empty
-tells nothing: landing folders are cleaned.
+Files are not read anew where neither they nor their folder changed since the run looked. A folder that is gone, empty or
+cannot be looked at tells nothing: landing folders are cleaned. Files that changed and cannot be read are others.
 """
 
 from __future__ import annotations
@@ -27,5 +27,11 @@ def landed_again(config: Config) -> dict[str, list[str]]:
 
 def _differs(landing_dir: Path, source: str, day: date, record: PartitionRecord) -> bool:
     taken = record.landed if source == "impressions" else record.input_fingerprint
-    since = changed_ns(landing_dir, source, day) > record.landing_ns  # never where nothing stands there
-    return bool(taken) and since and landing_fingerprint(landing_dir, source, day) != taken
+    try:
+        since = changed_ns(landing_dir, source, day) > record.landing_ns  # never where nothing stands there
+    except OSError:
+        return False
+    try:
+        return bool(taken) and since and landing_fingerprint(landing_dir, source, day) != taken
+    except OSError:
+        return True

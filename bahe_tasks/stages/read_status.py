@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_status(config: Config) -> dict[str, Any]:
 
     `days` are the days that were run; `history` those of which a later run took in events and items; `in_force` of the
     champion, whether a day could start from it. Every landed row of a day is accounted for in its record; `accepted` is why its inputs were accepted by hand, None if they were not;
-    `landed_again` are the sources whose files are others now than those that were taken in.
+    `landed_again` are the sources whose files are others now than those that were taken in, or changed and cannot be read.
     """
     tables_dir = config.tables_dir
     landed = {source: partition_records(tables_dir, source) for source in SOURCES}
@@ -85,8 +86,11 @@ def _day_status(
 
 
 def _passed_over(dt: str, config: Config) -> list[str]:
-    day = date.fromisoformat(dt)
-    return [name for source in SOURCES for name in passed_over(config.landing_dir, source, day)]
+    names: list[str] = []
+    for source in SOURCES:
+        with suppress(OSError):  # a folder that cannot be looked at; a run that reads it says so
+            names += passed_over(config.landing_dir, source, date.fromisoformat(dt))
+    return names
 
 
 def _gate(dt: str, gates: dict[str, PartitionRecord], of_day: list[ModelVersion], excluded: bool) -> str | None:
