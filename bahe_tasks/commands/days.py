@@ -180,7 +180,8 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Show every day: rows, quarantine, new behaviors, reuse rate, gate, champion, stale models."""
     from bahe_tasks.stages.read_status import read_status
 
-    document = read_status(read_config(home))
+    config = read_config(home)
+    document = read_status(config)
     champion = document["champion"]
     title = f"Champion: version {champion['version']} of {champion['day']}" if champion else "No champion yet"
     rows = [{**day, "gate": _gate(day)} for day in document["days"]]
@@ -206,11 +207,28 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
             remark(
                 f"{day['day']}: {day['capped_behaviors']} behaviors left out of histories (sequences.max_events_per_sequence)"
             )
-        if day["landed_again"]:
-            again = (
-                f"`bahe run-day {day['day']}` takes" if day in document["days"] else "a later day with --force takes"
-            )
-            remark(f"{day['day']}: landed again since it was taken in: {', '.join(day['landed_again'])}; {again} it in")
+        for line in _landed_again(day, [d["day"] for d in document["days"]], config.sequences.history_days):
+            remark(line)
+
+
+def _landed_again(day: dict[str, Any], run_days: list[str], history_days: int) -> list[str]:
+    """Return what landed again of a day, and how it is taken in."""
+    ways: dict[str, list[str]] = {}
+    for source in day["landed_again"]:
+        ways.setdefault(_way_in(day["day"], source, run_days, history_days), []).append(source)
+    return [f"{day['day']}: landed again since it was taken in: {', '.join(of)}; {way}" for way, of in ways.items()]
+
+
+def _way_in(dt: str, source: str, run_days: list[str], history_days: int) -> str:
+    """Return what takes in a source of a day: its own run, else the first after it, which looks furthest back."""
+    if dt in run_days:
+        return f"`bahe run-day {dt}` takes it in"
+    later = next((day for day in run_days if day > dt), None)
+    if later is None:
+        return "a later day with --force takes it in"
+    if source != "items" and (date.fromisoformat(later) - date.fromisoformat(dt)).days >= history_days:
+        return "no day that was run looks back as far (sequences.history_days)"
+    return f"`bahe run-day {later} --force` takes it in"
 
 
 def _gate(day: dict[str, Any]) -> str:

@@ -88,7 +88,8 @@ def test_the_status_names_what_landed_again(home, log):
         in shown.stderr
     )
     assert (
-        f"{BEFORE}: landed again since it was taken in: items; a later day with --force takes it in\n" in shown.stderr
+        f"{BEFORE}: landed again since it was taken in: items; `bahe run-day {FIRST} --force` takes it in\n"
+        in shown.stderr
     )
     shutil.rmtree(home.landing_dir / "items")
     assert landed_again(home) == {str(FIRST): ["impressions"]}

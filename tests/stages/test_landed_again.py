@@ -1,4 +1,4 @@
-"""Which landed files are others now, however they stand while the status looks."""
+"""Which landed files are others now, however they stand while the status looks, and what takes them in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import shutil
 from datetime import date
 
 import pytest
+from typer.testing import CliRunner
 
 from bahe_tasks import landing
+from bahe_tasks.cli import app
 from bahe_tasks.config import load_config
 from bahe_tasks.landing import landing_fingerprint
 from bahe_tasks.stages.landed_again import landed_again
@@ -15,7 +17,8 @@ from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_writes import replace_partitions
 
-RUN = date(2024, 3, 31)
+OLD, NEAR, RUN = date(2024, 1, 1), date(2024, 1, 2), date(2024, 3, 31)
+"""`sequences.history_days` before the run, and a day less."""
 COUNTS = {"landed": 1, "rows": 1, "duplicates": 0, "quarantined": 0}
 
 
@@ -79,3 +82,16 @@ def test_a_folder_that_cannot_be_looked_at_tells_nothing(config, monkeypatch):
     monkeypatch.setattr(landing.Path, "iterdir", refused)
     (day,) = read_status(config)["days"]
     assert (day["landed_again"], day["passed_over_files"]) == (["items"], [f"items/dt={RUN}/notes.txt"])
+
+
+def test_the_status_says_which_run_takes_in_what_landed_again(config):
+    for source, day in [("impressions", RUN), ("items", OLD), ("behavior_events", OLD), ("behavior_events", NEAR)]:
+        take_in(config, source, day)
+    said = CliRunner().invoke(app, ["status", "--home", str(config.home)]).stderr
+    again = "landed again since it was taken in:"
+    assert [line for line in said.splitlines() if again in line] == [
+        f"{OLD}: {again} behavior_events; no day that was run looks back as far (sequences.history_days)",
+        f"{OLD}: {again} items; `bahe run-day {RUN} --force` takes it in",
+        f"{NEAR}: {again} behavior_events; `bahe run-day {RUN} --force` takes it in",
+        f"{RUN}: {again} impressions; `bahe run-day {RUN}` takes it in",
+    ]
