@@ -28,13 +28,13 @@ def config(tmp_path):
     return load_config(tmp_path)
 
 
-def take_in(config, source, day):
+def take_in(config, source, day, *, seen_ns=0):
     """Land a file and record that it was taken in, then land another in its place."""
     folder = config.landing_dir / source / f"dt={day}"
     folder.mkdir(parents=True)
     (folder / "a.jsonl").write_text("{}\n")
     taken = landing_fingerprint(config.landing_dir, source, day)
-    entry = {str(day): {"input_fingerprint": taken, "landed": taken, "counts": COUNTS, "landing_ns": 0}}
+    entry = {str(day): {"input_fingerprint": taken, "landed": taken, "counts": COUNTS, "landing_ns": seen_ns}}
     none = arrow_schema(source).empty_table()
     replace_partitions(config.tables_dir, source, none, predicate=f"dt = '{day}'", partitions=entry)
     (folder / "a.jsonl").write_text('{"other": 1}\n')
@@ -82,6 +82,18 @@ def test_a_folder_that_cannot_be_looked_at_tells_nothing(config, monkeypatch):
     monkeypatch.setattr(landing.Path, "iterdir", refused)
     (day,) = read_status(config)["days"]
     assert (day["landed_again"], day["passed_over_files"]) == (["items"], [f"items/dt={RUN}/notes.txt"])
+
+
+def test_a_folder_of_a_day_that_is_moved_in_place_of_another_is_noticed(config):
+    before = config.landing_dir / "before"
+    before.mkdir(parents=True)
+    (before / "a.jsonl").write_text('{"older": 1}\n')
+    folder = take_in(
+        config, "impressions", RUN, seen_ns=max(path.stat().st_ctime_ns for path in (before, before / "a.jsonl"))
+    )
+    shutil.rmtree(folder)
+    before.rename(folder)
+    assert landed_again(config) == {str(RUN): ["impressions"]}
 
 
 def test_the_status_says_which_run_takes_in_what_landed_again(config):
