@@ -1,18 +1,28 @@
 """The command line: assembles the verbs in `commands/` and turns errors into one sentence and an exit status.
 
-Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. With `--json` an error is a document too.
+Exit status: 0 done, 1 failed, 2 wrong use, 3 a gate refused. With `--json` an error is a document too, unless it is
+that standard output cannot be written.
 Verbs import heavy packages inside their bodies, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
 import typer
 
 from bahe_tasks.commands import days, landing, metrics, models, pages, settings, tables
-from bahe_tasks.commands.console import EXIT_FAILED, EXIT_WRONG_USE, log, show, wants_traceback
+from bahe_tasks.commands.console import (
+    EXIT_FAILED,
+    EXIT_WRONG_USE,
+    AnswerLostError,
+    answering,
+    log,
+    show,
+    wants_traceback,
+)
 from bahe_tasks.processor_sharing import sleep_while_waiting
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -42,13 +52,32 @@ def main() -> None:
     """Run the command line."""
     sleep_while_waiting()
     try:
+        try:
+            _run()
+        finally:
+            with answering():
+                if sys.stdout is not None:  # of a process that was started without one
+                    sys.stdout.flush()
+    except AnswerLostError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed when Python ends
+        _tell_error(str(error))
+        sys.exit(EXIT_FAILED)
+
+
+def _run() -> None:
+    try:
         app()
+    except AnswerLostError:
+        raise
     except Exception as error:
         if wants_traceback():
             traceback.print_exc()
         wrong_use = isinstance(error, WrongUseError)
-        kind = "" if wrong_use else f"{type(error).__name__}: "
-        log.print(f"error: {kind}{error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        _tell_error(str(error) if wrong_use else f"{type(error).__name__}: {error}")
         if "--json" in sys.argv:
             show({"error": {"kind": type(error).__name__, "message": str(error)}}, as_json=True)
         sys.exit(EXIT_WRONG_USE if wrong_use else EXIT_FAILED)
+
+
+def _tell_error(sentence: str) -> None:
+    log.print(f"error: {sentence}", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,10 @@ _A_SHARE = 10
 """Larger numbers are seconds or counts."""
 
 log = Console(stderr=True)
+
+
+class AnswerLostError(Exception):
+    """Standard output, which the answer goes to, is full or was closed."""
 
 
 def wants_traceback() -> bool:
@@ -68,9 +73,11 @@ def require_order(first: date, last: date) -> None:
 def show(document: Any, *, as_json: bool, table: RenderableType | None = None) -> None:
     """Print the document as JSON, or for a person the table, or the document's pairs."""
     if as_json:
-        print(json.dumps(_json_safe(document), indent=2, default=str))
+        with answering():
+            print(json.dumps(_json_safe(document), indent=2, default=str))
     elif table is not None:
-        _out().print(table)
+        with answering():
+            _out().print(table)
     else:
         for key, value in document.items():
             tell(f"{key}: {_in_words(value)}")
@@ -91,7 +98,17 @@ def remark(line: str) -> None:
 
 def tell(line: str) -> None:
     """Print a line of the answer on stdout as it is."""
-    _out().print(line, highlight=False, markup=False, soft_wrap=True)
+    with answering():
+        _out().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raise `AnswerLostError` where what is done in it cannot write to stdout."""
+    try:
+        yield
+    except OSError as error:
+        raise AnswerLostError(f"the answer cannot be written to standard output: {error.strerror}") from error
 
 
 def _out() -> Console:
