@@ -153,8 +153,7 @@ def read_log(
     impressions, events, items = (landed_frame(landing, source, settings, last=last) for source in TIMES)
     if not len(impressions):
         raise ValueError(f"{landing} has no impressions (impressions/dt=YYYY-MM-DD/*.jsonl, *.csv or *.parquet)")
-    impressions = impressions.sort_values(["shown_at", "impression_id"])
-    impressions = impressions.drop_duplicates("impression_id").reset_index(drop=True)
+    impressions = impressions.sort_values(["shown_at", "impression_id"]).reset_index(drop=True)
     times = label_times_of(impressions, settings)
     events, items = _once_landed(events, "occurred_at"), _once_landed(items, "updated_at")
     events = events.sort_values(["feature", "user_id", "occurred_at", "text"])
@@ -162,16 +161,12 @@ def read_log(
     texts = sorted({*events["text"], *known["title"].dropna()})
     row_of = pd.Index(texts)
     shown = impressions["shown_at"].to_numpy(np.int64)
-    columns = {str(n): known[n] for n in known if str(n).startswith(("cat_", "num_"))}
-    for name in (str(n) for n in impressions if str(n).startswith(("cat_", "num_"))):
-        own = impressions[name]
-        columns[name] = own.where(own.notna(), columns[name]) if name in columns else own
+    cat, num, extra_labels = (_columns(prefix, impressions, known) for prefix in ("cat_", "num_", "label_"))
+    cat = {name: np.array([None if pd.isna(v) else v for v in column], object) for name, column in cat.items()}
     histories = {
         str(feature): _histories(of_feature, impressions["user_id"], shown, row_of, max_behaviors)
         for feature, of_feature in events.groupby("feature")
     }
-    day_start = numbers_as_of == "day_start"
-    cat = {n.removeprefix("cat_"): _texts(c) for n, c in columns.items() if n.startswith("cat_")}
     return InMemoryLog(
         texts=texts,
         numbers_as_of=numbers_as_of,
@@ -186,12 +181,8 @@ def read_log(
             title_rows=row_of.get_indexer(known["title"]).astype(np.int64),
             histories=histories,
             cat=cat,
-            num={n.removeprefix("num_"): c.to_numpy(np.float64) for n, c in columns.items() if n.startswith("num_")},
-            extra_labels={
-                str(name).removeprefix("label_"): impressions[name].to_numpy(np.float32)
-                for name in impressions
-                if str(name).startswith("label_") and name != "label_known_at"
-            },
+            num={name: column.astype(np.float64) for name, column in num.items()},
+            extra_labels={name: column.astype(np.float32) for name, column in extra_labels.items()},
             sums=point_in_time_sums(
                 impressions,
                 known["title"],
@@ -199,7 +190,7 @@ def read_log(
                 cat,
                 known_at=None if times is None else times.known_at,
                 asks=None if times is None else ~times.is_late,
-                stop_at_day_start=day_start,
+                stop_at_day_start=numbers_as_of == "day_start",
             ),
             outcome_values=outcomes_of(impressions, events),
         ),
@@ -252,9 +243,14 @@ def _once_landed(frame: pd.DataFrame, time_column: str) -> pd.DataFrame:
     return frame.assign(**{time_column: times}).sort_values(time_column, kind="stable")
 
 
-def _texts(column: pd.Series) -> np.ndarray:
-    """Return texts, None = absent."""
-    return np.array([None if pd.isna(value) else value for value in column], object)
+def _columns(prefix: str, impressions: pd.DataFrame, known: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the columns of a prefix by name, (R,) each: an impression's own value, else that of its item."""
+    names = [name for name in [*known, *impressions] if name.startswith(prefix) and name != "label_known_at"]
+    found = {}
+    for name in dict.fromkeys(names):
+        of = [frame[name] for frame in (impressions, known) if name in frame]
+        found[name.removeprefix(prefix)] = of[0].where(of[0].notna(), of[-1]).to_numpy()
+    return found
 
 
 def _start_us(day: date) -> int:
