@@ -123,7 +123,11 @@ def slow_sums(
         today = _count(facts, new_labels, new_events, day, stop_at_day_start)
         asked = [i for i in impressions if i.dt == day]
         for i in asked:
-            found[i.name] = None if i.is_late else _answer(i, facts, facts + today, sightings + new_sightings, day)
+            found[i.name] = (
+                None
+                if i.is_late
+                else _answer(i, facts, facts + today, sightings + new_sightings, day, stop_at_day_start)
+            )
         if day not in excluded:
             facts, sightings, before = facts + today, sightings + new_sightings, day
     return found
@@ -215,23 +219,29 @@ def _score(value: float | None, of_feature: list[float]) -> float | None:
 
 
 def _answer(
-    i: Impression, before_day: list[Fact], facts: list[Fact], sightings: list[Impression], day: int
+    i: Impression,
+    before_day: list[Fact],
+    facts: list[Fact],
+    sightings: list[Impression],
+    day: int,
+    stop_at_day_start: bool,
 ) -> list[float | None]:
+    asked_us = day * DAY_US if stop_at_day_start else i.shown_us
     base = _base(before_day, day)
     knows_any = any(f.label is not None for f in before_day)
     found: dict[str, float | None] = {"base_rate": base if knows_any else None}
-    past = [f for f in facts if f.time_us < i.shown_us]
+    past = [f for f in facts if f.time_us < asked_us]
     if not knows_any:
         so_far = [f.label for f in past if f.label is not None]
         base = min(max((BASE_PRIOR[0] + sum(so_far)) / (BASE_PRIOR[1] + len(so_far)), MIN_RATE), 1 - MIN_RATE)
-    of_second = [f for f in facts if f.time_us < i.shown_us // SECOND_US * SECOND_US]
-    shown = [s for s in sightings if s.shown_us < i.shown_us]
+    of_second = [f for f in facts if f.time_us < asked_us // SECOND_US * SECOND_US]
+    shown = [s for s in sightings if s.shown_us < asked_us]
 
     def faded(key: tuple[str, ...], statistic: str, half_life: HalfLife) -> float:
         if math.isfinite(half_life.facts):
             return of_newest(key, statistic, half_life.facts)
         return sum(
-            f.of[key].get(statistic, 0.0) * 2 ** (-(i.shown_us - f.time_us) / (half_life.days * DAY_US))
+            f.of[key].get(statistic, 0.0) * 2 ** (-(asked_us - f.time_us) / (half_life.days * DAY_US))
             for f in past
             if key in f.of
         )
@@ -255,7 +265,7 @@ def _answer(
 
     def times(key: tuple[str, ...]) -> tuple[float | None, float | None]:
         at = [s.shown_us for s in shown if key in s.touched()]
-        return ((i.shown_us - max(at)) / 1e6, (i.shown_us - min(at)) / 1e6) if at else (None, None)
+        return ((asked_us - max(at)) / 1e6, (asked_us - min(at)) / 1e6) if at else (None, None)
 
     for statistic in STATISTICS["log"]:
         for half_life in HALF_LIVES["log"]:

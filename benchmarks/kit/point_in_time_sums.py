@@ -27,7 +27,7 @@ def point_in_time_sums(
 
     `impressions`: user_id, item_id, shown_at (µs since 1970), label; `titles` (R,), None = not known; `events`: user_id,
     feature, occurred_at (µs), text, and item_id and value where the log has them; `cat`: categorical columns, (R,) object each, None = absent. Labels are known at `known_at` (R,) µs, or when shown.
-    With `stop_at_day_start` no fact counts before the end of its day. Impressions that do not ask, `asks` (R,) bool, are no sightings
+    With `stop_at_day_start` all is as at the start of the impression's day. Impressions that do not ask, `asks` (R,) bool, are no sightings
     and have sums of NaN.
     """
     events = events.sort_values("occurred_at", kind="stable").reset_index(drop=True)
@@ -58,7 +58,7 @@ def point_in_time_sums(
     features, feature_of = np.unique(events["feature"].to_numpy(str), return_inverse=True)
     of_events = events["value"].to_numpy(np.float64) if "value" in events else np.full(len(events), np.nan)
     labels = impressions["label"].to_numpy(np.float64)
-    state = RunningSums(counts, len(features))
+    state = RunningSums(counts, len(features), as_of_day_start=stop_at_day_start)
     found = np.full((len(impressions), len(IMPRESSION_SUMS)), np.nan)
     first, last = (int(t // DAY_US) for t in (min([shown.time_us[0], *happened.time_us[:1]]), shown.time_us[-1]))
     asking = np.arange(len(shown)) if asks is None else np.flatnonzero(asks)

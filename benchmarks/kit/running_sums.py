@@ -110,6 +110,8 @@ class RunningSums:
 
     keys: dict[str, int]
     num_features: int
+    as_of_day_start: bool = False
+    """Whether questions are answered as at the start of their day."""
     state: dict[str, KeyState] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,10 +194,11 @@ class RunningSums:
             times.append(rows.time_us[row] - start_us)
             added.append(statistics_of(scope, of_rows, of_rows["base_rate"])[row])
         row, key = questions.of_scope(scope)
-        asked_us = questions.time_us[row] - start_us
-        asked = Timed(key, asked_us // LOG_STEP_US * LOG_STEP_US if scope == "log" else asked_us)
+        seen = Timed(key, questions.time_us[row] - start_us)
+        asked_us = np.zeros(len(questions), np.int64) if self.as_of_day_start else questions.time_us - start_us
+        asked = Timed(key, asked_us[row] // LOG_STEP_US * LOG_STEP_US if scope == "log" else asked_us[row])
         happened = Timed(np.concatenate(keys), np.concatenate(times))
-        found, (sums, first, last) = key_sums(scope, self.state[scope], happened, np.concatenate(added), asked, asked)
+        found, (sums, first, last) = key_sums(scope, self.state[scope], happened, np.concatenate(added), seen, asked)
         self.state[scope] = KeyState(sums, first - DAY_US, last - DAY_US)
         if scope == "log":
             return found.sums
@@ -205,6 +208,7 @@ class RunningSums:
             answer[:, -2:] = np.nan
             answer[row] = np.concatenate([found.sums, gap_s[:, None], age_s[:, None]], 1)
             return answer
+        base_rate = base.of_questions(start_us + asked_us)
         if scope == "cat":
-            return cat_means(row, found.sums, base_rate=base.of_questions(questions.time_us))
-        return token_means(scope, row, found.sums, gap_s, age_s, base_rate=base.of_questions(questions.time_us))
+            return cat_means(row, found.sums, base_rate=base_rate)
+        return token_means(scope, row, found.sums, gap_s, age_s, base_rate=base_rate)

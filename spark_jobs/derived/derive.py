@@ -53,7 +53,7 @@ class Derived(NamedTuple):
 def derive(run: Runner, plan: DedupPlan) -> Derived:
     """Return the day's rows of the derived tables."""
     of_log = StateRows(rows_in(_state(run, plan, _LOG_SCOPES)), plan)
-    facts = log_facts(rows_in(_facts(run, plan)))
+    facts = log_facts(rows_in(_facts(run, plan)), plan.numbers)
     scalars = day_scalars(facts, of_log.before, day=plan.day)
     newest, state_of_newest = newest_labels(facts, of_log.before, day=plan.day)
     landed = mapped(run.settled("impressions"), partial(with_label_date, plan=plan))

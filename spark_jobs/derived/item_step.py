@@ -74,7 +74,7 @@ def _work(
     facts = {"label": floats(rows["label"]), "is_event": is_event, "score": floats(score)}
     statistics = statistics_of("item", facts, base_rate)
     asks = present(rows["impression_id"])
-    keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item), asks=asks)
+    keyed = keyed_rows(key[has_item], rows, statistics, np.flatnonzero(has_item), asks=asks, numbers=plan.numbers)
     sums = scope_sums("item", keyed, state.before, day=plan.day)
     yield "state", state.after([state_rows("item", sums, day=plan.day)])
     yield "impressions", _with_outcomes(shown.drop_columns("title"), rows, plan)

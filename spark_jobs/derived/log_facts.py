@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bahe_tasks.config import NumbersConfig
 from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.running_sums import BASE_HALF_LIFE_DAYS, LOG_STEP_US
 from spark_jobs.arrow_columns import floats, numbered
+from spark_jobs.derived.scope_sums import asked_from
 
 _COLUMNS = ("fact_us", "label", "feature", "value")
 
@@ -29,18 +31,19 @@ class LogFacts(NamedTuple):
     """Text feature → number, sum and sum of squares of values before the day, and of all."""
     label_us: np.ndarray  # (F,) int64, when each label counts
     labels: np.ndarray  # (F,) float64
-    steps: np.ndarray  # (S,) int64, those of LOG_STEP_US in which impressions of the day were shown, in order
+    steps: np.ndarray  # (S,) int64, those of LOG_STEP_US in which impressions of the day ask, in order
 
 
-def log_facts(counted: Iterable[pa.Table]) -> LogFacts:
+def log_facts(counted: Iterable[pa.Table], numbers: NumbersConfig) -> LogFacts:
     """Return what counts. `counted`: `counted_rows.COUNTED`, of which texts are not read. Sums are exact, whatever the order of rows."""
     weights, clicks = [np.zeros(0)], [np.zeros(0)]
     label_us, labels = [np.zeros(0, np.int64)], [np.zeros(0)]
-    is_shown = np.zeros(DAY_US // LOG_STEP_US, bool)
+    asks = np.zeros(DAY_US // LOG_STEP_US, bool)
     values: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for rows in counted:
-        steps = np.asarray(pc.fill_null(rows["seen_us"], -1), np.int64) // LOG_STEP_US
-        is_shown[steps[steps >= 0]] = True  # those of earlier days ask for nothing
+        shown_us = np.asarray(pc.fill_null(rows["seen_us"], -1), np.int64)
+        asking = asked_from(shown_us[shown_us >= 0], numbers)  # those of earlier days ask for nothing
+        asks[asking // LOG_STEP_US] = True
         facts = rows.select(list(_COLUMNS)).filter(pc.field("fact_us").is_valid())
         of_labels = facts.filter(pc.field("feature").is_null())
         label_us.append(np.asarray(of_labels["fact_us"], np.int64))
@@ -57,7 +60,7 @@ def log_facts(counted: Iterable[pa.Table]) -> LogFacts:
         values={name: _sums_of_values(parts) for name, parts in values.items()},
         label_us=np.concatenate(label_us),
         labels=np.concatenate(labels),
-        steps=np.flatnonzero(is_shown),
+        steps=np.flatnonzero(asks),
     )
 
 

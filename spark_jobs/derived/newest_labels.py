@@ -1,6 +1,6 @@
 """How the newest labels of the whole log went: running sums of one key, which the driver keeps.
 
-They are read as of the start of the step of LOG_STEP_US in which an impression was shown. A day has few of those, so that
+They are read as of the start of the step of LOG_STEP_US in which an impression asks. A day has few of those, so that
 each task can be given all answers.
 """
 
@@ -26,13 +26,11 @@ _SCOPE = "log"
 class NewestLabels:
     """What one day's impressions read of them."""
 
-    sums: (
-        np.ndarray
-    )  # (steps of a day, state_width) float64, as of the start of each; NaN where nothing was shown in it
+    sums: np.ndarray  # (steps of a day, state_width) float64, as of the start of each; NaN where nothing asks in it
 
-    def at(self, seen_us: np.ndarray) -> np.ndarray:
-        """Return the sums that impressions shown so long after the start of the day read, (R, state_width)."""
-        return self.sums[seen_us // LOG_STEP_US]
+    def at(self, asked_us: np.ndarray) -> np.ndarray:
+        """Return the sums that are read so long after the start of the day, (R, state_width)."""
+        return self.sums[asked_us // LOG_STEP_US]
 
 
 def newest_labels(facts: LogFacts, state: pa.Table, *, day: date) -> tuple[NewestLabels, pa.Table]:
@@ -57,6 +55,7 @@ def _keyed(facts: LogFacts) -> KeyedRows:
         is_fact=kind == 0,
         seen_us=time_us,
         is_seen=np.zeros(len(kind), bool),
+        asked_us=time_us,
         is_asked=kind == 1,
         statistics=np.concatenate([added, np.zeros((asked + 1, added.shape[1]))]),
     )

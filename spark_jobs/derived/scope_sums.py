@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.base_rate import BaseRate
+from bahe_tasks.config import NumbersConfig
 from bahe_tasks.key_sums import DAY_US, KeyState, Timed, cat_means, faded, key_sums, token_means
 from bahe_tasks.running_sums import IMPRESSION_SUMS, state_width
 from bahe_tasks.stored_sums import stored_sums
@@ -32,21 +33,35 @@ class KeyedRows(NamedTuple):
     is_fact: np.ndarray  # (E,) bool
     seen_us: np.ndarray  # (E,) int64
     is_seen: np.ndarray  # (E,) bool
-    is_asked: np.ndarray  # (E,) bool, whether its sums at seen_us are wanted
+    asked_us: np.ndarray  # (E,) int64, as of when its sums are wanted
+    is_asked: np.ndarray  # (E,) bool, whether they are
     statistics: np.ndarray  # (E, statistics), what it adds if it is a fact
 
 
+def asked_from(shown_us: np.ndarray, numbers: NumbersConfig) -> np.ndarray:
+    """Return as of when what was shown so long after the start of the day, (R,) int64, reads sums: then, or at the day's start."""
+    return shown_us if numbers.as_of == "impression" else np.zeros_like(shown_us)
+
+
 def keyed_rows(
-    key: np.ndarray, rows: pa.Table, statistics: np.ndarray, at: np.ndarray, *, asks: np.ndarray
+    key: np.ndarray,
+    rows: pa.Table,
+    statistics: np.ndarray,
+    at: np.ndarray,
+    *,
+    asks: np.ndarray,
+    numbers: NumbersConfig,
 ) -> KeyedRows:
     """Return (row, key) pairs: E of the R `rows` are `at` (E,). `key` (E,), `statistics` (R, statistics), `asks` (R,) bool."""
     seen, fact = rows["seen_us"], rows["fact_us"]
+    seen_us = np.asarray(pc.fill_null(seen, 0), np.int64)[at]
     return KeyedRows(
         key=key,
         fact_us=np.asarray(pc.fill_null(fact, 0), np.int64)[at],
         is_fact=present(fact)[at],
-        seen_us=np.asarray(pc.fill_null(seen, 0), np.int64)[at],
+        seen_us=seen_us,
         is_seen=present(seen)[at],
+        asked_us=asked_from(seen_us, numbers),
         is_asked=asks[at],
         statistics=statistics[at],
     )
@@ -67,7 +82,7 @@ def scope_sums(scope: str, rows: KeyedRows, before: pa.Table, *, day: date) -> S
     """
     keys, at = np.unique(rows.key, return_inverse=True)
     at = at.reshape(-1)
-    asked = Timed(at[rows.is_asked], rows.seen_us[rows.is_asked])
+    asked = Timed(at[rows.is_asked], rows.asked_us[rows.is_asked])
     found, closing = key_sums(
         scope,
         _opening(scope, keys, before, day),
@@ -102,11 +117,11 @@ def state_rows(scope: str, sums: ScopeSums, *, day: date, owners: pa.Array | Non
 
 
 def impression_part(
-    scope: str, answers: np.ndarray, row_of: np.ndarray, *, shown_at: pa.ChunkedArray, base: BaseRate, day: date
+    scope: str, answers: np.ndarray, row_of: np.ndarray, *, asked_us: np.ndarray, base: BaseRate
 ) -> np.ndarray:
     """Return the part of IMPRESSION_SUMS of tokens, pairs or categorical values of R impressions, (R, …), from their answers,
     which belong to `row_of` (Q,)."""
-    base_rate = base.of_questions(micros(shown_at) - start_us(day))
+    base_rate = base.of_questions(asked_us)
     sums, gap_s, age_s = answers[:, :-2], answers[:, -2], answers[:, -1]
     if scope == "cat":
         return cat_means(row_of, sums, base_rate=base_rate)

@@ -35,7 +35,7 @@ def _work(parts: Mapping[str, Iterable[pa.Table]], *, plan: DedupPlan) -> Iterat
     for scope, of in rows.items():
         statistics = np.stack([np.asarray(of[name], float) for name in STATISTICS[scope]], 1)
         asks = np.asarray(of["row"], np.int64) >= 0
-        keyed = keyed_rows(keys[scope], of, statistics, np.arange(len(of)), asks=asks)
+        keyed = keyed_rows(keys[scope], of, statistics, np.arange(len(of)), asks=asks, numbers=plan.numbers)
         sums = scope_sums(scope, keyed, state.before.filter(pc.field("scope") == scope), day=plan.day)
         closing.append(state_rows(scope, sums, day=plan.day))
         asking = of.filter(pa.array(asks))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -16,13 +15,13 @@ from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.key_sums import statistics_of
 from bahe_tasks.running_sums import STATISTICS, state_width
 from bahe_tasks.stores.arrow_types import arrow_schema
-from spark_jobs.arrow_columns import floats, lists, present
+from spark_jobs.arrow_columns import floats, lists, micros, present
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.build_sequences import EVENT_COLUMNS, build_sequences, events_read
-from spark_jobs.derived.counted_rows import state_keys
+from spark_jobs.derived.counted_rows import start_us, state_keys
 from spark_jobs.derived.item_step import KEYED_IMPRESSIONS, OF_ITEMS
 from spark_jobs.derived.newest_labels import NewestLabels
-from spark_jobs.derived.scope_sums import impression_part, keyed_rows, scope_sums, state_rows
+from spark_jobs.derived.scope_sums import asked_from, impression_part, keyed_rows, scope_sums, state_rows
 from spark_jobs.derived.state_of_keys import StateRows, base_rates, expected
 from spark_jobs.derived.steps import KeyOf, Step, column, together
 from spark_jobs.derived.token_rows import TokenRows, cat_rows, item_rows, owners_of, token_rows
@@ -91,7 +90,7 @@ def _work(
     asked = pc.index_in(rows["impression_id"], shown["impression_id"])
     impression = np.asarray(pc.fill_null(asked, -1), np.int64)  # -1: does not ask
     with_ends = shown.append_column("sequence_ends", ends)
-    yield "impressions", _with_known_sums(with_ends, rows, tokens, impression, sums, day=plan.day)
+    yield "impressions", _with_known_sums(with_ends, rows, tokens, impression, sums, plan)
     cats = cat_rows(rows)
     yield "token", _rows_of_keys("token", rows, tokens.token_key, tokens.row, impression, sums.statistics["token"])
     yield "cat", _rows_of_keys("cat", rows, cats.key, cats.row, impression, sums.statistics["cat"])
@@ -118,7 +117,7 @@ def _sums_of(
     newest: NewestLabels,
 ) -> _Sums:
     asks = present(rows["impression_id"])
-    asked_us = rows["seen_us"].filter(pa.array(asks))
+    shown_us = np.asarray(rows["seen_us"].filter(pa.array(asks)), np.int64)
     user_key = np.asarray(rows["user_key"], np.int64)
     items = item_rows(rows)
     state = StateRows(stored, plan, keys=np.concatenate([user_key, items.user_item_key, tokens.pair_key]))
@@ -135,7 +134,7 @@ def _sums_of(
     sums = {
         scope: scope_sums(
             scope,
-            keyed_rows(key, rows, statistics[scope], at, asks=asks),
+            keyed_rows(key, rows, statistics[scope], at, asks=asks, numbers=plan.numbers),
             state.before.filter(pc.field("scope") == scope),
             day=plan.day,
         )
@@ -152,7 +151,7 @@ def _sums_of(
     ]
     return _Sums(
         base=base,
-        of_log=newest.at(np.asarray(asked_us, np.int64)),
+        of_log=newest.at(asked_from(shown_us, plan.numbers)),
         of_users=sums["user"].answers,
         of_user_items=sums["user_item"].answers,
         of_pairs=sums["pair"].answers,
@@ -162,7 +161,7 @@ def _sums_of(
 
 
 def _with_known_sums(
-    shown: pa.Table, rows: pa.Table, tokens: TokenRows, impression: np.ndarray, sums: _Sums, *, day: date
+    shown: pa.Table, rows: pa.Table, tokens: TokenRows, impression: np.ndarray, sums: _Sums, plan: DedupPlan
 ) -> pa.Table:
     """Return OF_USERS. `impression` (R,) is the place among `shown` that a counted row asks for."""
     asks = impression >= 0
@@ -173,7 +172,8 @@ def _with_known_sums(
     known = np.full((len(shown), of_asking.shape[1]), np.nan)
     known[asking] = of_asking
     row_of = impression[tokens.row][asks[tokens.row]]
-    pair = impression_part("pair", sums.of_pairs, row_of, shown_at=shown["shown_at"], base=sums.base, day=day)
+    asked_us = asked_from(micros(shown["shown_at"]) - start_us(plan.day), plan.numbers)
+    pair = impression_part("pair", sums.of_pairs, row_of, asked_us=asked_us, base=sums.base)
     columns = {
         **{name: shown[name] for name in shown.column_names},
         "row": pa.array(np.arange(len(shown))),

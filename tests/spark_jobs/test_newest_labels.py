@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from bahe_tasks.config import NumbersConfig
 from bahe_tasks.running_sums import state_width
 from bahe_tasks.stored_sums import OtherSumsError
 from spark_jobs.derived.counted_rows import COUNTED
@@ -28,7 +29,7 @@ def impressions(*rows: tuple[int, int, float]) -> pa.Table:
 
 def made(day: date, *counted: pa.Table, state: pa.Table) -> tuple[NewestLabels, pa.Table]:
     """What is read on a day, and the state of all of a log at its end."""
-    facts = log_facts(counted)
+    facts = log_facts(counted, NumbersConfig())
     newest, of_newest = newest_labels(facts, state, day=day)
     return newest, pa.concat_tables([day_scalars(facts, state, day=day).state, of_newest])
 

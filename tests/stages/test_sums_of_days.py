@@ -20,7 +20,8 @@ from sums_home import Home, assert_pairs_are_scored_with_the_state_at_the_end_of
 from bahe_tasks.config import Config, LandingConfig, NumbersConfig, PublishConfig, SparkConfig
 from bahe_tasks.running_sums import IMPRESSION_SUMS, STATISTICS, state_key, state_width
 from bahe_tasks.schemas import SOURCES
-from bahe_tasks.stages.state_as_of import active_state
+from bahe_tasks.stages.pair_sums import pair_sums
+from bahe_tasks.stages.state_as_of import StateAsOf, active_state
 from bahe_tasks.stores.delta_tables import read_table, table_version
 from bahe_tasks.stores.partition_records import COMMIT_METADATA_KEY, partition_records
 from benchmarks.kit.in_memory_log import read_log
@@ -74,6 +75,27 @@ def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_
     version = table_version(home.config.tables_dir, "impressions")
     home.run(days[-1])
     assert table_version(home.config.tables_dir, "impressions") == version
+
+
+def test_as_of_the_start_of_the_day_an_impression_reads_what_was_published_the_evening_before(new_home):
+    days = [FIRST, FIRST + 1, FIRST + 2]
+    impressions, events = random_log(6, days=days, rows_a_day=30, plain=True)
+    home = new_home(numbers=NumbersConfig(as_of="day_start"))
+    home.land(impressions, events)
+    for day in days[:2]:
+        home.run(day)
+    titles = {i.item: i.title for i in impressions if i.title is not None}
+    users, items = (sorted({getattr(i, name) for i in impressions}) for name in ("user", "item"))
+    state = StateAsOf(active_state(users, items, list(titles.values()), day_of(days[1]), home.config), day_of(days[1]))
+    home.run(days[2])
+    of_day = [i for i in impressions if i.dt == days[2]]
+    columns = {name: np.array([i.cat.get(name) for i in of_day], object) for name in ("colour", "place")}
+    published = pair_sums(
+        pd.DataFrame([(i.user, i.item) for i in of_day], columns=["user_id", "item_id"]), titles, columns, state
+    )
+    read = np.array([home.sums()[i.name] for i in of_day], dtype=float)
+    assert len({i.shown_us for i in of_day}) > 1
+    np.testing.assert_allclose(read, published, rtol=1e-12)
 
 
 def test_values_of_columns_are_published_while_they_are_met(new_home):
