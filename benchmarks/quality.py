@@ -23,6 +23,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,18 +38,20 @@ from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
 from bahe_tasks.core.resampling import Interval
-from bahe_tasks.fingerprint import file_sha256, fingerprint
+from bahe_tasks.fingerprint import fingerprint
+from bahe_tasks.landing import landed_days, landing_fingerprint
+from bahe_tasks.schemas import SOURCES
 from bahe_tasks.sources.synthetic import oracle_auc
 from benchmarks.kit.document import Document
-from benchmarks.kit.in_memory_log import InMemoryLog, day_of, part_of, read_log
+from benchmarks.kit.in_memory_log import InMemoryLog, read_log
 from benchmarks.kit.judged_days import JudgedDays, Size, judged_days, read_judged
-from benchmarks.kit.replay import replay
+from benchmarks.kit.label_times import day_of
 from benchmarks.kit.settings import Settings, config_with
 from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
 from benchmarks.peers.catalogue import PEERS, TREES, Material
 from benchmarks.peers.means import sums_before
 from benchmarks.peers.point_in_time import numbers_of
-from benchmarks.peers.progressive import Scores, cached, days_of, progressive, rows_after
+from benchmarks.peers.progressive import Scores, cached, days_of, progressive, progressive_bahe
 
 OURS = "bahe"
 COLD_BELOW = 10
@@ -70,13 +73,7 @@ class Comparison:
 
     def ours(self, seed: int) -> Scores:
         """Return the progressive scores of BAHE as `config` has it."""
-        days = [(day, part_of(self.log.rows, rows)) for day, rows, _ in days_of(self.log)]
-
-        def compute() -> Scores:
-            found, _ = replay(days, self.embeddings, self.config, seed=seed, rows_after=rows_after(self.log))
-            first_day = np.full(len(self.log.rows) - len(found.scores), np.nan)
-            return Scores(np.concatenate([first_day, found.scores]), found.train_cpu_s + found.score_cpu_s)
-
+        compute = partial(progressive_bahe, self.log, self.embeddings, self.config, seed=seed)
         settings = fingerprint(model=self.config.model, training=self.config.training, encoder=self.config.encoder)
         return cached(self.cache / f"{OURS}-{settings[:16]}-{seed}.npz", compute)
 
@@ -193,8 +190,9 @@ def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
 
 
 def files_of(landing: Path) -> dict[str, str]:
-    """Return path → sha256 of the files of a landing folder."""
-    return {str(file.relative_to(landing)): file_sha256(file) for file in landing.glob("*/dt=*/*.*")}
+    """Return source and day → fingerprint of the landed files."""
+    days = [(source, day) for source in SOURCES for day in landed_days(landing, source)]
+    return {f"{source}/{day}": landing_fingerprint(landing, source, day) for source, day in days}
 
 
 def whole_llm(encoder: EncoderConfig) -> EncoderConfig:

@@ -34,7 +34,7 @@ from benchmarks.kit.paired_seeds import mean_auc, mean_auc_difference, rows_for_
 from benchmarks.kit.program import benchmark_arguments
 from benchmarks.kit.split_runs import Replayed, replays
 from benchmarks.kit.split_variants import SplitVariant, num_layers, split_variants
-from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
+from benchmarks.kit.study_log import LateLabelsError, NoImpressionsError, StudyLog, add_log_arguments, read_study_log
 
 SMALL = {"days": 2, "users": 5, "max_behaviors": 3}
 HALF_WIDTH = 0.002
@@ -145,7 +145,10 @@ def main() -> None:
         given.splits = given.splits or [encoder.num_shallow_layers]
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    study = read_study_log(given)
+    try:
+        study = read_study_log(given)
+    except (NoImpressionsError, LateLabelsError) as error:
+        parser.error(str(error))
     config = Config(
         home=Path(), encoder=encoder, training=TrainingConfig(num_threads=1, compute_dtype=given.compute_dtype)
     )

@@ -35,12 +35,11 @@ from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.document import Document
-from benchmarks.kit.in_memory_log import InMemoryLog, part_of
+from benchmarks.kit.in_memory_log import InMemoryLog
 from benchmarks.kit.judged_days import Size, judged_days, read_judged
-from benchmarks.kit.replay import replay
 from benchmarks.kit.settings import Settings, config_with
 from benchmarks.peers.means import sums_before
-from benchmarks.peers.progressive import days_of, rows_after
+from benchmarks.peers.progressive import progressive_bahe
 from benchmarks.quality import COLD_BELOW, tiny
 
 SMALL = Size(days=3, users=25)
@@ -110,13 +109,10 @@ def study(log: InMemoryLog, judged: np.ndarray, embeddings: np.ndarray, config: 
     of_all = np.zeros(0)
     for name, change in variants(log.rows).items():
         changed = replace(log, rows=change(log.rows))
-        days = [(day, part_of(changed.rows, rows)) for day, rows, _ in days_of(changed)]
-        learned = rows_after(changed)
-        runs = [replay(days, embeddings, config, seed=seed, rows_after=learned)[0] for seed in range(1, seeds + 1)]
-        found = np.mean([run.scores for run in runs], axis=0)
-        scores = np.concatenate([np.full(len(log.rows) - len(found), np.nan), found])
+        runs = [progressive_bahe(changed, embeddings, config, seed=seed) for seed in range(1, seeds + 1)]
+        scores = np.mean([run.probabilities for run in runs], axis=0)
         of_all = scores if name == ALL else of_all
-        cpu_s = float(np.mean([run.train_cpu_s + run.score_cpu_s for run in runs]))
+        cpu_s = float(np.mean([run.cpu_s for run in runs]))
         for segment, rows in parts.items():
             labels, users = log.rows.labels[rows].astype(np.float64), log.rows.user_ids[rows]
             worth = paired_auc_difference_interval(labels, of_all[rows], scores[rows], users, seed=0)

@@ -65,7 +65,7 @@ Contender = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class How:
+class Conditions:
     """What holds for all variants."""
 
     small: bool
@@ -96,23 +96,23 @@ def shape_of(tokens: int) -> Shape:
     return Shape(NUM_FEATURES, behaviors_per_feature=behaviors, tokens_per_behavior=TOKENS_PER_BEHAVIOR)
 
 
-def built(contender: Contender, tokens: int, how: How, *, device: torch.device) -> Variant:
+def built(contender: Contender, tokens: int, conditions: Conditions, *, device: torch.device) -> Variant:
     """Return a contender at a size."""
     name, pooling = contender
     samples = batch_of(name, tokens)
-    variant = build(name, shape_of(tokens), llm=how.llm, pooling=pooling, device=device, num_samples=samples)
-    variant.bfloat16 = how.compute_dtype == "bfloat16"
+    variant = build(name, shape_of(tokens), llm=conditions.llm, pooling=pooling, device=device, num_samples=samples)
+    variant.bfloat16 = conditions.compute_dtype == "bfloat16"
     return variant
 
 
-def to_compile(variant: Variant, how: How) -> list[nn.Module]:
-    return variant.layers_to_compile if how.compile_layers else []
+def to_compile(variant: Variant, conditions: Conditions) -> list[nn.Module]:
+    return variant.layers_to_compile if conditions.compile_layers else []
 
 
-def memory_of(contender: Contender, tokens: int, how: How, *, device: torch.device) -> float:
+def memory_of(contender: Contender, tokens: int, conditions: Conditions, *, device: torch.device) -> float:
     """Return the MB a sample adds at the peak of forward and backward."""
-    variant = built(contender, tokens, how, device=device)
-    with compiled(to_compile(variant, how)):
+    variant = built(contender, tokens, conditions, device=device)
+    with compiled(to_compile(variant, conditions)):
         variant.step()  # gradients and moments are in place afterwards, and the caches of the libraries are warm
         variant.keep_gradients()
         with PeakMemory(device) as memory:
@@ -120,12 +120,12 @@ def memory_of(contender: Contender, tokens: int, how: How, *, device: torch.devi
     return memory.grown_mb / variant.num_held
 
 
-def memory_in_another_process(sizes: list[int], how: How) -> dict[str, list[float]]:
+def memory_in_another_process(sizes: list[int], conditions: Conditions) -> dict[str, list[float]]:
     """Return `memory_of` of each contender by tokens, from a process that gives freed memory back at once.
 
     So what a variant's peak is counted from is what is in use, not what an earlier one left to the allocator.
     """
-    options = ["--tokens", *map(str, sizes), *how.arguments()]
+    options = ["--tokens", *map(str, sizes), *conditions.arguments()]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_cost", "--memory", *options],
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
@@ -148,19 +148,19 @@ def timed(variant: Variant, device: torch.device) -> tuple[float, float]:
     return float(seconds[0]), float(seconds[1])
 
 
-def run(sizes: list[int], how: How, *, reuse_rate: float, device: torch.device) -> Document:
+def run(sizes: list[int], conditions: Conditions, *, reuse_rate: float, device: torch.device) -> Document:
     """Measure every contender at every size."""
     document = Document("train_cost")
-    memory_mb = memory_in_another_process(sizes, how)
-    peak = matmul_operations_per_s(device, torch.float32, size=SMALL_MATMUL if how.small else MATMUL)
+    memory_mb = memory_in_another_process(sizes, conditions)
+    peak = matmul_operations_per_s(device, torch.float32, size=SMALL_MATMUL if conditions.small else MATMUL)
     for tokens in sizes:
         shape, memory = shape_of(tokens), memory_mb[str(tokens)]
-        variants = [built(contender, tokens, how, device=device) for contender in contenders(how.pooling)]
-        compiling = [to_compile(variant, how) for variant in variants]
+        variants = [built(contender, tokens, conditions, device=device) for contender in contenders(conditions.pooling)]
+        compiling = [to_compile(variant, conditions) for variant in variants]
         with compiled([layer for layers in compiling for layer in layers]):
             for variant in variants:
                 variant.step()
-            num_rounds = SMALL_ROUNDS if how.small else ROUNDS
+            num_rounds = SMALL_ROUNDS if conditions.small else ROUNDS
             rounds = [[timed(variant, device) for variant in variants] for _ in range(num_rounds)]
         seconds = np.median(rounds, axis=0)  # (variants, wall and processor)
         for variant, (wall, cpu), mb, layers in zip(variants, seconds, memory, compiling, strict=True):
@@ -187,13 +187,15 @@ def run(sizes: list[int], how: How, *, reuse_rate: float, device: torch.device) 
                     "features": NUM_FEATURES,
                     "behaviors": shape.behaviors_per_feature,
                     "tokens_per_behavior": TOKENS_PER_BEHAVIOR,
-                    "llm": "{hidden_size} x {num_hidden_layers}".format(**how.llm),
+                    "llm": "{hidden_size} x {num_hidden_layers}".format(**conditions.llm),
                     "reuse_rate": reuse_rate,
                     "device": device.type,
                 }
             )
             print(f"{tokens} {variant.name}, {variant.pooling}: {1 / wall:.3g} samples/s", file=sys.stderr)
-        by_name = {row["variant"]: row for row in document.rows[-len(variants) :] if row["pooling"] == how.pooling}
+        by_name = {
+            row["variant"]: row for row in document.rows[-len(variants) :] if row["pooling"] == conditions.pooling
+        }
         document.figures |= {
             f"speedup_{tokens}_ungrouped": by_name["bahe"]["speedup"],
             f"speedup_{tokens}": by_name["bahe_grouped"]["speedup"],
@@ -223,12 +225,15 @@ def main() -> None:
     given = parser.parse_args()
     logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    how = How(given.small, given.pooling, given.compile_layers, given.compute_dtype)
+    conditions = Conditions(given.small, given.pooling, given.compile_layers, given.compute_dtype)
     if given.memory:
-        found = {n: [memory_of(c, n, how, device=device) for c in contenders(how.pooling)] for n in given.tokens}
+        found = {
+            n: [memory_of(c, n, conditions, device=device) for c in contenders(conditions.pooling)]
+            for n in given.tokens
+        }
         print(json.dumps(found))
         return
-    run(given.tokens, how, reuse_rate=given.reuse_rate, device=device).show(as_json=given.json)
+    run(given.tokens, conditions, reuse_rate=given.reuse_rate, device=device).show(as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from benchmarks.kit.paired_seeds import mean_auc, mean_auc_difference
 from benchmarks.kit.program import benchmark_arguments
 from benchmarks.kit.replay import Predictions, Trained, replay
 from benchmarks.kit.settings import MODEL_SECTIONS, SET_HELP, config_with
-from benchmarks.kit.study_log import StudyLog, add_log_arguments, read_study_log
+from benchmarks.kit.study_log import LateLabelsError, NoImpressionsError, StudyLog, add_log_arguments, read_study_log
 from benchmarks.kit.update_policies import NO_UPDATE, WARM_START, WEEKLY, UpdatePolicy, refit
 
 SMALL = {"days": 10, "users": 3, "max_behaviors": 3, "base_days": 2, "windows": [2]}
@@ -196,7 +196,10 @@ def main() -> None:
     except typer.BadParameter as error:
         parser.error(str(error))
     config = replace(config, training=replace(config.training, num_threads=1))
-    study = read_study_log(given)
+    try:
+        study = read_study_log(given)
+    except (NoImpressionsError, LateLabelsError) as error:
+        parser.error(str(error))
     document = run(study, config, windows=given.windows, num_base_days=given.base_days, seeds=given.seeds)
     document.show(as_json=given.json)
 

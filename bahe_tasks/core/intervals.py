@@ -26,7 +26,7 @@ def metric_intervals(
 ) -> dict[str, Interval]:
     """Return every metric of `METRICS` with its interval over resamples of users, the same for all.
 
-    Resamples in which a metric does not exist are left out of its interval; NaN ends when none is left.
+    Resamples in which a metric does not exist are left out of its interval; NaN ends when none is left, and of one user.
     """
     one_group = np.zeros(len(labels), np.int64)
     return average_intervals(labels, scores, users, one_group, samples=samples, seed=seed, level=level)
@@ -90,7 +90,7 @@ def paired_auc_difference_interval(
 ) -> Interval:
     """Return AUC(a) - AUC(b) on the same rows, with the percentile interval over resamples of users.
 
-    Resamples with one class are left out; NaN ends when none is left.
+    Resamples with one class are left out; NaN ends when none is left, and of one user.
     """
     distinct, user = np.unique(users, return_inverse=True)
     a, b = Ranking.of(labels, scores_a, user), Ranking.of(labels, scores_b, user)

@@ -24,7 +24,7 @@ from bahe_tasks.stores.gate_frames import ChallengerMetrics
 def challenger_metrics(
     window: Window, mapped: MappedWindow, config: Config, challenger: BaheCtrModel, reference: BaheCtrModel | None
 ) -> ChallengerMetrics:
-    """Return the metrics the challenger is judged by; those that do not exist (no rows, one class) are None.
+    """Return the metrics the challenger is judged by; those that do not exist (no rows, one class, intervals of one user) are None.
 
     A model whose scores are not numbers gets no metrics but the count of its rows as non-finite.
     """
@@ -54,11 +54,11 @@ def challenger_metrics(
         score_std=float(scores.std()) if np.ptp(scores) else 0.0,  # that of equal numbers may be rounding
         auc=auc(labels, scores),
         calibration=ratio.estimate,
-        calibration_low=ratio.low,
-        calibration_high=ratio.high,
+        calibration_low=_known(ratio.low),
+        calibration_high=_known(ratio.high),
         logloss=loss,
         base_rate_logloss=loss - excess.estimate,
-        logloss_excess_low=excess.low,
+        logloss_excess_low=_known(excess.low),
     )
     if reference is None:
         return metrics
@@ -68,6 +68,11 @@ def challenger_metrics(
         metrics,
         reference_auc=auc(labels, others),
         auc_difference=difference.estimate,
-        auc_difference_low=difference.low,
-        auc_difference_high=difference.high,
+        auc_difference_low=_known(difference.low),
+        auc_difference_high=_known(difference.high),
     )
+
+
+def _known(end: float) -> float | None:
+    """Return the end of an interval, None for NaN."""
+    return None if np.isnan(end) else end

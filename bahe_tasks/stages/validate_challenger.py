@@ -7,7 +7,6 @@ whose day landed or was set anew, is not judged: a run that was cut short may go
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
@@ -134,8 +133,7 @@ def _judge(
     window = read_window(day, config, trained_days)
     mapped = map_window(window, window.used(config), config, encoder_version=encoder_version(config.encoder))
     metrics = challenger_metrics(window, mapped, config, model, parent)
-    numbers = {name: float(value) for name, value in vars(metrics).items() if value is not None}
-    judged_by = {f"gate_{name}": value for name, value in numbers.items() if not math.isnan(value)}
+    judged_by = {f"gate_{name}": float(value) for name, value in vars(metrics).items() if value is not None}
     log_metrics(registry, challenger.run_id, judged_by)
     asked, without_evidence = challenger_suites(metrics, gate=config.gate)
     frames = {**_embedding_frames(day, config, mapped), "challenger": metrics.frame()}

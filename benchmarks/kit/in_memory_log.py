@@ -1,10 +1,8 @@
 """A log of the landing contract in memory: impressions with point-in-time histories, without Spark and tables.
 
 For benchmarks that train a model many times over. It gives the rows of any days as the stages would build them: behaviors
-before `shown_at`, oldest first, ties by text; the newest item row with `updated_at` ≤ `shown_at`, else the earliest.
-
-Unlike the stages: an event or item that landed later than the day of its own time counts from the start of the day it landed
-on, as if it had happened then.
+before `shown_at`, oldest first, ties by text; the newest item row with `updated_at` ≤ `shown_at`, else the earliest; of both none
+that landed on a later day. Every calendar day is taken for run, also one without rows.
 """
 
 from __future__ import annotations
@@ -21,29 +19,12 @@ import pandas as pd
 from bahe_tasks.config import EncoderConfig, LandingConfig
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.training_rows import Histories, ImpressionRows, texts_read
+from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.outcome_values import outcome_values
+from benchmarks.kit.histories_in_memory import histories_of
+from benchmarks.kit.label_times import LabelTimes, day_of, label_times_of
 from benchmarks.kit.landed_log import TIMES, landed_frame
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
-
-_DAY_US = 86_400_000_000
-NEVER = np.datetime64("9999-12-31", "D")
-_NEVER_US = NEVER.astype("datetime64[us]").astype(np.int64)
-
-
-@dataclass(frozen=True)
-class LabelTimes:
-    """When labels of R impressions come in, where that is later than shown."""
-
-    known_at: np.ndarray
-    """(R,) int64 µs since 1970: numbers of what is shown later may read the label."""
-    train_days: np.ndarray
-    """(R,) datetime64[D], the day whose run trains on it; `NEVER` where it is known too late."""
-    is_late: np.ndarray
-    """(R,) bool: landed later than shown, trained on but neither asked for numbers nor scored."""
-
-    def part(self, part: slice) -> LabelTimes:
-        """Return those of some of the impressions."""
-        return LabelTimes(self.known_at[part], self.train_days[part], self.is_late[part])
 
 
 @dataclass(frozen=True)
@@ -76,7 +57,7 @@ class InMemoryLog:
     def counted_at(self) -> np.ndarray:
         """What numbers of an impression count are rows of strictly less, (R,) int64: when it was shown, or the start of its day."""
         shown = self.rows.shown_at
-        return shown if self.numbers_as_of == "impression" else shown - shown % _DAY_US
+        return shown if self.numbers_as_of == "impression" else shown - shown % DAY_US
 
     def encode(self, checkpoint_dir: Path, encoder: EncoderConfig) -> np.ndarray:
         """Return the behavior embeddings of the texts, (M, H) float16."""
@@ -155,7 +136,6 @@ def read_log(
         raise ValueError(f"{landing} has no impressions (impressions/dt=YYYY-MM-DD/*.jsonl, *.csv or *.parquet)")
     impressions = impressions.sort_values(["shown_at", "impression_id"]).reset_index(drop=True)
     times = label_times_of(impressions, settings)
-    events, items = _once_landed(events, "occurred_at"), _once_landed(items, "updated_at")
     events = events.sort_values(["feature", "user_id", "occurred_at", "text"])
     known = _items_of(impressions, items)
     texts = sorted({*events["text"], *known["title"].dropna()})
@@ -164,7 +144,7 @@ def read_log(
     cat, num, extra_labels = (_columns(prefix, impressions, known) for prefix in ("cat_", "num_", "label_"))
     cat = {name: np.array([None if pd.isna(v) else v for v in column], object) for name, column in cat.items()}
     histories = {
-        str(feature): _histories(of_feature, impressions["user_id"], shown, row_of, max_behaviors)
+        str(feature): histories_of(of_feature, impressions, row_of, max_behaviors=max_behaviors)
         for feature, of_feature in events.groupby("feature")
     }
     return InMemoryLog(
@@ -188,59 +168,31 @@ def read_log(
                 known["title"],
                 events,
                 cat,
-                known_at=None if times is None else times.known_at,
-                asks=None if times is None else ~times.is_late,
+                label_times=times,
                 stop_at_day_start=numbers_as_of == "day_start",
             ),
-            outcome_values=outcomes_of(impressions, events),
+            outcome_values=outcomes_of(impressions, events, label_times=times),
         ),
     )
 
 
-def label_times_of(impressions: pd.DataFrame, landing: LandingConfig) -> LabelTimes | None:
-    """Return when the labels of impressions come in, None where each does when shown."""
-    shown, landed_from = (impressions[name].to_numpy(np.int64) for name in ("shown_at", "landed_from"))
-    known = impressions["label_known_at"].to_numpy(np.float64)
-    delayed = shown + landing.label_delay_s * 1_000_000
-    known_at = np.maximum(np.where(np.isnan(known), delayed, np.nan_to_num(known).astype(np.int64)), shown)
-    is_late = landed_from > shown
-    if not is_late.any() and (known_at == shown).all():
-        return None
-    known_at = np.maximum(known_at, landed_from)
-    train_days = day_of(known_at)
-    too_late = (known_at - landed_from) // _DAY_US > landing.label_horizon_days
-    return LabelTimes(np.where(too_late, _NEVER_US, known_at), np.where(too_late, NEVER, train_days), is_late)
-
-
-def outcomes_of(impressions: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
-    """Return the outcome value of each impression, (R,) float64, NaN = none."""
+def outcomes_of(
+    impressions: pd.DataFrame, events: pd.DataFrame, *, label_times: LabelTimes | None = None
+) -> np.ndarray:
+    """Return the outcome value of each impression, (R,) float64, NaN = none: of what landed the same day, and of no late impression."""
     found = np.full(len(impressions), np.nan)
-    if not {"item_id", "value"} <= set(events):
-        return found
-    of_items = events[events["item_id"].notna()]
+    of_items = events[events["item_id"].notna() & (events["occurred_at"] >= events["landed_from"])]
     names = pd.concat([impressions[["user_id", "item_id"]], of_items[["user_id", "item_id"]]])
     pairs = names.groupby(["user_id", "item_id"]).ngroup().to_numpy()
     shown, happened = impressions["shown_at"].to_numpy(np.int64), of_items["occurred_at"].to_numpy(np.int64)
     values = of_items["value"].to_numpy(np.float64)
     of_shown, of_events = np.split(pairs, [len(shown)])
-    for day in np.unique(shown // _DAY_US):
-        rows, past, start = shown // _DAY_US == day, happened // _DAY_US == day, day * _DAY_US
+    for day in np.unique(shown // DAY_US):
+        rows, past, start = shown // DAY_US == day, happened // DAY_US == day, day * DAY_US
         found[rows] = outcome_values(
             of_shown[rows], shown[rows] - start, of_events[past], happened[past] - start, values[past]
         )
-    return found
-
-
-def day_of(time_us: np.ndarray) -> np.ndarray:
-    """Return the day of each time (µs since 1970), datetime64[D]."""
-    return np.asarray(time_us).astype("datetime64[us]").astype("datetime64[D]")
-
-
-def _once_landed(frame: pd.DataFrame, time_column: str) -> pd.DataFrame:
-    """Move the times of rows that landed on a later day to the start of that day; sorted by time, ties by their own."""
-    frame = frame.sort_values(time_column, kind="stable")
-    times = np.maximum(frame[time_column].to_numpy(np.int64), frame["landed_from"].to_numpy(np.int64))
-    return frame.assign(**{time_column: times}).sort_values(time_column, kind="stable")
+    return found if label_times is None else np.where(label_times.is_late, np.nan, found)
 
 
 def _columns(prefix: str, impressions: pd.DataFrame, known: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -254,36 +206,24 @@ def _columns(prefix: str, impressions: pd.DataFrame, known: pd.DataFrame) -> dic
 
 
 def _start_us(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * _DAY_US
+    return (day - date(1970, 1, 1)).days * DAY_US
 
 
 def _items_of(impressions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Return the item row of each impression; one of later that day gives its title and `cat_*`, never its `num_*`."""
+    """Return the item row of each impression; one of later that day gives its title and `cat_*`, never its `num_*`.
+
+    A row counts from its `updated_at` on, and not before the day it landed on, unless a newer one counts by then.
+    """
+    known_from = items[["updated_at", "landed_from"]].max(axis=1).to_numpy(np.int64)
+    items = items.rename(columns={"updated_at": "own_time"}).assign(updated_at=known_from)
+    items = items.sort_values(["updated_at", "own_time"], kind="stable")
+    items = items[items["own_time"] >= items.groupby("item_id")["own_time"].cummax()]
     left = impressions[["item_id", "shown_at"]].rename(columns={"shown_at": "updated_at"})
     before = pd.merge_asof(left, items.assign(found=True), on="updated_at", by="item_id")
     earliest = items.drop_duplicates("item_id").set_index("item_id").reindex(impressions["item_id"]).reset_index()
-    same_day = (earliest["updated_at"] // _DAY_US).to_numpy() <= (left["updated_at"] // _DAY_US).to_numpy()
+    same_day = (earliest["updated_at"] // DAY_US).to_numpy() <= (left["updated_at"] // DAY_US).to_numpy()
     unknown = before["found"].isna() & same_day
     for name in before:
         if name == "title" or str(name).startswith("cat_"):
             before[name] = before[name].mask(unknown, earliest[name])
     return before.drop(columns=["found"])
-
-
-def _histories(
-    events: pd.DataFrame, users: pd.Series, shown: np.ndarray, row_of: pd.Index, max_behaviors: int
-) -> Histories:
-    """Return each impression's newest behaviors before it; `events` are one feature's by user and time."""
-    user_index = pd.Index(events["user_id"].unique())
-    event_user = user_index.get_indexer(pd.Index(events["user_id"]))
-    times = events["occurred_at"].to_numpy(np.int64)
-    order = np.argsort(event_user, kind="stable")
-    times, behavior_rows = times[order], row_of.get_indexer(pd.Index(events["text"]))[order]
-    bounds = np.searchsorted(event_user[order], np.arange(len(user_index) + 1))
-    starts, ends = np.zeros((2, len(users)), np.int64)
-    for r, user in enumerate(user_index.get_indexer(pd.Index(users))):
-        if user >= 0:
-            first, last = bounds[user], bounds[user + 1]
-            ends[r] = first + np.searchsorted(times[first:last], shown[r])
-            starts[r] = max(first, ends[r] - max_behaviors)
-    return Histories(behavior_rows.astype(np.int64), times, starts, ends)

@@ -11,7 +11,8 @@ import typer
 
 from bahe_tasks.config import Config
 from bahe_tasks.sources.synthetic import synthesize
-from benchmarks.kit.in_memory_log import NEVER, InMemoryLog, day_of, read_log
+from benchmarks.kit.in_memory_log import InMemoryLog, read_log
+from benchmarks.kit.label_times import NEVER, day_of
 
 SYNTHETIC_FIRST = date(2024, 1, 1)
 
@@ -80,7 +81,7 @@ def read_judged(days: JudgedDays, config: Config) -> tuple[InMemoryLog, np.ndarr
     day = day_of(whole.rows.shown_at)
     start, end = np.searchsorted(day, np.array([days.first, days.last + timedelta(1)], "datetime64[D]"))
     log, day = whole.part(slice(start, end)), day[start:end]
-    judged = (day >= np.datetime64(days.report_from)) & (day > min(log.train_days, default=NEVER))
+    judged = (day >= np.datetime64(days.report_from)) & (day > np.append(log.train_days, NEVER).min())
     if log.label_times is not None:
         judged &= ~log.label_times.is_late
     if not judged.any():

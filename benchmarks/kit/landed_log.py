@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bahe_tasks.config import LandingConfig
+from bahe_tasks.key_sums import DAY_US
+from bahe_tasks.landing import landed_days
 from spark_jobs.arrow_columns import day_numbers, entries, micros, whole
 from spark_jobs.landed.earlier_impressions import STORED
 from spark_jobs.landed.pieces import pieces_of
@@ -23,7 +25,6 @@ from spark_jobs.landed.sources import judge_piece, settle_rows
 
 TIMES = {"impressions": "shown_at", "behavior_events": "occurred_at", "items": "updated_at"}
 """The column of a row's own time."""
-_DAY_US = 86_400_000_000
 _PREFIXES = {"cat": "cat_", "num": "num_", "labels": "label_"}
 
 
@@ -33,14 +34,14 @@ def landed_frame(
     """Return the rows of a source, of every day or those up to `last`, with the columns of the landing contract.
 
     Times are microseconds since 1970 (label_known_at: NaN where absent), `landed_from` the start of the day a row landed on; maps
-    stand as columns `cat_*`, `num_*` and `label_*`. Raises `UnreadableFileError`.
+    stand as columns `cat_*`, `num_*` and `label_*`. Raises `LandingNotFoundError`, `UnreadableFileError`.
     """
     kept: list[pa.Table] = []
 
-    def earlier(_late: pa.Table) -> pa.Table:
-        return pa.concat_tables([rows.select(STORED) for rows in kept])
+    def earlier(late: pa.Table) -> pa.Table:
+        return pa.concat_tables([late.slice(0, 0), *(rows.select(STORED) for rows in kept)])
 
-    for day in _days(landing / source):
+    for day in landed_days(landing, source):
         if last is None or day <= last:
             pieces = pieces_of(str(landing), source, [day])
             good = [part.good for p in pieces for part in judge_piece(p, late_days=landing_settings.late_days)]
@@ -48,12 +49,8 @@ def landed_frame(
     rows = pa.concat_tables(kept or [_plain(settle_rows(source, [], [], stored_of=earlier).kept)])
     columns = dict(_columns(rows))
     columns[TIMES[source]] = micros(rows[TIMES[source]])
-    columns["landed_from"] = day_numbers(rows["dt"]) * _DAY_US
+    columns["landed_from"] = day_numbers(rows["dt"]) * DAY_US
     return pd.DataFrame(columns)
-
-
-def _days(folder: Path) -> list[date]:
-    return sorted(date.fromisoformat(of_day.name.removeprefix("dt=")) for of_day in folder.glob("dt=*"))
 
 
 def _plain(rows: pa.Table) -> pa.Table:
@@ -76,6 +73,6 @@ def _columns(rows: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
                 of_rows[found.row[chosen]] = values.to_pylist() if is_text else np.asarray(values, np.float64)
                 yield _PREFIXES[name] + key, of_rows
         elif pa.types.is_timestamp(column.type):
-            yield name, np.asarray(pc.fill_null(column.cast(pa.int64()).cast(pa.float64()), np.nan))
+            yield name, np.asarray(pc.fill_null(column.cast(pa.int64()).cast(pa.float64(), safe=False), np.nan))
         elif name != "dt":
             yield name, column.to_numpy(zero_copy_only=False)

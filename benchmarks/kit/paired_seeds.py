@@ -32,7 +32,7 @@ def mean_auc_difference(
 ) -> Interval:
     """Return the mean over seeds of AUC(a) - AUC(b), with the percentile interval over resamples of users.
 
-    A user is drawn with all rows of all seeds. NaN where the rows have one class, or are none.
+    A user is drawn with all rows of all seeds. NaN where the rows have one class, or are none; NaN ends where they are of one user.
     """
     distinct, user = np.unique(users, return_inverse=True)
     pairs = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.running_sums import IMPRESSION_SUMS, title_tokens
+from benchmarks.kit.label_times import LabelTimes
 from benchmarks.kit.running_sums import KeyedRows, RunningSums
 
 
@@ -19,16 +21,15 @@ def point_in_time_sums(
     events: pd.DataFrame,
     cat: Mapping[str, np.ndarray],
     *,
-    known_at: np.ndarray | None = None,
-    asks: np.ndarray | None = None,
+    label_times: LabelTimes | None = None,
     stop_at_day_start: bool = False,
 ) -> np.ndarray:
     """Return the sums of R impressions in order of shown_at, (R, len(IMPRESSION_SUMS)) float64.
 
     `impressions`: user_id, item_id, shown_at (µs since 1970), label; `titles` (R,), None = not known; `events`: user_id,
-    feature, occurred_at (µs), text, and item_id and value where the log has them; `cat`: categorical columns, (R,) object each, None = absent. Labels are known at `known_at` (R,) µs, or when shown.
-    With `stop_at_day_start` all is as at the start of the impression's day. Impressions that do not ask, `asks` (R,) bool, are no sightings
-    and have sums of NaN.
+    feature, occurred_at (µs), text, and item_id and value where the log has them; `cat`: categorical columns, (R,) object each, None = absent. Events with `landed_from` (µs) are
+    counted on the day they landed on. Labels are known when shown, unless `label_times` say otherwise; late impressions are no
+    sightings and have sums of NaN. With `stop_at_day_start` all is as at the start of the impression's day.
     """
     events = events.sort_values("occurred_at", kind="stable").reset_index(drop=True)
     event_items = events["item_id"] if "item_id" in events else pd.Series([None] * len(events), dtype=object)
@@ -60,33 +61,54 @@ def point_in_time_sums(
     labels = impressions["label"].to_numpy(np.float64)
     state = RunningSums(counts, len(features), as_of_day_start=stop_at_day_start)
     found = np.full((len(impressions), len(IMPRESSION_SUMS)), np.nan)
-    first, last = (int(t // DAY_US) for t in (min([shown.time_us[0], *happened.time_us[:1]]), shown.time_us[-1]))
-    asking = np.arange(len(shown)) if asks is None else np.flatnonzero(asks)
-    order = np.arange(len(shown)) if known_at is None else np.argsort(known_at, kind="stable")
-    asked_rows, labelled = shown.take(asking), shown.take(order)
-    labelled = labelled if known_at is None else replace(labelled, time_us=known_at[order])
-    for day in range(first, last + 1):
-        start_us = day * DAY_US
-        of_day, known_rows, past_rows = (
-            slice(*np.searchsorted(r.time_us, [start_us, start_us + DAY_US])) for r in (asked_rows, labelled, happened)
+    is_late = np.zeros(len(shown), bool) if label_times is None else label_times.is_late
+    counted_us = shown.time_us if label_times is None else label_times.counted_us
+    train_days = shown.time_us // DAY_US if label_times is None else label_times.train_days.astype(np.int64)
+    landed_from = events["landed_from"].to_numpy(np.int64) if "landed_from" in events else happened.time_us
+    asked, known, past = (
+        _OfDays.of(replace(rows, time_us=time_us), days, places)
+        for rows, time_us, days, places in (
+            (shown, shown.time_us, shown.time_us // DAY_US, np.flatnonzero(~is_late)),
+            (shown, counted_us, train_days, np.arange(len(shown))),
+            (happened, happened.time_us, landed_from // DAY_US, np.arange(len(happened))),
         )
-        known, past = labelled.part(known_rows), happened.part(past_rows)
+    )
+    for day in range(int(min([*asked.days[:1], *past.days[:1]])), int(asked.days[-1]) + 1):
+        (asking, questions), (known_rows, labelled), (past_rows, of_past) = (of.day(day) for of in (asked, known, past))
         if stop_at_day_start:
-            known, past = (_at_end_of_day(r, start_us) for r in (known, past))
-        found[asking[of_day]] = state.take_day(
-            start_us,
-            asked_rows.part(of_day),
-            labelled=known,
-            labels=labels[order[known_rows]],
-            events=past,
+            labelled, of_past = (_at_end_of_day(rows) for rows in (labelled, of_past))
+        found[asking] = state.take_day(
+            day * DAY_US,
+            questions,
+            labelled=labelled,
+            labels=labels[known_rows],
+            events=of_past,
             values=of_events[past_rows],
             features=feature_of.reshape(-1)[past_rows],
         )
     return found
 
 
-def _at_end_of_day(rows: KeyedRows, start_us: int) -> KeyedRows:
-    return replace(rows, time_us=np.full(len(rows), start_us + DAY_US - 1))
+class _OfDays(NamedTuple):
+    """Rows in the order of the days that count them, of one day in order of time."""
+
+    rows: KeyedRows
+    days: np.ndarray  # (R,) int64, ascending
+    places: np.ndarray  # (R,) int64, where each row stood
+
+    @classmethod
+    def of(cls, rows: KeyedRows, days: np.ndarray, places: np.ndarray) -> _OfDays:
+        order = places[np.lexsort((rows.time_us[places], days[places]))]
+        return cls(rows.take(order), days[order], order)
+
+    def day(self, day: int) -> tuple[np.ndarray, KeyedRows]:
+        """Return the places and rows of a day."""
+        part = slice(*np.searchsorted(self.days, [day, day + 1]))
+        return self.places[part], self.rows.part(part)
+
+
+def _at_end_of_day(rows: KeyedRows) -> KeyedRows:
+    return replace(rows, time_us=rows.time_us // DAY_US * DAY_US + DAY_US - 1)
 
 
 def _largest(numbers: np.ndarray) -> int:

@@ -136,8 +136,12 @@ class RunningSums:
         """Answer a day's questions, (Q, len(IMPRESSION_SUMS)) float64, and go on to the start of the next day.
 
         `labels` (L,) become known at the time of `labelled`; `values` (E,), NaN = none, and `features` (E,) int64 are of
-        `events`. All three are sorted by time and of the day that starts at `start_us`.
+        `events`. All are sorted by time; questions are of the day that starts at `start_us`, the others may have come late.
         """
+        has_value = ~np.isnan(values)
+        moments = np.stack([np.ones(has_value.sum()), values[has_value], values[has_value] ** 2], 1)
+        of_features, is_early = features[has_value], events.time_us[has_value] < start_us
+        np.add.at(self._of_features, of_features[is_early], moments[is_early])
         base = self._base_rate(labelled.time_us, labels)
         absent = np.full(len(labelled), np.nan), np.full(len(events), np.nan)
         facts = [
@@ -146,10 +150,10 @@ class RunningSums:
         ]
         known = [(rows, of | self._expected(rows, base)) for rows, of in facts]
         answers = [self._answer(scope, start_us, questions, known, base) for scope in _RUNNING]
-        self._of_all = (self._of_all + np.array([len(labels), labels.sum()])) * 0.5 ** (1 / BASE_HALF_LIFE_DAYS)
-        has_value = ~np.isnan(values)
-        moments = np.stack([np.ones(has_value.sum()), values[has_value], values[has_value] ** 2], 1)
-        np.add.at(self._of_features, features[has_value], moments)
+        weights = 0.5 ** ((start_us // DAY_US - labelled.time_us // DAY_US) / BASE_HALF_LIFE_DAYS)
+        added = np.array([weights.sum(), (weights * labels).sum()])
+        self._of_all = (self._of_all + added) * 0.5 ** (1 / BASE_HALF_LIFE_DAYS)
+        np.add.at(self._of_features, of_features[~is_early], moments[~is_early])
         return np.concatenate([np.full((len(questions), 1), base.known), *answers], 1)
 
     def _scores(self, values: np.ndarray, features: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.kit.in_memory_log import InMemoryLog, day_of
+from benchmarks.kit.in_memory_log import InMemoryLog
+from benchmarks.kit.label_times import day_of
 
 Of = Literal["user", "item", "sum"]
 

@@ -33,6 +33,7 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     everywhere = np.zeros(len(rows), np.int64)
     half = np.full(len(rows), 0.5)
     known = log.known_at
+    asks = np.ones(len(rows), bool) if log.label_times is None else ~log.label_times.is_late
     base = smoothed(sums_before(everywhere, labels, times, known=known), half, weight=2.0)
     keys: dict[str, np.ndarray] = {"user": rows.user_ids, "item": rows.item_ids}
     for name, column in rows.cat.items():
@@ -47,8 +48,8 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     for name in ("user", "item"):
         newest = sums_before(codes[name], labels, times, known=known, newest=_NEWEST)
         found[f"{name}_newest_mean"] = smoothed(newest, base, weight=1.0)
-        found[f"{name}_seconds_since_last"] = _seconds_since(codes[name], times, newest=1)
-        found[f"{name}_seconds_of_newest"] = _seconds_since(codes[name], times, newest=_NEWEST)
+        found[f"{name}_seconds_since_last"] = _seconds_since(codes[name], times, asks, newest=1)
+        found[f"{name}_seconds_of_newest"] = _seconds_since(codes[name], times, asks, newest=_NEWEST)
     zero = np.zeros(len(rows))
     for name, of_other in (("item", "user"), ("user", "item")):
         surprise = labels - found[f"{of_other}_mean"]
@@ -60,10 +61,12 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     return np.stack(list(found.values()), axis=1).astype(np.float32), list(found)
 
 
-def _seconds_since(ids: np.ndarray, times: np.ndarray, *, newest: int) -> np.ndarray:
-    """Return the mean age of the newest earlier rows of the same id, NaN where there is none."""
-    start = times[0] if len(times) else 0
-    seconds = (times - start) / _SECOND_US
+def _seconds_since(ids: np.ndarray, times: np.ndarray, asks: np.ndarray, *, newest: int) -> np.ndarray:
+    """Return the mean age of the newest earlier rows of the same id among those that ask, NaN where there is none, and for the others."""
+    found = np.full(len(times), np.nan)
+    ids, times = ids[asks], times[asks]
+    seconds = (times - times[:1]) / _SECOND_US
     sums = sums_before(ids, seconds, times, newest=newest)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(sums.counts > 0, seconds - sums.totals / sums.counts, np.nan)
+        found[asks] = np.where(sums.counts > 0, seconds - sums.totals / sums.counts, np.nan)
+    return found

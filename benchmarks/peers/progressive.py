@@ -2,7 +2,7 @@
 
 Rows are positions in one log, in training order, so that a peer can prepare its inputs once. A peer gets the whole log,
 labels included, and must read the labels of rows it has learned from alone; `running` means may also read those of
-earlier rows of the same day (strictly earlier `shown_at`), as histories do.
+the same day that are known strictly before `shown_at`, as histories do.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from bahe_tasks.config import Config
 from bahe_tasks.core.training_rows import ImpressionRows
-from benchmarks.kit.in_memory_log import InMemoryLog, day_of, part_of
+from benchmarks.kit.in_memory_log import InMemoryLog, part_of
+from benchmarks.kit.label_times import day_of
+from benchmarks.kit.replay import replay
 
 
 class Peer(Protocol):
@@ -61,14 +64,18 @@ def days_of(log: InMemoryLog, last: date | None = None) -> list[DayRows]:
     return [of_day for of_day in found if last is None or of_day.day <= last]
 
 
-def rows_after(log: InMemoryLog) -> Callable[[date], ImpressionRows | None]:
-    """Return what a replay (`kit.replay`) trains on after a day: what the peers learn from."""
-    learned = {day: rows for day, _, rows in days_of(log)}
+def progressive_bahe(log: InMemoryLog, embeddings: np.ndarray, config: Config, *, seed: int) -> Scores:
+    """Run BAHE as `config` has it over the days of a log, by the peers' protocol; `embeddings` (M, H) are of the log's texts."""
+    days = days_of(log)
+    learned = {day: rows for day, _, rows in days}
 
-    def of_day(day: date) -> ImpressionRows | None:
+    def rows_after(day: date) -> ImpressionRows | None:
         return part_of(log.rows, learned[day]) if len(learned[day]) else None
 
-    return of_day
+    parts = [(day, part_of(log.rows, rows)) for day, rows, _ in days]
+    found, _ = replay(parts, embeddings, config, seed=seed, rows_after=rows_after)
+    not_scored = np.full(len(log.rows) - len(found.scores), np.nan)
+    return Scores(np.concatenate([not_scored, found.scores]), found.train_cpu_s + found.score_cpu_s)
 
 
 def progressive(peer: Peer, days: Sequence[DayRows], *, num_rows: int) -> Scores:

@@ -1,6 +1,7 @@
 """What an impression of a log in memory is told, by the days that rows landed on."""
 
 import json
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -82,13 +83,16 @@ def test_a_late_impression_is_trained_on_when_it_landed_and_is_no_sighting(landi
 
 def test_a_label_known_later_is_counted_and_trained_on_then(landing):
     later = {**impression(9, "2024-01-02T10:00:00Z"), "label_known_at": "2024-01-03T11:00:00Z"}
-    too_late = {**impression(8, "2024-01-02T09:00:00Z"), "label_known_at": "2024-03-03T11:00:00Z"}
-    land(landing, "impressions", "2024-01-02", later, too_late, impression(1, "2024-01-02T12:00:00Z"))
+    too_late = {**impression(8, "2024-01-02T09:00:00Z"), "label_known_at": "2024-01-10T01:00:00Z"}
+    in_time = {**impression(7, "2024-01-02T09:00:00Z"), "label_known_at": "2024-01-09T23:00:00Z"}
+    land(landing, "impressions", "2024-01-02", later, too_late, in_time, impression(1, "2024-01-02T12:00:00Z"))
     log = read_log(landing)
-    assert log.rows.impression_ids.tolist() == ["i0", "i8", "i9", "i1", "i2"]
-    assert log.train_days.astype(str).tolist() == ["2024-01-01", "9999-12-31", "2024-01-03", "2024-01-02", "2024-01-03"]
+    assert log.rows.impression_ids.tolist() == ["i0", "i7", "i8", "i9", "i1", "i2"]
+    january = [1, 9, None, 3, 2, 3]
+    expected = [f"2024-01-{day:02}" if day else "9999-12-31" for day in january]
+    assert log.train_days.astype(str).tolist() == expected
     user_n = log.rows.sums[:, IMPRESSION_SUMS.index("user_label_n_infd")]
-    assert user_n.tolist() == [0, 1, 1, 1, 3]
+    assert user_n.tolist() == [0, 1, 1, 1, 1, 3]
 
 
 def test_a_label_delay_holds_for_every_label(landing):
@@ -116,3 +120,88 @@ def test_every_format_is_read_and_what_the_contract_refuses_is_left_out(landing)
     assert log.rows.impression_ids.tolist() == ["i0", "i1", "i2", "c1", "p1"]
     np.testing.assert_array_equal(log.rows.num["price"], [np.nan, np.nan, np.nan, 2.5, np.nan])
     assert log.rows.labels.tolist() == [1, 1, 1, 0, 1]
+
+
+def test_an_impression_delivered_again_is_there_once_and_one_that_contradicts_it_is_not(landing):
+    again, other = impression(1, "2024-01-02T12:00:00Z"), {**impression(0, "2024-01-01T12:00:00Z"), "label": 0}
+    land(landing, "impressions", "2024-01-03", again, other, impression(2, "2024-01-03T12:00:00Z"))
+    log = read_log(landing)
+    assert log.rows.impression_ids.tolist() == ["i0", "i1", "i2"]
+    assert log.rows.labels.tolist() == [1, 1, 1]
+    assert log.label_times is None
+
+
+@pytest.mark.parametrize("folder", ["dt=2024-01-02.tmp", "dt=20240101", "dt=2024-02-30"])
+def test_folders_that_are_no_day_are_passed_over(landing, folder):
+    (landing / "impressions" / folder).mkdir()
+    (landing / "impressions" / folder / "rows.jsonl").write_text(json.dumps(impression(9, "2024-01-02T12:00:00Z")))
+    assert read_log(landing).rows.impression_ids.tolist() == ["i0", "i1", "i2"]
+
+
+def test_a_label_that_is_never_known_by_the_logs_word(landing):
+    land(
+        landing, "impressions", "2024-01-02", {**impression(1, "2024-01-02T12:00:00Z"), "label_known_at": "9998-12-31"}
+    )
+    assert read_log(landing).train_days.astype(str).tolist() == ["2024-01-01", "9999-12-31", "2024-01-03"]
+
+
+def random_rows(random, days):
+    """Impressions, events and items of three users and items, of which many land up to two days late."""
+
+    def time_and_dt():
+        time = random.choice(days) * 86_400 + random.choice([0, 3600, 40_000, 40_000, 86_399])
+        return time, min(max(days), time // 86_400 + random.choice([0, 0, 0, 1, 2]))
+
+    rows = {"impressions": [], "behavior_events": [], "items": []}
+    for n in range(40):
+        user, item, (time, dt) = random.choice("uvw"), random.choice("mno"), time_and_dt()
+        rows["impressions"].append(
+            (dt, {"impression_id": f"i{n:02}", "user_id": user, "item_id": item, "shown_at": time, "label": 0})
+        )
+        time, dt = time_and_dt()
+        rows["behavior_events"].append(
+            (dt, {"user_id": random.choice("uvw"), "feature": "f", "occurred_at": time, "text": f"t{n % 7}"})
+        )
+    for n in range(6):
+        time, dt = time_and_dt()
+        title = f"title {n}"
+        rows["items"].append(
+            (dt, {"item_id": random.choice("mno"), "updated_at": time - n, "title": title, "num_n": n})
+        )
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_an_impression_is_told_what_the_contract_says(tmp_path, seed):
+    days = [19_723, 19_724, 19_725, 19_726]
+    rows = random_rows(Random(seed), days)
+    for source, of_source in rows.items():
+        for dt in sorted({dt for dt, _ in of_source}):
+            land(tmp_path, source, np.datetime64(dt, "D"), *(row for day, row in of_source if day == dt))
+    log = read_log(tmp_path, max_behaviors=4)
+    dt_of = {row["impression_id"]: dt for dt, row in rows["impressions"]}
+    history = log.rows.histories["f"]
+    events = {(dt, *row.values()) for dt, row in rows["behavior_events"]}  # equal ones of a day are one
+    for r, name in enumerate(log.rows.impression_ids):
+        dt, shown, user, item = (
+            dt_of[name],
+            log.rows.shown_at[r] // 1_000_000,
+            log.rows.user_ids[r],
+            log.rows.item_ids[r],
+        )
+        known = sorted(
+            (time, text) for day, of_user, _, time, text in events if of_user == user and day <= dt and time < shown
+        )
+        read = slice(history.starts[r], history.ends[r])
+        found = [
+            (t // 1_000_000, log.texts[n])
+            for t, n in zip(history.occurred_at[read], history.behavior_rows[read], strict=True)
+        ]
+        assert found == known[-4:]
+        if dt * 86_400 > shown:
+            continue  # a late one is told of its item as on the day it was shown
+        told = sorted((row["updated_at"], row) for day, row in rows["items"] if row["item_id"] == item and day <= dt)
+        newest = [row for time, row in told if time <= shown]
+        expected = (newest[-1:] or [row for _, row in told[:1]] or [{"title": None}])[0]["title"]
+        assert titles(log)[r] == expected
+        assert str(log.rows.num["n"][r]) == str(float(newest[-1]["num_n"]) if newest else np.nan)

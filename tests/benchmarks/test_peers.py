@@ -8,7 +8,8 @@ import pytest
 
 from bahe_tasks.core.metrics import auc
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
-from benchmarks.kit.in_memory_log import NEVER, InMemoryLog, LabelTimes, day_of, part_of
+from benchmarks.kit.in_memory_log import InMemoryLog, part_of
+from benchmarks.kit.label_times import NEVER, LabelTimes, day_of
 from benchmarks.peers.catalogue import PEERS, Material
 from benchmarks.peers.inputs import inputs_of, newest_first
 from benchmarks.peers.means import sums_before
@@ -56,7 +57,9 @@ def _log_of_late_labels():
     known_at = np.where(
         days_late == 2, NEVER.astype("datetime64[us]").astype(np.int64), log.rows.shown_at + days_late * DAY_US
     )
-    return dataclasses.replace(log, label_times=LabelTimes(known_at, day_of(known_at), np.zeros(len(log.rows), bool)))
+    return dataclasses.replace(
+        log, label_times=LabelTimes(known_at, known_at, day_of(known_at), np.zeros(len(log.rows), bool))
+    )
 
 
 def _histories(user, item, labels, times):

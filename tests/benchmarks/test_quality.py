@@ -7,13 +7,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bahe_tasks.config import Config, LandingConfig
+from bahe_tasks.checkpoint import checkpoint_dir
+from bahe_tasks.config import Config, LandingConfig, NumbersConfig
+from bahe_tasks.sources.synthetic import synthesize
 from benchmarks import quality
 from benchmarks.kit.in_memory_log import read_log
 from benchmarks.kit.judged_days import JudgedDays, read_judged, synthetic
+from benchmarks.kit.label_times import day_of
 from benchmarks.kit.settings import config_with
 from benchmarks.peers.catalogue import PEERS
-from benchmarks.peers.progressive import Scores
+from benchmarks.peers.progressive import Scores, progressive_bahe
 from benchmarks.public_logs.shapes import SHAPES, reshape
 
 
@@ -42,6 +45,33 @@ def test_labels_that_come_a_day_late_are_learned_from_then(comparison, tmp_path)
     found = quality.compare(quality.prepare(days, config, cache=tmp_path), ["bahe", *PEERS], seeds=1)
     assert found.figures["rows"] == comparison.judged.sum()  # those of the third day, when there is a model
     assert found.figures["auc"] != quality.compare(comparison, ["bahe"], seeds=1).figures["auc"]
+
+
+def test_no_label_is_learned_by_bahe_before_it_is_known(comparison, tmp_path):
+    landing = synthetic(tmp_path, days=4, users=30)
+    log = read_log(landing, landing_settings=LandingConfig(label_delay_s=100_000))  # a day and some hours
+    config = quality.tiny(tmp_path, landing)
+    embeddings = log.encode(checkpoint_dir(config.encoder.checkpoint), config.encoder)
+    first = int(np.searchsorted(day_of(log.rows.shown_at), np.datetime64("2024-01-04")))
+    unknown = log.known_at >= log.rows.shown_at[first]
+    assert unknown[:first].any()
+    changed = replace(log, rows=replace(log.rows, labels=np.where(unknown, 1 - log.rows.labels, log.rows.labels)))
+    before, after = (progressive_bahe(of, embeddings, config, seed=1).probabilities for of in (log, changed))
+    assert np.isfinite(before[first:]).all()
+    np.testing.assert_array_equal(before, after)
+    known = replace(log, rows=replace(log.rows, labels=np.where(unknown, log.rows.labels, 1 - log.rows.labels)))
+    assert (progressive_bahe(known, embeddings, config, seed=1).probabilities[first:] != before[first:]).all()
+
+
+def test_a_synthetic_log_with_its_flaws_is_compared_and_late_rows_are_not_judged(comparison, tmp_path):
+    synthesize(tmp_path / "landing", days=4, users=40, seed=1, first_day=date(2024, 1, 1))
+    days = JudgedDays(tmp_path / "landing", date(2024, 1, 1), report_from=date(2024, 1, 2), last=date(2024, 1, 4))
+    flawed = quality.prepare(days, comparison.config, cache=tmp_path)
+    late = flawed.log.label_times.is_late & (day_of(flawed.log.rows.shown_at) >= np.datetime64("2024-01-02"))
+    assert late.any()
+    assert not flawed.judged[late].any()
+    found = quality.compare(flawed, ["bahe", "sum_of_means_running", "trees"], seeds=1)
+    assert all(row["auc"] > 0.4 for row in found.rows)
 
 
 def test_a_log_of_other_files_is_wrong_use(tmp_path):
@@ -110,13 +140,22 @@ def test_scores_of_another_log_or_other_days_are_not_taken_for_these(comparison,
     landing = synthetic(tmp_path / "one", days=3, users=40)
     cache = tmp_path / "cache"
 
-    def kept_in(landing, last):
+    def kept_in(landing, last, config=comparison.config):
         days = JudgedDays(landing, date(2024, 1, 1), report_from=date(2024, 1, 2), last=last)
-        return quality.prepare(days, comparison.config, cache=cache).cache
+        return quality.prepare(days, config, cache=cache).cache
 
     first = kept_in(landing, date(2024, 1, 3))
     assert kept_in(synthetic(tmp_path / "same", days=3, users=40), date(2024, 1, 3)) == first
     assert kept_in(landing, date(2024, 1, 2)) != first
+    config = comparison.config
+    for other in (
+        replace(config, numbers=NumbersConfig(as_of="day_start")),
+        replace(config, landing=LandingConfig(label_horizon_days=1)),
+        replace(config, encoder=replace(config.encoder, prompt="of {text}")),
+    ):
+        assert kept_in(landing, date(2024, 1, 3), other) != first
+    fewer_shallow = replace(config, encoder=replace(config.encoder, num_shallow_layers=2))
+    assert kept_in(landing, date(2024, 1, 3), fewer_shallow) == first, "peers read the whole LLM"
     file = next((landing / "impressions").glob("*/*.jsonl"))
     file.write_text(file.read_text().replace('"label":0', '"label":1', 1))
     assert kept_in(landing, date(2024, 1, 3)) != first

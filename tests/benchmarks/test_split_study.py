@@ -1,4 +1,7 @@
+import argparse
 import dataclasses
+import json
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -12,10 +15,12 @@ from bahe_tasks.core.resampling import Interval
 from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.core.training_rows import row_columns, texts_read
 from bahe_tasks.stages.model_of_day import model_to_train
+from benchmarks import split_study
 from benchmarks.kit.full_text import TokenTable, collate_full_text
 from benchmarks.kit.paired_seeds import mean_auc_difference, rows_for_half_width
 from benchmarks.kit.split_runs import replays
 from benchmarks.kit.split_variants import SplitVariant, replay_variant, split_variants
+from benchmarks.kit.study_log import LateLabelsError, add_log_arguments, read_study_log
 from benchmarks.kit.text_readers import TokenVectors, WholeText, text_numbers, token_vectors
 from benchmarks.split_study import run
 
@@ -172,3 +177,33 @@ def test_replays_side_by_side_and_those_kept_are_the_same(two_days, tiny_config,
     with np.load(one) as found:
         np.savez(one, **{**found, "scores": found["scores"] * 0})
     assert sum(not of_seed.any() for of_seed in scores(processes=1, kept=tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("minutes", "is_refused"), [(10, False), (24 * 60, True)])
+def test_a_log_whose_labels_come_on_a_later_day_is_refused(tmp_path, capsys, monkeypatch, minutes, is_refused):
+    landing = tmp_path / "impressions"
+    for day in (1, 2):
+        (landing / f"dt=2024-01-0{day}").mkdir(parents=True)
+        shown = datetime(2024, 1, day, 12)
+        row = {
+            "impression_id": str(day),
+            "user_id": "u",
+            "item_id": "m",
+            "shown_at": f"{shown:%Y-%m-%dT%H:%M:%S}",
+            "label": 1,
+        }
+        row["label_known_at"] = f"{shown + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S}"
+        (landing / f"dt=2024-01-0{day}" / "rows.jsonl").write_text(json.dumps(row))
+    parser = argparse.ArgumentParser()
+    add_log_arguments(parser, days=4, users=4, max_behaviors=3)
+    given = parser.parse_args(["--landing", str(tmp_path)])
+    if not is_refused:
+        assert len(read_study_log(given).days) == 2
+        return
+    with pytest.raises(LateLabelsError):
+        read_study_log(given)
+    monkeypatch.setattr("sys.argv", ["split_study", "--landing", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        split_study.main()
+    assert ended.value.code == 2
+    assert "labels come on a later day" in capsys.readouterr().err

@@ -188,3 +188,10 @@ def test_with_few_users_scores_must_differ_and_nothing_is_compared(metrics):
 def test_a_frame_of_figures_has_one_row():
     assert isinstance(GOOD.frame(), pd.DataFrame)
     assert len(GOOD.frame()) == 1
+
+
+def test_of_one_user_nothing_is_compared_whatever_min_gate_users_says():
+    asked, without = challenger_suites(replace(GOOD, users=1), gate=replace(GATE, min_gate_users=1))
+    assert len(asked["challenger"]) == 2  # finite scores that differ
+    assert len(without["challenger"]) == 3
+    assert challenger_suites(replace(GOOD, users=2), gate=replace(GATE, min_gate_users=1))[1] == {}
