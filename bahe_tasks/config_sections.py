@@ -64,8 +64,8 @@ class NumbersConfig:
 
     as_of: Literal["impression", "day_start"] = setting(
         "impression",
-        "where the facts of an impression's sums stop: before the impression, or at the start of its day (UTC), as sums "
-        "that are published daily serve; then a fact counts from the end of its day",
+        "as of when an impression's sums are: when it was shown, or the start of its day (UTC), what was published the evening "
+        "before; then a fact counts from the end of its day",
     )
 
 

@@ -34,7 +34,7 @@ class InMemoryLog:
     rows: ImpressionRows
     texts: list[str]
     numbers_as_of: Literal["impression", "day_start"] = "impression"
-    """Where the facts of an impression's numbers stop, as `numbers.as_of` of a configuration."""
+    """As of when the numbers of an impression are, as `numbers.as_of` of a configuration."""
     label_times: LabelTimes | None = None
     """None: every label is known when shown."""
 
