@@ -73,7 +73,8 @@ def point_in_time_sums(
             (happened, happened.time_us, landed_from // DAY_US, np.arange(len(happened))),
         )
     )
-    for day in range(int(min([*asked.days[:1], *past.days[:1]])), int(asked.days[-1]) + 1):
+    first = min([*asked.days[:1], *known.days[:1], *past.days[:1]], default=0)
+    for day in range(int(first), int(np.max(asked.days, initial=-1)) + 1):
         (asking, questions), (known_rows, labelled), (past_rows, of_past) = (of.day(day) for of in (asked, known, past))
         if stop_at_day_start:
             labelled, of_past = (_at_end_of_day(rows) for rows in (labelled, of_past))

@@ -81,6 +81,13 @@ def test_a_late_impression_is_trained_on_when_it_landed_and_is_no_sighting(landi
     assert user_gap_s[3] == 24 * 3600
 
 
+def test_of_late_impressions_alone_nothing_is_asked(tmp_path):
+    land(tmp_path, "impressions", "2024-01-02", impression(0, "2024-01-01T12:00:00Z"))
+    log = read_log(tmp_path)
+    assert np.isnan(log.rows.sums).all()
+    assert log.train_days.astype(str).tolist() == ["2024-01-02"]
+
+
 def test_a_label_known_later_is_counted_and_trained_on_then(landing):
     later = {**impression(9, "2024-01-02T10:00:00Z"), "label_known_at": "2024-01-03T11:00:00Z"}
     too_late = {**impression(8, "2024-01-02T09:00:00Z"), "label_known_at": "2024-01-10T01:00:00Z"}
