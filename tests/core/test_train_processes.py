@@ -9,6 +9,7 @@ import torch
 
 from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.ctr_model import new_model
+from bahe_tasks.core.optimizers import Optimizers
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import train
 from bahe_tasks.core.train_processes import process_count, train_in_processes
@@ -102,12 +103,31 @@ def test_a_pass_on_a_cpu_keeps_the_widest_tensor_below_20_mb_and_on_a_gpu_holds_
 
 
 @pytest.mark.parametrize("budget", [{"rows_a_pass": 3}, {"positions_a_pass": 9}, {"positions_a_pass": 1}])
-def test_the_passes_of_a_batch_add_up(budget, fresh, rows, embeddings):
-    whole, in_passes = fresh(), fresh()
-    train(whole, rows, embeddings, training=TRAINING, seed=1, device=CPU)
-    train(in_passes, rows, embeddings, training=dataclasses.replace(TRAINING, **budget), seed=1, device=CPU)
-    for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(in_passes.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+def test_the_passes_of_a_batch_add_up(budget, fresh, rows, embeddings, monkeypatch):
+    """Gradients are the same within rounding. Where one is next to nothing Adam's step is made of its rounding, which differs from
+    processor to processor: so models are held to a tenth of the longest step alone."""
+    taken: list[dict[str, torch.Tensor]] = []
+    clip = Optimizers.clip
+
+    def seen(optimizers, max_norm):
+        taken[-1] = taken[-1] or {
+            n: p.grad.to_dense().clone() for n, p in model.named_parameters() if p.grad is not None
+        }
+        return clip(optimizers, max_norm)
+
+    monkeypatch.setattr(Optimizers, "clip", seen)
+    models, curves = [], []
+    for changes in ({}, budget):
+        model = fresh()
+        taken.append({})
+        models.append(model)
+        training = dataclasses.replace(TRAINING, **changes)
+        curves.append(train(model, rows, embeddings, training=training, seed=1, device=CPU))
+    torch.testing.assert_close(taken[1], taken[0], rtol=1e-4, atol=1e-6)
+    assert len(taken[0]) > 10
+    assert curves[1].losses == pytest.approx(curves[0].losses, rel=1e-4)
+    step = TRAINING.head_learning_rate
+    torch.testing.assert_close(models[1].state_dict(), models[0].state_dict(), rtol=1e-3, atol=step / 10)
 
 
 def test_a_device_out_of_memory_is_given_half_the_rows_and_says_so_once(fresh, rows, embeddings, monkeypatch, caplog):
