@@ -29,9 +29,12 @@ def read_parquet(piece: Piece) -> Iterator[LandedRows]:
 
 def _rows(piece: Piece, batch: pa.RecordBatch) -> LandedRows:
     columns: dict[str, pa.Array] = {}
+    again: dict[str, pa.Array] = {}  # for the quarantine, which holds the whole row
     invalid = np.zeros(len(batch), bool)
-    for name, column in zip(batch.schema.names, map(_plain, batch.columns), strict=True):
+    names = batch.schema.names
+    for place, (name, column) in enumerate(zip(names, map(_plain, batch.columns), strict=True)):
         if name in columns:
+            again[f"{name} ({names[: place + 1].count(name)})"] = column
             continue
         columns[name] = column
         if not _is_valid(column):
@@ -43,8 +46,8 @@ def _rows(piece: Piece, batch: pa.RecordBatch) -> LandedRows:
         back = pa.array(np.cumsum(~invalid) - 1, mask=invalid)
         read = {name: column.filter(pa.array(~invalid)).take(back) for name, column in columns.items()}
     problems = pc.if_else(pa.array(invalid), "invalid_utf8", pa.scalar(None, pa.string()))
-    repeated = repeated_names(batch.schema.names)
-    return LandedRows(piece, read, problems, lambda positions: as_json(columns, positions), repeated)
+    repeated = repeated_names(names)
+    return LandedRows(piece, read, problems, lambda positions: as_json(columns | again, positions), repeated)
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -186,7 +186,9 @@ def test_a_parquet_file_with_two_columns_of_one_name_is_refused_row_by_row(landi
     table = pa.table([*(pa.array([value]) for value in EVENT.values()), pa.array(["u2"])], names=[*EVENT, "user_id"])
     landing.raw("behavior_events", DAY, "a.parquet", b"")
     pq.write_table(table, landing.folder / "behavior_events" / f"dt={DAY}" / "a.parquet")
-    assert good_and_reasons(landing)[:2] == ([], {"repeated_column": 1})
+    good, reasons, refused = good_and_reasons(landing)
+    assert (good, reasons) == ([], {"repeated_column": 1})
+    assert json.loads(refused[0]["raw"]) == {**EVENT, "user_id (2)": "u2"}
 
 
 def test_two_columns_of_a_name_that_nobody_reads_are_ignored(landing):
