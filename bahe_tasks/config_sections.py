@@ -65,7 +65,7 @@ class NumbersConfig:
     as_of: Literal["impression", "day_start"] = setting(
         "impression",
         "as of when an impression's sums are: when it was shown, or the start of its day (UTC), what was published the evening "
-        "before; then a fact counts from the end of its day",
+        "before; then a fact counts from the end of the day whose run counts it",
     )
 
 

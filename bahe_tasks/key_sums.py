@@ -155,7 +155,7 @@ def token_means(
 ) -> np.ndarray:
     """Return the part of IMPRESSION_SUMS that belongs to `scope`, token or pair, (R, columns) float64.
 
-    E tokens belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as of the impression, `gap_s` and
+    E tokens belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as the impression reads them, `gap_s` and
     `age_s` (E,) are NaN for a token never met; `base_rate` is (R,).
     """
     half_lives = len(HALF_LIVES[scope])
@@ -175,7 +175,7 @@ def token_means(
 def cat_means(row_of: np.ndarray, sums: np.ndarray, *, base_rate: np.ndarray) -> np.ndarray:
     """Return the part of IMPRESSION_SUMS that belongs to `cat`, (R, half-lives) float64.
 
-    E categorical values belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as of the impression;
+    E categorical values belong to the impressions `row_of` (E,) int64; `sums` is (E, state_width) as the impression reads them;
     `base_rate` is (R,).
     """
     labels, residuals = np.split(sums, len(STATISTICS["cat"]), axis=1)

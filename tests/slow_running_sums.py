@@ -160,7 +160,7 @@ def _count(
         return total((scope, name), "value_s") / (total((scope, name), "value_n") + PRIOR_VALUES[scope])
 
     def counts_from(time_us: int) -> int:
-        return time_us // DAY_US * DAY_US + DAY_US - 1 if stop_at_day_start else time_us
+        return (day + 1) * DAY_US - 1 if stop_at_day_start else time_us
 
     def label_counts_from(i: Impression) -> int:
         return counts_from(max(i.known_us, i.shown_us))

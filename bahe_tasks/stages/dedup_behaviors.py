@@ -36,6 +36,8 @@ from spark_jobs.lost_jvm import jvm_must_last
 from spark_jobs.session import spark_session
 from spark_jobs.settle_landing import settled_folder
 
+_DAY_START_RULE = 2
+"""Which meaning of `numbers.as_of: day_start` a day was run with; 1: gaps and ages as of the impression."""
 _SMALL_BYTES = 512 << 20
 """Bytes of landed rows that one task of Spark settles."""
 _STATE_ROWS_A_ROW, _HISTORY_ROWS_A_ROW = 5, 8
@@ -234,6 +236,7 @@ def _counted_inputs(
     impressions = partition_records(config.tables_dir, "impressions")
     return {
         "numbers": config.numbers,
+        **({"day_start": _DAY_START_RULE} if config.numbers.as_of == "day_start" else {}),
         "label_horizon_days": config.landing.label_horizon_days,
         "state": {str(d): states[str(d)].input_fingerprint for d in state_days},
         "impressions": {

@@ -11,8 +11,8 @@ from bahe_tasks.core.training_rows import Histories
 def histories_of(events: pd.DataFrame, impressions: pd.DataFrame, row_of: pd.Index, *, max_behaviors: int) -> Histories:
     """Return each impression's newest behaviors before it, of events that landed on its day or before.
 
-    `events` of one feature, in order of user_id, occurred_at, text; `row_of`: text → row of the embeddings. A user's events are
-    written once for each day on which some landed late, those known from that day on.
+    `events` of one feature, in order of user_id, occurred_at, text; `row_of`: text → row of the embeddings. A user's events
+    that are read are written once, and again for each day on which some landed late.
     """
     users, event_user = np.unique(events["user_id"].to_numpy(object), return_inverse=True)
     times, landed_from = (events[name].to_numpy(np.int64) for name in ("occurred_at", "landed_from"))
@@ -32,9 +32,10 @@ def histories_of(events: pd.DataFrame, impressions: pd.DataFrame, row_of: pd.Ind
         for number in np.unique(version):
             known = ~late if number == 0 else ~late | (landed_from[first:last] <= late_days[number - 1])
             places, asking = first + np.flatnonzero(known), rows[version == number]
-            ends[asking] = num_written + np.searchsorted(times[places], shown[asking])
-            starts[asking] = np.maximum(num_written, ends[asking] - max_behaviors)
-            written.append(places)
-            num_written += len(places)
+            end = np.searchsorted(times[places], shown[asking])
+            start = np.maximum(0, end - max_behaviors)
+            starts[asking], ends[asking] = (num_written - start.min() + of for of in (start, end))
+            written.append(places[start.min() : end.max()])
+            num_written += len(written[-1])
     order = np.concatenate(written)
     return Histories(texts[order], times[order], starts, ends)

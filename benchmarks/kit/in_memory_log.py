@@ -2,7 +2,8 @@
 
 For benchmarks that train a model many times over. It gives the rows of any days as the stages would build them: behaviors
 before `shown_at`, oldest first, ties by text; the newest item row with `updated_at` ≤ `shown_at`, else the earliest; of both none
-that landed on a later day. Every calendar day is taken for run, also one without rows.
+that landed on a later day. Unlike the stages it takes every calendar day for run, also one without rows, and its histories reach back
+further than `sequences.history_days`.
 """
 
 from __future__ import annotations
@@ -210,20 +211,19 @@ def _start_us(day: date) -> int:
 
 
 def _items_of(impressions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Return the item row of each impression; one of later that day gives its title and `cat_*`, never its `num_*`.
-
-    A row counts from its `updated_at` on, and not before the day it landed on, unless a newer one counts by then.
-    """
-    known_from = items[["updated_at", "landed_from"]].max(axis=1).to_numpy(np.int64)
-    items = items.rename(columns={"updated_at": "own_time"}).assign(updated_at=known_from)
-    items = items.sort_values(["updated_at", "own_time"], kind="stable")
-    items = items[items["own_time"] >= items.groupby("item_id")["own_time"].cummax()]
-    left = impressions[["item_id", "shown_at"]].rename(columns={"shown_at": "updated_at"})
-    before = pd.merge_asof(left, items.assign(found=True), on="updated_at", by="item_id")
-    earliest = items.drop_duplicates("item_id").set_index("item_id").reindex(impressions["item_id"]).reset_index()
-    same_day = (earliest["updated_at"] // DAY_US).to_numpy() <= (left["updated_at"] // DAY_US).to_numpy()
-    unknown = before["found"].isna() & same_day
-    for name in before:
-        if name == "title" or str(name).startswith("cat_"):
-            before[name] = before[name].mask(unknown, earliest[name])
-    return before.drop(columns=["found"])
+    """Return the item row of each impression: of those that landed on its day or before the newest updated by then, else the
+    earliest, of which title and `cat_*` count, never `num_*`."""
+    items = items.sort_values(["updated_at", "landed_from"], kind="stable").assign(found=True)
+    parts = []
+    for landed_from, of_day in impressions.groupby("landed_from"):
+        known = items[items["landed_from"] <= landed_from].drop(columns=["landed_from"])
+        left = of_day[["item_id", "shown_at"]].rename(columns={"shown_at": "updated_at"})
+        newest = pd.merge_asof(left, known, on="updated_at", by="item_id").set_index(of_day.index)
+        earliest = (
+            known.drop_duplicates("item_id").set_index("item_id").reindex(of_day["item_id"]).set_index(of_day.index)
+        )
+        for name in newest:
+            if name == "title" or str(name).startswith("cat_"):
+                newest[name] = newest[name].mask(newest["found"].isna(), earliest[name])
+        parts.append(newest)
+    return pd.concat(parts).sort_index().drop(columns=["found"])

@@ -77,7 +77,7 @@ def point_in_time_sums(
     for day in range(int(first), int(np.max(asked.days, initial=-1)) + 1):
         (asking, questions), (known_rows, labelled), (past_rows, of_past) = (of.day(day) for of in (asked, known, past))
         if stop_at_day_start:
-            labelled, of_past = (_at_end_of_day(rows) for rows in (labelled, of_past))
+            labelled, of_past = (_at_end_of_day(rows, day) for rows in (labelled, of_past))
         found[asking] = state.take_day(
             day * DAY_US,
             questions,
@@ -108,8 +108,8 @@ class _OfDays(NamedTuple):
         return self.places[part], self.rows.part(part)
 
 
-def _at_end_of_day(rows: KeyedRows) -> KeyedRows:
-    return replace(rows, time_us=rows.time_us // DAY_US * DAY_US + DAY_US - 1)
+def _at_end_of_day(rows: KeyedRows, day: int) -> KeyedRows:
+    return replace(rows, time_us=np.full(len(rows), (day + 1) * DAY_US - 1))
 
 
 def _largest(numbers: np.ndarray) -> int:

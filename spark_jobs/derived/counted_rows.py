@@ -135,11 +135,11 @@ def _known_us(rows: pa.Table, shown_us: np.ndarray, plan: DedupPlan) -> np.ndarr
 
 
 def _counts_from(plan: DedupPlan, time_us: np.ndarray) -> np.ndarray:
-    """Return when a fact begins to count, from the start of the day; with `as_of: day_start` at the last microsecond of its day."""
-    time_us = time_us - start_us(plan.day)
+    """Return when a fact begins to count, from the start of the day; with `as_of: day_start` at the day's last microsecond, also
+    one that came late: the state of the evening before has none of the day's."""
     if plan.numbers.as_of == "impression":
-        return time_us
-    return time_us - np.mod(time_us, DAY_US) + (DAY_US - 1)
+        return time_us - start_us(plan.day)
+    return np.full(len(time_us), DAY_US - 1)
 
 
 def _counted(rows: pa.Table, **columns: Column | None) -> pa.Table:

@@ -79,7 +79,7 @@ def test_sums_are_those_of_the_definition_with_late_rows_late_labels_gaps_and_a_
 
 def test_as_of_the_start_of_the_day_an_impression_reads_what_was_published_the_evening_before(new_home):
     days = [FIRST, FIRST + 1, FIRST + 2]
-    impressions, events = random_log(6, days=days, rows_a_day=30, plain=True)
+    impressions, events = random_log(6, days=days, rows_a_day=30, plain=False)
     home = new_home(numbers=NumbersConfig(as_of="day_start"))
     home.land(impressions, events)
     for day in days[:2]:
@@ -88,7 +88,8 @@ def test_as_of_the_start_of_the_day_an_impression_reads_what_was_published_the_e
     users, items = (sorted({getattr(i, name) for i in impressions}) for name in ("user", "item"))
     state = StateAsOf(active_state(users, items, list(titles.values()), day_of(days[1]), home.config), day_of(days[1]))
     home.run(days[2])
-    of_day = [i for i in impressions if i.dt == days[2]]
+    of_day = [i for i in impressions if i.dt == days[2] and not i.is_late]
+    assert any(i.is_late for i in impressions if i.dt == days[2])
     columns = {name: np.array([i.cat.get(name) for i in of_day], object) for name in ("colour", "place")}
     published = pair_sums(
         pd.DataFrame([(i.user, i.item) for i in of_day], columns=["user_id", "item_id"]), titles, columns, state
