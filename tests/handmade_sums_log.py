@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from slow_running_sums import DAY_US, Event, Impression
+from handmade_rows import DAY_US, Event, Impression
 
 HOUR_US = DAY_US // 24
 TITLES = [None, "", "Blue Moon", "blue sky, Moon_light", "Été à la mer", "!!", "moon moon"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slow_running_sums import DAY_US, Event, Impression
+from handmade_rows import DAY_US, Event, Impression
 
 
 def slow_outcome_value(shown: Impression, events: Sequence[Event]) -> float | None:

@@ -9,9 +9,10 @@ from random import Random
 
 import numpy as np
 import pandas as pd
+from handmade_rows import DAY_US, Event, Impression, day_of
 from handmade_sums_log import ITEM_COLOURS
 from predicted_days import accept, refuse
-from slow_running_sums import DAY_US, Event, Impression, day_of, slow_sums
+from slow_running_sums import slow_sums
 
 from bahe_tasks.config import Config
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors

@@ -1,10 +1,10 @@
 """Outcome values of arrays are those of the definition, which looks at every pair of an impression and an event."""
 
 import numpy as np
+from handmade_rows import DAY_US, Event, Impression
 from hypothesis import given
 from hypothesis import strategies as st
 from slow_outcome_values import slow_outcome_value
-from slow_running_sums import DAY_US, Event, Impression
 
 from bahe_tasks.outcome_values import outcome_values
 

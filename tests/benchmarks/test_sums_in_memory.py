@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from handmade_rows import DAY_US
 from handmade_sums_log import FIRST, random_log
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from slow_outcome_values import slow_outcome_value
-from slow_running_sums import DAY_US, slow_sums
+from slow_running_sums import slow_sums
 
 from bahe_tasks.config import LandingConfig
 from bahe_tasks.running_sums import IMPRESSION_SUMS

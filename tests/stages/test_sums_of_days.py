@@ -12,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
+from handmade_rows import DAY_US, Impression, day_of
 from handmade_sums_log import FIRST, random_log
 from slow_outcome_values import slow_outcome_value
-from slow_running_sums import DAY_US, Impression, day_of, slow_sums
+from slow_running_sums import slow_sums
 from sums_home import Home, assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day, assert_sums
 
 from bahe_tasks.config import Config, LandingConfig, NumbersConfig, PublishConfig, SparkConfig
