@@ -19,6 +19,7 @@ from rich.table import Table
 from bahe_tasks.config import Config, ConfigError, load_config
 from bahe_tasks.data_interval import InvalidDayError, parse_day
 from bahe_tasks.doctor import check_home
+from bahe_tasks.json_values import with_nulls
 
 EXIT_FAILED, EXIT_WRONG_USE, EXIT_REFUSED = 1, 2, 3
 DEFAULT_HOME = Path("bahe_home")
@@ -74,7 +75,7 @@ def show(document: Any, *, as_json: bool, table: RenderableType | None = None) -
     """Print the document as JSON, or for a person the table, or the document's pairs."""
     if as_json:
         with answering():
-            print(json.dumps(_json_safe(document), indent=2, default=str))
+            print(json.dumps(with_nulls(document), indent=2, default=str))
     elif table is not None:
         with answering():
             _out().print(table)
@@ -146,12 +147,3 @@ def table_of(
     for row in rows:
         table.add_row(*(cell(row.get(column)) for column in columns))
     return table
-
-
-def _json_safe(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON does not have, by null."""
-    if isinstance(value, dict):
-        return {key: _json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_safe(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from bahe_tasks.json_values import with_nulls
+
 
 @dataclass
 class Document:
@@ -34,7 +36,7 @@ class Document:
         if absent:
             print(f"no number on these rows: {', '.join(absent)}", file=sys.stderr)
         if as_json:
-            print(json.dumps(_with_nulls({**vars(self), "machine": machine()}), indent=1, allow_nan=False))
+            print(json.dumps(with_nulls({**vars(self), "machine": machine()}), indent=1, allow_nan=False))
             return
         out = Console()
         names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -51,15 +53,6 @@ class Document:
         out.print(table)
         for name, value in self.figures.items():
             out.print(f"{name}: {value:.4g}")
-
-
-def _with_nulls(value: Any) -> Any:
-    """Return the value with null for what is no number."""
-    if isinstance(value, dict):
-        return {name: _with_nulls(of_name) for name, of_name in value.items()}
-    if isinstance(value, list):
-        return [_with_nulls(of_list) for of_list in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:
