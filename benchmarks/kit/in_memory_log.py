@@ -132,7 +132,9 @@ def read_log(
     Raises `ValueError` where it has no good impression.
     """
     settings = landing_settings or LandingConfig()
-    impressions, events, items = (landed_frame(landing, source, settings, last=last) for source in TIMES)
+    impressions, events, items = (
+        landed_frame(landing, source, late_days=settings.late_days, last=last) for source in TIMES
+    )
     if not len(impressions):
         raise ValueError(f"{landing} has no impressions (impressions/dt=YYYY-MM-DD/*.jsonl, *.csv or *.parquet)")
     impressions = impressions.sort_values(["shown_at", "impression_id"]).reset_index(drop=True)

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bahe_tasks.config import LandingConfig
 from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.landing import landed_days
 from spark_jobs.arrow_columns import day_numbers, entries, micros, whole
@@ -28,9 +27,7 @@ TIMES = {"impressions": "shown_at", "behavior_events": "occurred_at", "items": "
 _PREFIXES = {"cat": "cat_", "num": "num_", "labels": "label_"}
 
 
-def landed_frame(
-    landing: Path, source: str, landing_settings: LandingConfig, *, last: date | None = None
-) -> pd.DataFrame:
+def landed_frame(landing: Path, source: str, *, late_days: int, last: date | None = None) -> pd.DataFrame:
     """Return the rows of a source, of every day or those up to `last`, with the columns of the landing contract.
 
     Times are microseconds since 1970 (label_known_at: NaN where absent), `landed_from` the start of the day a row landed on; maps
@@ -44,7 +41,7 @@ def landed_frame(
     for day in landed_days(landing, source):
         if last is None or day <= last:
             pieces = pieces_of(str(landing), source, [day])
-            good = [part.good for p in pieces for part in judge_piece(p, late_days=landing_settings.late_days)]
+            good = [part.good for p in pieces for part in judge_piece(p, late_days=late_days)]
             kept.append(_plain(settle_rows(source, good, [], stored_of=earlier).kept))
     rows = pa.concat_tables(kept or [_plain(settle_rows(source, [], [], stored_of=earlier).kept)])
     columns = dict(_columns(rows))
