@@ -76,8 +76,6 @@ def point_in_time_sums(
     first = min([*asked.days[:1], *known.days[:1], *past.days[:1]], default=0)
     for day in range(int(first), int(np.max(asked.days, initial=-1)) + 1):
         (asking, questions), (known_rows, labelled), (past_rows, of_past) = (of.day(day) for of in (asked, known, past))
-        if stop_at_day_start:
-            labelled, of_past = (_at_end_of_day(rows, day) for rows in (labelled, of_past))
         found[asking] = state.take_day(
             day * DAY_US,
             questions,
@@ -106,10 +104,6 @@ class _OfDays(NamedTuple):
         """Return the places and rows of a day."""
         part = slice(*np.searchsorted(self.days, [day, day + 1]))
         return self.places[part], self.rows.part(part)
-
-
-def _at_end_of_day(rows: KeyedRows, day: int) -> KeyedRows:
-    return replace(rows, time_us=np.full(len(rows), (day + 1) * DAY_US - 1))
 
 
 def _largest(numbers: np.ndarray) -> int:

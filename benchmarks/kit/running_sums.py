@@ -5,7 +5,7 @@ For benchmarks that replay months of a log in seconds. The sums of a day are tho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -111,7 +111,7 @@ class RunningSums:
     keys: dict[str, int]
     num_features: int
     as_of_day_start: bool = False
-    """Whether questions are answered as at the start of their day."""
+    """Whether questions are answered as at the start of their day, and what a day counts counts from its end."""
     state: dict[str, KeyState] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +138,9 @@ class RunningSums:
         `labels` (L,) become known at the time of `labelled`; `values` (E,), NaN = none, and `features` (E,) int64 are of
         `events`. All are sorted by time; questions are of the day that starts at `start_us`, the others may have come late.
         """
+        if self.as_of_day_start:
+            end_us = start_us + DAY_US - 1
+            labelled, events = (replace(rows, time_us=np.full(len(rows), end_us)) for rows in (labelled, events))
         has_value = ~np.isnan(values)
         moments = np.stack([np.ones(has_value.sum()), values[has_value], values[has_value] ** 2], 1)
         of_features, is_early = features[has_value], events.time_us[has_value] < start_us
