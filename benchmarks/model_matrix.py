@@ -28,7 +28,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from bahe_tasks.config import Config, EncoderConfig, ModelConfig, TrainingConfig
+from bahe_tasks.config import Config, EncoderConfig, ModelConfig, SequencesConfig, TrainingConfig
 from bahe_tasks.core.intervals import metric_intervals
 from bahe_tasks.sources.synthetic import synthesize
 from benchmarks.kit.document import Document
@@ -91,7 +91,7 @@ def run(chosen: list[tuple[str, str, str]]) -> Document:
             events_per_user=EVENTS_PER_USER,
             flaw_share=0.0,
         )
-        log = read_log(landing, max_behaviors=8)
+        log = read_log(landing, sequences=SequencesConfig(max_behaviors_per_sequence=8))
         days = log.days(FIRST, LAST)
         for family in dict.fromkeys(family for family, _, _ in chosen):
             folder = Path(scratch) / family

@@ -6,7 +6,7 @@ Without LANDING a synthetic log is made, whose best reachable AUC is known. Days
 from `--report-from` on are judged. `--cache` keeps progressive scores, so that a run can be done in pieces (`--only`) and
 a model need not run twice, for the same files, days and settings; empty it when the code of a model changes. `--set` changes a setting of BAHE, as
 `--set encoder.num_shallow_layers=6`, which leaves no layer of MiniLM deep; `--set numbers.as_of=day_start` has the numbers of all
-models as of the start of the day.
+models as of the start of the day, `--set sequences.history_as_of=day_start` their histories.
 
 Row: `auc` and the other metrics are means over seeds of one model's; `auc_of_mean` is that of the seeds' mean probability;
 `bahe_minus` is BAHE's less the model's, on mean probabilities, `low` and `high` the ends of its 95 % interval over resamples
@@ -183,7 +183,7 @@ def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
         / fingerprint(
             files=files_of(days.landing),
             days=[days.first, days.last],
-            read=[config.numbers, config.landing],
+            read=[config.numbers, config.landing, config.sequences],
             sentences=whole,
         )[:16],
     )

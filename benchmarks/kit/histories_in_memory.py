@@ -1,41 +1,67 @@
-"""Histories of the impressions of a log in memory, of events that may land later than they happened."""
+"""Histories of the impressions of a log in memory: each day's by the step of the pipeline that builds its sequences."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from bahe_tasks.config import SequencesConfig
 from bahe_tasks.core.training_rows import Histories
+from bahe_tasks.key_sums import DAY_US
+from bahe_tasks.stores.arrow_types import arrow_schema
+from spark_jobs.arrow_columns import entries, micros, whole
+from spark_jobs.derived.build_sequences import EVENT_COLUMNS, build_sequences
+
+_TIME = pa.timestamp("us", "UTC")
 
 
-def histories_of(events: pd.DataFrame, impressions: pd.DataFrame, row_of: pd.Index, *, max_behaviors: int) -> Histories:
-    """Return each impression's newest behaviors before it, of events that landed on its day or before.
+def histories_of(
+    events: pd.DataFrame, impressions: pd.DataFrame, row_of: pd.Index, sequences: SequencesConfig
+) -> dict[str, Histories]:
+    """Return by text feature each impression's newest behaviors, of events that landed on its day or the `history_days` - 1 before.
 
-    `events` of one feature, in order of user_id, occurred_at, text; `row_of`: text → row of the embeddings. A user's events
-    that are read are written once, and again for each day on which some landed late.
+    Frames of `landed_frame`; `row_of`: text → row of the embeddings. A user's behaviors are written anew for each day, as in the
+    table user_sequences.
     """
-    users, event_user = np.unique(events["user_id"].to_numpy(object), return_inverse=True)
-    times, landed_from = (events[name].to_numpy(np.int64) for name in ("occurred_at", "landed_from"))
-    texts = row_of.get_indexer(pd.Index(events["text"])).astype(np.int64)
-    bounds = np.searchsorted(event_user.reshape(-1), np.arange(len(users) + 1))
-    is_late = landed_from > times
-    shown, dt_us = (impressions[name].to_numpy(np.int64) for name in ("shown_at", "landed_from"))
-    starts, ends = np.zeros((2, len(impressions)), np.int64)
-    written: list[np.ndarray] = [np.zeros(0, np.int64)]  # places of events
-    num_written = 0
-    by_user = impressions.groupby("user_id").indices
-    for user, first, last in zip(users, bounds, bounds[1:], strict=False):
-        rows = by_user.get(user, np.zeros(0, np.int64))
-        late = is_late[first:last]
-        late_days = np.unique(landed_from[first:last][late])
-        version = np.searchsorted(late_days, dt_us[rows], side="right")
-        for number in np.unique(version):
-            known = ~late if number == 0 else ~late | (landed_from[first:last] <= late_days[number - 1])
-            places, asking = first + np.flatnonzero(known), rows[version == number]
-            end = np.searchsorted(times[places], shown[asking])
-            start = np.maximum(0, end - max_behaviors)
-            starts[asking], ends[asking] = (num_written - start.min() + of for of in (start, end))
-            written.append(places[start.min() : end.max()])
-            num_written += len(written[-1])
-    order = np.concatenate(written)
-    return Histories(texts[order], times[order], starts, ends)
+    events = events.sort_values("landed_from", kind="stable")
+    landed_from, table = events["landed_from"].to_numpy(np.int64), _table_of(events)
+    texts = events.drop_duplicates("behavior_key")
+    keys, row_of_key = pa.array(texts["behavior_key"], pa.string()), row_of.get_indexer(pd.Index(texts["text"]))
+    bounds = {str(name): np.zeros((2, len(impressions)), np.int64) for name in sorted(events["feature"].unique())}
+    behavior_rows, occurred_at = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    written = 0
+    for dt_us, rows in sorted(impressions.groupby("landed_from").indices.items()):
+        oldest = dt_us - sequences.history_days * DAY_US
+        first, end = np.searchsorted(landed_from, [oldest, dt_us], side="right")
+        users, shown = (impressions[name].to_numpy()[rows] for name in ("user_id", "shown_at"))
+        asked = pa.table({"user_id": pa.array(users, pa.string()), "shown_at": pa.array(shown, pa.int64()).cast(_TIME)})
+        made, ends = build_sequences(table.slice(first, end - first), asked, sequences=sequences)
+        starts = written + np.cumsum(np.append(0, pc.list_value_length(made["behavior_keys"])))[:-1].astype(np.int64)
+        of_rows = entries(ends)
+        for feature, of_feature in bounds.items():
+            chosen = np.asarray(pc.equal(of_rows.keys, feature))
+            asking, length = of_rows.row[chosen], np.asarray(of_rows.values, np.int64)[chosen]
+            mine = np.asarray(pc.equal(made["feature"], feature))
+            place = pd.Index(made["user_id"].filter(pa.array(mine)).to_pylist()).get_indexer(users[asking])
+            base = starts[mine][place]
+            newest = np.maximum(0, length - sequences.behaviors_read(feature))
+            of_feature[:, rows[asking]] = base + newest, base + length
+        behavior_rows.append(
+            row_of_key[np.asarray(pc.index_in(whole(made["behavior_keys"]).flatten(), keys), np.int64)]
+        )
+        occurred_at.append(micros(whole(made["occurred_at"]).flatten()))
+        written += len(occurred_at[-1])
+    every_row, every_time = np.concatenate(behavior_rows).astype(np.int64), np.concatenate(occurred_at)
+    return {feature: Histories(every_row, every_time, starts, ends) for feature, (starts, ends) in bounds.items()}
+
+
+def _table_of(events: pd.DataFrame) -> pa.Table:
+    """Return the columns that `build_sequences` reads."""
+    schema = arrow_schema("behavior_events")
+    names = [name for name in EVENT_COLUMNS if name != "dt"]
+    columns = {name: events[name] for name in names if name != "occurred_at"}
+    arrays = {name: pa.array(column, schema.field(name).type, from_pandas=True) for name, column in columns.items()}
+    arrays["occurred_at"] = pa.array(events["occurred_at"].to_numpy(np.int64)).cast(_TIME)
+    return pa.table(arrays)

@@ -1,9 +1,8 @@
 """A log of the landing contract in memory: impressions with point-in-time histories, without Spark and tables.
 
-For benchmarks that train a model many times over. It gives the rows of any days as the stages would build them: behaviors
-before `shown_at`, oldest first, ties by text; the newest item row with `updated_at` ≤ `shown_at`, else the earliest; of both none
-that landed on a later day. Unlike the stages it takes every calendar day for run, also one without rows, and its histories reach back
-further than `sequences.history_days`.
+For benchmarks that train a model many times over. It gives the rows of any days as the stages would build them: histories by
+their own step; the newest item row with `updated_at` ≤ `shown_at`, else the earliest, of those that landed by its day. Unlike the
+stages it takes every calendar day for run, also one without rows.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bahe_tasks.config import EncoderConfig, LandingConfig
+from bahe_tasks.config import EncoderConfig, LandingConfig, SequencesConfig
 from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.training_rows import Histories, ImpressionRows, texts_read
 from bahe_tasks.key_sums import DAY_US
@@ -122,15 +121,16 @@ def part_of(rows: ImpressionRows, part: slice | np.ndarray) -> ImpressionRows:
 def read_log(
     landing: Path,
     *,
-    max_behaviors: int = 50,
     last: date | None = None,
     numbers_as_of: Literal["impression", "day_start"] = "impression",
     landing_settings: LandingConfig | None = None,
+    sequences: SequencesConfig | None = None,
 ) -> InMemoryLog:
-    """Read a landing folder, every day or those up to `last`; `max_behaviors` is S.
+    """Read a landing folder, every day or those up to `last`; settings are the defaults unless given.
 
     Raises `ValueError` where it has no good impression.
     """
+    sequences = sequences or SequencesConfig()
     settings = landing_settings or LandingConfig()
     impressions, events, items = (
         landed_frame(landing, source, late_days=settings.late_days, last=last) for source in TIMES
@@ -139,17 +139,12 @@ def read_log(
         raise ValueError(f"{landing} has no impressions (impressions/dt=YYYY-MM-DD/*.jsonl, *.csv or *.parquet)")
     impressions = impressions.sort_values(["shown_at", "impression_id"]).reset_index(drop=True)
     times = label_times_of(impressions, settings)
-    events = events.sort_values(["feature", "user_id", "occurred_at", "text"])
     known = _items_of(impressions, items)
     texts = sorted({*events["text"], *known["title"].dropna()})
     row_of = pd.Index(texts)
     shown = impressions["shown_at"].to_numpy(np.int64)
     cat, num, extra_labels = (_columns(prefix, impressions, known) for prefix in ("cat_", "num_", "label_"))
     cat = {name: np.array([None if pd.isna(v) else v for v in column], object) for name, column in cat.items()}
-    histories = {
-        str(feature): histories_of(of_feature, impressions, row_of, max_behaviors=max_behaviors)
-        for feature, of_feature in events.groupby("feature")
-    }
     return InMemoryLog(
         texts=texts,
         numbers_as_of=numbers_as_of,
@@ -159,10 +154,10 @@ def read_log(
             user_ids=impressions["user_id"].to_numpy(object),
             item_ids=impressions["item_id"].to_numpy(object),
             shown_at=shown,
-            as_of=shown,
+            as_of=shown - shown % DAY_US if sequences.history_as_of == "day_start" else shown,
             labels=impressions["label"].to_numpy(np.float32),
             title_rows=row_of.get_indexer(known["title"]).astype(np.int64),
-            histories=histories,
+            histories=histories_of(events, impressions, row_of, sequences),
             cat=cat,
             num={name: column.astype(np.float64) for name, column in num.items()},
             extra_labels={name: column.astype(np.float32) for name, column in extra_labels.items()},

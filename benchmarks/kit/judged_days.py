@@ -75,7 +75,12 @@ def read_judged(days: JudgedDays, config: Config) -> tuple[InMemoryLog, np.ndarr
     for a log that cannot be read, and where nothing is left to judge.
     """
     try:
-        whole = read_log(days.landing, numbers_as_of=config.numbers.as_of, landing_settings=config.landing)
+        whole = read_log(
+            days.landing,
+            numbers_as_of=config.numbers.as_of,
+            landing_settings=config.landing,
+            sequences=config.sequences,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     day = day_of(whole.rows.shown_at)

@@ -31,7 +31,7 @@ def landed_frame(landing: Path, source: str, *, late_days: int, last: date | Non
     """Return the rows of a source, of every day or those up to `last`, with the columns of the landing contract.
 
     Times are microseconds since 1970 (label_known_at: NaN where absent), `landed_from` the start of the day a row landed on; maps
-    stand as columns `cat_*`, `num_*` and `label_*`. Raises `LandingNotFoundError`, `UnreadableFileError`.
+    stand as columns `cat_*`, `num_*` and `label_*`; a text has its `behavior_key` beside it. Raises `LandingNotFoundError`, `UnreadableFileError`.
     """
     kept: list[pa.Table] = []
 
@@ -52,7 +52,7 @@ def landed_frame(landing: Path, source: str, *, late_days: int, last: date | Non
 
 def _plain(rows: pa.Table) -> pa.Table:
     """Return the rows with texts in place of dictionaries, which differ from day to day."""
-    kept = [name for name in rows.column_names if name not in ("copies", "behavior_key", "title_key")]
+    kept = [name for name in rows.column_names if name not in ("copies", "title_key")]
     arrays = [rows[name].cast(pa.string()) if pa.types.is_dictionary(rows[name].type) else rows[name] for name in kept]
     return pa.table(arrays, kept)
 

@@ -12,8 +12,8 @@ import yaml
 from bahe_tasks.config import Config, ConfigError, config_from
 
 MODEL_SECTIONS = ("encoder", "model", "training")
-SECTIONS = (*MODEL_SECTIONS, "numbers", "landing")
-"""What a replay in memory can read: its histories are as of each impression, and it has neither Spark nor a gate."""
+SECTIONS = (*MODEL_SECTIONS, "numbers", "landing", "sequences")
+"""What a replay in memory can read: it has neither Spark nor a gate."""
 SET_HELP = "A setting in place of its default, as encoder.num_shallow_layers=6; may be repeated."
 Settings = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bahe_tasks.config import SequencesConfig
 from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.sources.synthetic import synthesize
 from benchmarks.kit.in_memory_log import InMemoryLog, read_log
@@ -86,7 +87,7 @@ def _read(landing: Path, given: argparse.Namespace) -> StudyLog:
         raise NoImpressionsError(f"{landing}/impressions has no day: give the folder of a landing contract")
     first = given.first_day or date.fromisoformat(folders[0])
     last = first + timedelta(days=given.days - 1)
-    log = read_log(landing, max_behaviors=given.max_behaviors, last=last)
+    log = read_log(landing, sequences=SequencesConfig(max_behaviors_per_sequence=given.max_behaviors), last=last)
     days = log.days(first, last)
     replayed = (day_of(log.rows.shown_at) >= np.datetime64(first)) & (log.train_days != day_of(log.rows.shown_at))
     if replayed.any():

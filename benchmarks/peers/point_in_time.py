@@ -2,7 +2,7 @@
 
 Those of the pipeline (`core.point_in_time`) and others that are usual: means over the newest impressions, rates of each
 `cat_*` value and of the user on it, lengths of histories, `num_*` columns. Every sum is over labels known strictly before
-`shown_at`, or on earlier days where the log's own numbers are (`numbers_as_of`). Until a label is counted the base rate is
+`shown_at`, or the start of its day where the log's own numbers are (`numbers_as_of`). Until a label is counted the base rate is
 one half here; BAHE takes that of the rows its lineage began with.
 """
 
@@ -48,8 +48,8 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     for name in ("user", "item"):
         newest = sums_before(codes[name], labels, times, known=known, newest=_NEWEST)
         found[f"{name}_newest_mean"] = smoothed(newest, base, weight=1.0)
-        found[f"{name}_seconds_since_last"] = _seconds_since(codes[name], times, asks, newest=1)
-        found[f"{name}_seconds_of_newest"] = _seconds_since(codes[name], times, asks, newest=_NEWEST)
+        found[f"{name}_seconds_since_last"] = _seconds_since(codes[name], log, asks, newest=1)
+        found[f"{name}_seconds_of_newest"] = _seconds_since(codes[name], log, asks, newest=_NEWEST)
     zero = np.zeros(len(rows))
     for name, of_other in (("item", "user"), ("user", "item")):
         surprise = labels - found[f"{of_other}_mean"]
@@ -61,12 +61,13 @@ def usual_numbers(log: InMemoryLog) -> tuple[np.ndarray, list[str]]:
     return np.stack(list(found.values()), axis=1).astype(np.float32), list(found)
 
 
-def _seconds_since(ids: np.ndarray, times: np.ndarray, asks: np.ndarray, *, newest: int) -> np.ndarray:
+def _seconds_since(ids: np.ndarray, log: InMemoryLog, asks: np.ndarray, *, newest: int) -> np.ndarray:
     """Return the mean age of the newest earlier rows of the same id among those that ask, NaN where there is none, and for the others."""
-    found = np.full(len(times), np.nan)
-    ids, times = ids[asks], times[asks]
-    seconds = (times - times[:1]) / _SECOND_US
-    sums = sums_before(ids, seconds, times, newest=newest)
+    found = np.full(len(ids), np.nan)
+    ids, shown, times = ids[asks], log.rows.shown_at[asks], log.counted_at[asks]
+    seconds = (shown - shown[:1]) / _SECOND_US
+    sums = sums_before(ids, seconds, times, known=shown, newest=newest)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found[asks] = np.where(sums.counts > 0, seconds - sums.totals / sums.counts, np.nan)
+        now = (times - shown[:1]) / _SECOND_US
+        found[asks] = np.where(sums.counts > 0, now - sums.totals / sums.counts, np.nan)
     return found

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bahe_tasks.config import LandingConfig
+from bahe_tasks.behavior_key import behavior_key
+from bahe_tasks.config import LandingConfig, SequencesConfig
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.in_memory_log import read_log
 from benchmarks.peers.point_in_time import usual_numbers
@@ -83,6 +84,12 @@ def test_a_late_impression_is_trained_on_when_it_landed_and_is_no_sighting(landi
     numbers, names = usual_numbers(log)  # of peers
     seconds = numbers[:, names.index("user_seconds_since_last")]
     np.testing.assert_array_equal(seconds, [np.nan, 86_400, np.nan, 86_400, 86_400])
+
+
+def test_gaps_of_peers_are_as_of_the_start_of_the_day_where_numbers_are(landing):
+    numbers, names = usual_numbers(read_log(landing, numbers_as_of="day_start"))
+    seconds = numbers[:, names.index("user_seconds_since_last")]
+    np.testing.assert_array_equal(seconds, [np.nan, 12 * 3600, 12 * 3600])  # of noon the day before
 
 
 def test_of_late_impressions_alone_nothing_is_asked(tmp_path):
@@ -182,17 +189,22 @@ def random_rows(random, days):
     return rows
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_an_impression_is_told_what_the_contract_says(tmp_path, seed):
+@pytest.mark.parametrize("history_as_of", ["impression", "day_start"])
+@pytest.mark.parametrize("history_days", [1, 2, 90])
+@pytest.mark.parametrize("seed", range(10))
+def test_an_impression_is_told_what_the_contract_says(tmp_path, seed, history_days, history_as_of):
     days = [19_723, 19_724, 19_725, 19_726]
     rows = random_rows(Random(seed), days)
     for source, of_source in rows.items():
         for dt in sorted({dt for dt, _ in of_source}):
             land(tmp_path, source, np.datetime64(dt, "D"), *(row for day, row in of_source if day == dt))
-    log = read_log(tmp_path, max_behaviors=4)
+    sequences = SequencesConfig(
+        history_days=history_days, history_as_of=history_as_of, max_behaviors_per_sequence=4, max_events_per_sequence=40
+    )
+    log = read_log(tmp_path, sequences=sequences)
     dt_of = {row["impression_id"]: dt for dt, row in rows["impressions"]}
     history = log.rows.histories["f"]
-    events = {(dt, *row.values()) for dt, row in rows["behavior_events"]}  # equal ones of a day are one
+    events = rows["behavior_events"]
     for r, name in enumerate(log.rows.impression_ids):
         dt, shown, user, item = (
             dt_of[name],
@@ -200,15 +212,19 @@ def test_an_impression_is_told_what_the_contract_says(tmp_path, seed):
             log.rows.user_ids[r],
             log.rows.item_ids[r],
         )
-        known = sorted(
-            (time, text) for day, of_user, _, time, text in events if of_user == user and day <= dt and time < shown
-        )
+        as_of = shown if history_as_of == "impression" else shown // 86_400 * 86_400
+        assert log.rows.as_of[r] == as_of * 1_000_000
+        known = {  # equal ones are one, also of two days
+            (row["occurred_at"], behavior_key(row["text"]), row["text"])
+            for day, row in events
+            if row["user_id"] == user and dt - history_days < day <= dt and row["occurred_at"] < as_of
+        }
         read = slice(history.starts[r], history.ends[r])
         found = [
             (t // 1_000_000, log.texts[n])
             for t, n in zip(history.occurred_at[read], history.behavior_rows[read], strict=True)
         ]
-        assert found == known[-4:]
+        assert found == [(time, text) for time, _, text in sorted(known)[-4:]]
         told = sorted((row["updated_at"], row) for day, row in rows["items"] if row["item_id"] == item and day <= dt)
         newest = [row for time, row in told if time <= shown]
         expected = (newest[-1:] or [row for _, row in told[:1]] or [{"title": None}])[0]["title"]
