@@ -45,8 +45,8 @@ def layers_to_compile(model: BaheCtrModel) -> list[nn.Module]:
     """Return all deep layers but the last."""
     layers = list(model.deep.layers)[:-1]
     if layers:
-        # They are found by hooks on the modules of every layer, of which each compiled one would get a program of its own.
-        _ = model.deep.narrowable
+        # What `at` leaves out is found by hooks on the modules of every layer, of which each compiled one would get a program of its own.
+        _ = model.deep.one_query
     return layers
 
 

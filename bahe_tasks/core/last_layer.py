@@ -1,6 +1,6 @@
 """The last deep layer, computed only at the position that is pooled.
 
-Attention there needs keys and values of every position, but what follows it is done position by position, and one is
+Attention there reads every position (`one_query` says how little of each), but what follows it is done position by position, and one is
 asked for. So the modules that follow, linear maps and norms, get that position's vector alone, (B, 1, H) of (B, S, H).
 Where what they give meets the residual of all positions it is added to each: the sum at the pooled position is the right
 one, and no other is read.
@@ -14,7 +14,8 @@ one query, such as choosing the rows of its own causal mask, need not show on a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,47 @@ def narrowed(modules: Iterable[nn.Module], position: torch.Tensor) -> Iterator[N
             hook.remove()
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A few vectors, and what the whole LLM makes of them; while it lasts nothing is dropped out."""
+
+    forward: Forward
+    hidden: torch.Tensor
+    mask: torch.Tensor
+    position: torch.Tensor
+    narrowed: tuple[nn.Module, ...]
+    """Modules that see one position whatever is tried."""
+    expected: torch.Tensor
+
+    def agrees(self, context: AbstractContextManager[None] | None = None) -> bool:
+        """Tell whether the LLM gives the same at the position within `context`, and its input the same gradients."""
+        try:
+            with narrowed(self.narrowed, self.position), context or nullcontext():
+                return agree(self.expected, _output_and_gradient(self.forward, self.hidden, self.mask, self.position))
+        except torch.OutOfMemoryError:  # says nothing of the modules, and would make bits depend on free memory
+            raise
+        except Exception:  # whatever a module raises that must see all
+            return False
+
+
+@contextmanager
+def on_trial(llm: PreTrainedModel, forward: Forward, narrowable: Iterable[str] = ()) -> Iterator[Trial]:
+    """Give a trial of `forward`, which runs `llm`, whose modules `narrowable` see one position throughout."""
+    weight = next(llm.parameters())
+    position, mask = (torch.tensor(values, device=weight.device) for values in (_POSITION, _MASK))
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(*mask.shape, llm.config.hidden_size, generator=generator).to(weight.device, weight.dtype)
+    was_training = llm.training
+    llm.eval()  # no dropout, and no number drawn from the generator of training
+    try:
+        with torch.autocast(weight.device.type, enabled=False):
+            expected = _output_and_gradient(forward, hidden, mask, position)
+            modules = tuple(llm.get_submodule(path) for path in narrowable)
+            yield Trial(forward, hidden, mask, position, modules, expected)
+    finally:
+        llm.train(was_training)
+
+
 @torch.inference_mode(False)
 def modules_to_narrow(llm: PreTrainedModel, forward: Forward) -> tuple[str, ...]:
     """Return the paths of the modules, of the last layer and behind it, that may see the pooled position alone.
@@ -69,41 +111,30 @@ def modules_to_narrow(llm: PreTrainedModel, forward: Forward) -> tuple[str, ...]
     """
     if not llm.config.num_hidden_layers:
         return ()
-    weight = next(llm.parameters())
-    last = f"{layers_path(llm)}.{llm.config.num_hidden_layers - 1}"
-    position, mask = (torch.tensor(values, device=weight.device) for values in (_POSITION, _MASK))
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(*mask.shape, llm.config.hidden_size, generator=generator).to(weight.device, weight.dtype)
-    was_training = llm.training
-    llm.eval()  # no dropout, and no number drawn from the generator of training
-    try:
-        with torch.autocast(weight.device.type, enabled=False):
-            with _calls_noted(llm, since=last) as called:
-                expected = _output_and_gradient(forward, hidden, mask, position)
+    weight, last = next(llm.parameters()), last_layer_path(llm)
+    with _calls_noted(llm, since=last) as called, on_trial(llm, forward) as trial:
+        of_whole = list(called)
 
-            def agrees(paths: Iterable[str]) -> bool:
-                try:
-                    with narrowed([llm.get_submodule(path) for path in paths], position):
-                        return agree(expected, _output_and_gradient(forward, hidden, mask, position))
-                except torch.OutOfMemoryError:  # says nothing of the modules, and would make bits depend on free memory
-                    raise
-                except Exception:  # whatever a module raises that must see all
-                    return False
+        def agrees(paths: Iterable[str]) -> bool:
+            return trial.agrees(narrowed([llm.get_submodule(path) for path in paths], trial.position))
 
-            alike = (llm.config.to_json_string(), tuple(called), weight.dtype, weight.device.type)
-            if alike in _found and agrees(_found[alike]):
-                return _found[alike]
-            found: list[str] = []
-            for path in called:
-                if agrees([*found, path]):
-                    found.append(path)
-                elif path.startswith(last):
-                    found = []
-            if found:  # nothing is found either where weights are not numbers
-                _found[alike] = tuple(found)
-    finally:
-        llm.train(was_training)
+        alike = (llm.config.to_json_string(), tuple(of_whole), weight.dtype, weight.device.type)
+        if alike in _found and agrees(_found[alike]):
+            return _found[alike]
+        found: list[str] = []
+        for path in of_whole:
+            if agrees([*found, path]):
+                found.append(path)
+            elif path.startswith(last):
+                found = []
+        if found:  # nothing is found either where weights are not numbers
+            _found[alike] = tuple(found)
     return tuple(found)
+
+
+def last_layer_path(llm: PreTrainedModel) -> str:
+    """Return the path of the last of the LLM's layers."""
+    return f"{layers_path(llm)}.{llm.config.num_hidden_layers - 1}"
 
 
 @contextmanager
@@ -122,7 +153,7 @@ def _calls_noted(llm: PreTrainedModel, *, since: str) -> Iterator[list[str]]:
             order.append(path)
 
     hooks = [llm.get_submodule(since).register_forward_pre_hook(begin)]
-    hooks += [llm.get_submodule(path).register_forward_pre_hook(partial(note, path)) for path in _innermost(llm)]
+    hooks += [llm.get_submodule(path).register_forward_pre_hook(partial(note, path)) for path in innermost(llm)]
     try:
         yield order
     finally:
@@ -130,7 +161,7 @@ def _calls_noted(llm: PreTrainedModel, *, since: str) -> Iterator[list[str]]:
             hook.remove()
 
 
-def _innermost(llm: nn.Module) -> list[str]:
+def innermost(llm: nn.Module) -> list[str]:
     """Return the paths of modules without modules in them; a linear map counts as one whatever stands beside it."""
     found: list[str] = []
     for path, module in llm.named_modules():

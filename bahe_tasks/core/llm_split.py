@@ -33,6 +33,7 @@ from bahe_tasks.core.last_layer import at_position, modules_to_narrow, narrowed
 from bahe_tasks.core.llm_check import agree, cause, sample_tokens, small_windows
 from bahe_tasks.core.llm_cut import LayerCountError, cut
 from bahe_tasks.core.llm_parts import UnsplittableArchitectureError, layers_path, text_model
+from bahe_tasks.core.one_query import OneQuery, attending_once, one_query_of
 
 
 class CheckpointWeightsError(ValueError):
@@ -79,6 +80,8 @@ class DeepLayers(nn.Module):
         self.attention = attention
         self.input_scale = input_scale
         self._narrowable: tuple[str, ...] | None = None
+        self._one_query: OneQuery | None = None
+        self._one_query_sought = False
         self._position: torch.Tensor | None = None
 
     @property
@@ -114,13 +117,23 @@ class DeepLayers(nn.Module):
             self._narrowable = modules_to_narrow(self.llm, self)
         return self._narrowable
 
+    @property
+    def one_query(self) -> OneQuery | None:
+        """What the attention of the last layer leaves out in `at`, where something is narrowable; weights must be in place."""
+        if not self.narrowable:
+            return None
+        if not self._one_query_sought:
+            self._one_query, self._one_query_sought = one_query_of(self.llm, self, self.narrowable), True
+        return self._one_query
+
     def contexts_of_checkpoint(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return what a layer runs in and what it is computed again in, for `torch.utils.checkpoint`."""
         return nullcontext(), nullcontext() if self._position is None else self._only_at(self._position)
 
     @contextmanager
     def _only_at(self, position: torch.Tensor) -> Iterator[None]:
-        with narrowed([self.llm.get_submodule(path) for path in self.narrowable], position):
+        behind, attention = [self.llm.get_submodule(path) for path in self.narrowable], self.one_query
+        with narrowed(behind, position), attending_once(self.llm, attention, position):
             self._position = position
             try:
                 yield

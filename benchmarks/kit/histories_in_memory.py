@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -32,22 +34,16 @@ def histories_of(
     bounds = {str(name): np.zeros((2, len(impressions)), np.int64) for name in sorted(events["feature"].unique())}
     behavior_rows, occurred_at = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     written = 0
-    for dt_us, rows in sorted(impressions.groupby("landed_from").indices.items()):
+    dts = impressions["landed_from"].to_numpy(np.int64)
+    for dt_us in np.unique(dts):
+        rows = np.flatnonzero(dts == dt_us)
         oldest = dt_us - sequences.history_days * DAY_US
         first, end = np.searchsorted(landed_from, [oldest, dt_us], side="right")
         users, shown = (impressions[name].to_numpy()[rows] for name in ("user_id", "shown_at"))
         asked = pa.table({"user_id": pa.array(users, pa.string()), "shown_at": pa.array(shown, pa.int64()).cast(_TIME)})
         made, ends = build_sequences(table.slice(first, end - first), asked, sequences=sequences)
-        starts = written + np.cumsum(np.append(0, pc.list_value_length(made["behavior_keys"])))[:-1].astype(np.int64)
-        of_rows = entries(ends)
-        for feature, of_feature in bounds.items():
-            chosen = np.asarray(pc.equal(of_rows.keys, feature))
-            asking, length = of_rows.row[chosen], np.asarray(of_rows.values, np.int64)[chosen]
-            mine = np.asarray(pc.equal(made["feature"], feature))
-            place = pd.Index(made["user_id"].filter(pa.array(mine)).to_pylist()).get_indexer(users[asking])
-            base = starts[mine][place]
-            newest = np.maximum(0, length - sequences.behaviors_read(feature))
-            of_feature[:, rows[asking]] = base + newest, base + length
+        for feature, (starts, stops) in _bounds(users, made, ends, sequences):
+            bounds[feature][:, rows] = written + starts, written + stops
         behavior_rows.append(
             row_of_key[np.asarray(pc.index_in(whole(made["behavior_keys"]).flatten(), keys), np.int64)]
         )
@@ -55,6 +51,26 @@ def histories_of(
         written += len(occurred_at[-1])
     every_row, every_time = np.concatenate(behavior_rows).astype(np.int64), np.concatenate(occurred_at)
     return {feature: Histories(every_row, every_time, starts, ends) for feature, (starts, ends) in bounds.items()}
+
+
+def _bounds(
+    users: np.ndarray, made: pa.Table, ends: pa.MapArray, sequences: SequencesConfig
+) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    """Yield by text feature where each impression's newest behaviors begin and end in the day's sequences, (R,) int64 each.
+
+    `users` are those of the impressions; 0 and 0 where a user has none.
+    """
+    lengths = np.asarray(pc.list_value_length(made["behavior_keys"]), np.int64)
+    first = np.cumsum(lengths) - lengths
+    of_rows = entries(ends)
+    for feature in pc.unique(made["feature"]).to_pylist():
+        of_feature, asked = (np.asarray(pc.equal(column, feature)) for column in (made["feature"], of_rows.keys))
+        row, length = of_rows.row[asked], np.asarray(of_rows.values, np.int64)[asked]
+        of_user = pd.Index(made["user_id"].filter(pa.array(of_feature)).to_pylist()).get_indexer(users[row])
+        begins, stops = np.zeros((2, len(users)), np.int64)
+        stops[row] = first[of_feature][of_user] + length
+        begins[row] = stops[row] - np.minimum(length, sequences.behaviors_read(feature))
+        yield feature, (begins, stops)
 
 
 def _table_of(events: pd.DataFrame) -> pa.Table:

@@ -30,13 +30,21 @@ def forward_operations(llm: PreTrainedModel, *, sequences: float, length: int, c
 def deep_forward_operations(
     deep: DeepLayers, *, sequences: float, behaviors: int, pooling: str, causal: bool = True
 ) -> float:
-    """Return those of the deep layers over sequences of so many behaviors, of which `core.last_layer` saves some."""
+    """Return those of the deep layers over sequences of so many behaviors, of which `core.last_layer` and `core.one_query` save some."""
     length = behaviors + (pooling == "summary")
     everywhere = forward_operations(deep.llm, sequences=sequences, length=length, causal=causal)
     if pooling not in ("first", "last", "summary"):
         return everywhere
-    at_one = sum(matrix_weights(deep.llm.get_submodule(path)) for path in deep.narrowable)
-    return everywhere - sequences * (length - 1) * 2 * at_one
+    one, width = deep.one_query, deep.width
+    at_one = list(deep.narrowable)
+    saved_attention = 0.0
+    if one is not None:
+        absorbed = [path for path in (one.key, one.value) if path is not None]
+        at_one += [*one.queries, *absorbed]
+        of_position = 2 * width * (2 + len(absorbed) * (deep.llm.config.num_attention_heads - 1))
+        saved_attention = length * (4 * length * width * (0.5 if causal else 1.0) - of_position)
+    weights = sum(matrix_weights(deep.llm.get_submodule(path)) for path in at_one)
+    return everywhere - sequences * ((length - 1) * 2 * weights + saved_attention)
 
 
 def training_operations(forward: float, *, lora: bool = False) -> float:

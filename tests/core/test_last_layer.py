@@ -61,6 +61,7 @@ def test_output_and_gradients_are_those_of_the_whole_layer_padding_included(fami
 @pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "gpt-neox", "modernbert"])
 def test_what_follows_attention_sees_one_position_and_keys_and_values_see_all(family):
     deep = deep_of(family)
+    deep._one_query_sought = True  # attention as ever
     seen = {"narrow": set(), "whole": set()}
     for path, module in deep.llm.named_modules():
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":

@@ -22,7 +22,7 @@ def test_recomputed_hidden_states_give_the_same_model(family, pooling, tiny_spli
     models, passes = [], []
     for recomputed in (False, True):
         model = new_model(with_model(behavior_pooling=pooling), tiny_split(family).deep, seed=3)
-        assert model.deep.narrowable  # tried before passes are counted
+        assert model.deep.one_query  # tried before passes are counted
         linear = next(module for module in model.deep.modules() if isinstance(module, torch.nn.Linear))
         linear.register_forward_hook(partial(lambda at, *_: passes.append(at), int(recomputed)))
         training = dataclasses.replace(TRAINING, gradient_checkpointing=recomputed)

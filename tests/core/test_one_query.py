@@ -1,0 +1,179 @@
+"""The attention of one query gives what attention gives at its position, for little of what that costs."""
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from bahe_tasks.core import last_layer, one_query
+from bahe_tasks.core.llm_split import DeepLayers, LlmSplit
+from bahe_tasks.core.one_query import OneQuery, attending_once
+from bahe_tasks.core.one_query_attention import Running, attend
+from benchmarks.kit.tiny_llms import TINY_LLMS, WIDTH
+
+NUM, GROUPS, LENGTH, HEAD = 3, 2, 7, 4  # sequences, heads of keys and values, positions, width of a head
+POSITION = torch.tensor([6, 0, 3])
+
+
+def deep_of(family: str, num_shallow_layers: int = 2) -> DeepLayers:
+    """Two of three layers are shallow: one is deep."""
+    return LlmSplit.of(TINY_LLMS[family](), num_shallow_layers).deep
+
+
+def names(found: OneQuery) -> tuple[str | None, str | None, list[str]]:
+    def last(path):
+        return path and path.rpartition(".")[2]
+
+    return last(found.value), last(found.key), [last(path) for path in found.queries]
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("bert", ("value", "key", ["query"])),
+        ("llama", ("v_proj", None, ["q_proj"])),  # rotary positions stand between the map and the keys
+        ("qwen3", ("v_proj", None, ["q_proj"])),  # a norm too
+        ("opt", ("v_proj", "k_proj", ["q_proj"])),
+        ("gpt2", (None, None, [])),  # one map makes queries, keys and values
+    ],
+)
+def test_what_is_left_out_follows_from_the_architecture(family, expected):
+    assert names(deep_of(family).one_query) == expected
+
+
+@pytest.mark.parametrize("family", ["mpnet", "gemma2", "gpt-oss", "falcon"])
+def test_an_attention_of_another_kind_stays(family):
+    deep = deep_of(family)
+    assert deep.narrowable
+    assert deep.one_query is None
+
+
+def operations_of_a_position(deep: DeepLayers) -> int:
+    def counted(length):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            deep.at(torch.tensor([length - 1]), torch.randn(1, length, WIDTH), torch.ones(1, length, dtype=torch.long))
+        return counter.get_total_flops()
+
+    _ = deep.one_query
+    return counted(9) - counted(8)
+
+
+def test_one_more_behavior_costs_an_encoder_two_products_a_head_and_a_decoder_its_key_besides():
+    deep = deep_of("bert")
+    heads = deep.llm.config.num_attention_heads
+    assert operations_of_a_position(deep) == 2 * 2 * heads * WIDTH
+    deep = deep_of("llama")
+    config = deep.llm.config
+    head = config.head_dim
+    keys = 2 * WIDTH * head * config.num_key_value_heads
+    assert operations_of_a_position(deep) == keys + 2 * config.num_attention_heads * (head + WIDTH)
+
+
+@pytest.fixture
+def states():
+    """Queries of two heads to each of keys and values, and the maps that make those of (B, S, H)."""
+    torch.manual_seed(0)
+    hidden = torch.randn(NUM, LENGTH, WIDTH)
+    key, value = (nn.Linear(WIDTH, GROUPS * HEAD) for _ in range(2))
+    query = torch.randn(NUM, 2 * GROUPS, LENGTH, HEAD)
+    made = [linear(hidden).view(NUM, LENGTH, GROUPS, HEAD).transpose(1, 2) for linear in (key, value)]
+    return hidden, key, value, query, made
+
+
+def random_pairs(*shape: int) -> torch.Tensor:
+    pairs = torch.rand(*shape) < 0.6
+    pairs[..., 0] = True
+    return pairs
+
+
+MASKS = {
+    "none": lambda: None,
+    "pairs": lambda: random_pairs(NUM, 1, LENGTH, LENGTH),
+    "of keys": lambda: random_pairs(NUM, 1, 1, LENGTH),
+    "of the batch": lambda: random_pairs(1, 1, LENGTH, LENGTH),
+    "added, by head": lambda: torch.randn(NUM, 2 * GROUPS, LENGTH, LENGTH),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("left_out", ["neither", "value", "key", "both"])
+def test_it_is_attention_at_the_position(states, mask, is_causal, left_out):
+    hidden, key, value, query, made = states
+    module = nn.Module()
+    module.num_key_value_groups = 2
+    attention_mask = MASKS[mask]()
+    given = (module, query, *made, attention_mask)
+    expected, _ = sdpa_attention_forward(*given, scaling=0.7, is_causal=is_causal)
+    running = Running(
+        POSITION,
+        key if left_out in ("key", "both") else None,
+        value if left_out in ("value", "both") else None,
+        {key: hidden, value: hidden},
+    )
+    key_left_out, value_left_out = running.key is not None, running.value is not None
+    zeros = [part * (not left) for part, left in zip(made, (key_left_out, value_left_out), strict=True)]
+    got, _ = attend(running, module, query, *zeros, attention_mask, scaling=0.7, is_causal=is_causal)
+    each = torch.arange(NUM)
+    assert got.shape == expected.shape
+    torch.testing.assert_close(got[each, POSITION], expected[each, POSITION])
+
+
+def test_dropout_is_of_the_shares_and_reaches_the_bias_of_values(states, monkeypatch):
+    hidden, _, value, query, made = states
+    kept = torch.rand(NUM, 2 * GROUPS, LENGTH) < 0.5
+    monkeypatch.setattr(torch, "dropout", lambda shares, p, train: shares * kept / (1 - p))
+    module = nn.Module()
+    results = [
+        attend(Running(POSITION, None, linear, {value: hidden}), module, query, *made, None, dropout=0.5)[0]
+        for linear in (None, value)
+    ]
+    torch.testing.assert_close(*results)
+    undropped, _ = attend(Running(POSITION, None, None, {}), module, query, *made, None)
+    assert not torch.allclose(results[0], undropped)
+
+
+def test_a_map_with_an_adapter_beside_it_is_computed():
+    deep = deep_of("bert")
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["value"]), deep.llm)
+    assert names(deep.one_query) == (None, "key", ["query"])
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_afterwards_the_llm_is_as_it_was(breaks):
+    deep = deep_of("bert")
+    found = deep.one_query
+    attention = deep.llm.get_submodule(found.attention)
+    own = attention.config
+    try:
+        with attending_once(deep.llm, found, POSITION):
+            assert attention.config is not own
+            if breaks:
+                raise KeyError
+    except KeyError:
+        pass
+    assert attention.config is own
+    assert own._attn_implementation == "sdpa"
+    assert not one_query._running
+    assert all("forward" not in vars(module) for module in deep.llm.modules())
+
+
+def test_what_was_found_for_an_alike_llm_is_tried_at_once(monkeypatch):
+    monkeypatch.setattr(one_query, "_found", {})
+    found = deep_of("bert").one_query
+    deep = deep_of("bert")
+    assert deep.narrowable
+    passes, run = [], last_layer._output_and_gradient
+    monkeypatch.setattr(last_layer, "_output_and_gradient", lambda *given: passes.append(1) or run(*given))
+    assert deep.one_query == found
+    assert len(passes) == 3  # as it is, as it is once more to see what is called, and with all that was found
+
+
+def test_a_map_that_does_more_than_its_weights_say_is_computed():
+    deep = deep_of("bert")
+    value = deep.llm.get_submodule(f"{deep.one_query.attention}.value")
+    value.register_forward_hook(lambda _module, _inputs, output: output * 2)
+    deep._one_query_sought = False
+    assert names(deep.one_query) == (None, "key", ["query"])
