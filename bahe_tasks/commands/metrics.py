@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from bahe_tasks.commands.console import (
     narrow_table,
     optional_days,
     read_config,
+    remark,
     show,
 )
 
@@ -56,6 +58,18 @@ def metrics(
     document = read_metrics(read_config(home), first=start, last=end, intervals=intervals, segments=segments)
     tables = [_days_table(document), *_segment_tables(document)]
     show(document, as_json=as_json, table=Group(*tables, _legend(document)))
+    for line in _absent(document["pooled"]):
+        remark(line)
+
+
+def _absent(pooled: dict[str, Any]) -> Iterator[str]:
+    """Say what cannot be told even of all rows."""
+    absent = [name for name in _METRIC_HEADERS if pooled[name] is None or not math.isfinite(pooled[name])]
+    if pooled["rows"] and absent:
+        yield f"warning: over all rows there is no {', '.join(absent)} (docs/metrics.md says when each exists)"
+    ends = pooled.get("intervals", {}).values()
+    if pooled["rows"] and ends and all(math.isnan(of["low"]) for of in ends):
+        yield "warning: there is no interval: users are drawn, and all rows are of one"
 
 
 def _days_table(document: dict[str, Any]) -> Table:

@@ -54,3 +54,18 @@ def test_a_person_sees_the_day_the_pool_and_a_dash_for_what_does_not_exist(home)
 def test_a_home_without_predictions_shows_an_empty_table(tmp_path):
     (tmp_path / "bahe.yaml").write_text("", encoding="utf-8")
     assert "pooled" in run(tmp_path, "--intervals", "--segments")
+
+
+def test_what_a_log_of_one_user_or_without_clicks_cannot_tell_is_named_beside_the_answer(tmp_path):
+    (tmp_path / "bahe.yaml").write_text("gate: {bootstrap_samples: 40}", encoding="utf-8")
+    rows = [prediction(DAY, n, "u", "i", 0, 0.2 + n / 20) for n in range(5)]
+    write_rows(load_config(tmp_path), "progressive_predictions", rows)
+    answer = CliRunner().invoke(app, ["metrics", "--home", str(tmp_path), "--intervals", "--json"])
+    assert json.loads(answer.stdout)["pooled"]["auc"] is None
+    first, second = answer.stderr.splitlines()
+    assert "no auc, gauc, mean_user_auc, normalised_entropy, calibration (" in first
+    assert "all rows are of one" in second
+
+
+def test_nothing_is_said_beside_numbers_that_all_exist(home):
+    assert CliRunner().invoke(app, ["metrics", "--home", str(home), "--intervals"]).stderr == ""
