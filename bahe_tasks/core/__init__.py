@@ -1,6 +1,7 @@
 """The model of the paper, in the order it is read best.
 
-1. The LLM cut in two: `llm_split` (with `llm_parts`, `llm_cut`, `llm_check`, `deep_attention`, `last_layer`).
+1. The LLM cut in two: `llm_split` (with `llm_parts`, `llm_cut`, `llm_check`, `deep_attention`, `last_layer`, `one_query`,
+   `one_query_attention`).
 2. Each text once through the shallow layers: `encoder` (with `tokens`, `text_encoder`, `encode_chunks`, `packed_linear`,
    `pooling`).
 3. Rows and what is shared among them: `columns`, `point_in_time` (with `rows_at`), `training_rows`, `batches` (with `length_groups`), `model_spec`.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bahe_tasks.core.length_groups import length_groups
+from bahe_tasks.core.length_groups import length_groups, pass_cost
 from bahe_tasks.core.training_rows import Histories, ImpressionRows, RowColumns
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -71,16 +71,25 @@ def collate(
     columns: RowColumns,
     features: tuple[str, ...],
     device: torch.device,
+    cheap_positions: bool = False,
 ) -> Batch:
     """Return the batch of the rows at `index` (B,) int64. `embeddings` is (M, H) float16.
 
-    One deep pass per user state: the paper passes a user's histories through the deep layers for each impression.
+    `cheap_positions` is that of the model. One deep pass per user state: the paper passes a user's histories through the deep layers for each impression.
     """
     _, first_of_state, user_of = np.unique(columns.user_states[index], return_index=True, return_inverse=True)
     titles, item_of = np.unique(rows.title_rows[index], return_inverse=True)
     users = index[first_of_state]
     return Batch(
-        users=collate_users(rows.histories, rows.as_of, embeddings, users, features=features, device=device),
+        users=collate_users(
+            rows.histories,
+            rows.as_of,
+            embeddings,
+            users,
+            features=features,
+            device=device,
+            cheap_positions=cheap_positions,
+        ),
         items=collate_items(titles, embeddings, device=device),
         user_of=torch.from_numpy(user_of.astype(np.int64)).to(device),
         item_of=torch.from_numpy(item_of.astype(np.int64)).to(device),
@@ -115,6 +124,7 @@ def collate_users(
     *,
     features: tuple[str, ...],
     device: torch.device,
+    cheap_positions: bool = False,
 ) -> UserBatch:
     """Return the non-empty sequences of the rows at `index` (U,) int64, ages relative to `as_of` (R,) microseconds.
 
@@ -150,6 +160,7 @@ def collate_users(
             ages_s=np.concatenate(ages).astype(np.float32),
             embeddings=embeddings,
             device=device,
+            cheap_positions=cheap_positions,
         ),
     )
 
@@ -163,6 +174,7 @@ def _grouped(
     ages_s: np.ndarray,
     embeddings: np.ndarray,
     device: torch.device,
+    cheap_positions: bool,
 ) -> tuple[SequenceGroup, ...]:
     if not 0 <= behavior_rows.min() <= behavior_rows.max() < len(embeddings):
         raise MissingEmbeddingError(
@@ -170,7 +182,7 @@ def _grouped(
             f"{len(embeddings)} rows: encode the missing behaviors first"
         )
     groups = []
-    for chosen in length_groups(lengths, device=device):
+    for chosen in length_groups(lengths, pass_cost=pass_cost(device, cheap_positions=cheap_positions)):
         steps = np.arange(lengths[chosen].max())
         mask = steps < lengths[chosen][:, None]
         position = np.where(mask, starts[chosen][:, None] + steps, starts[chosen][:, None])

@@ -139,6 +139,19 @@ class BaheCtrModel(nn.Module):
             fields |= self._attended(sequences, batch.user_of, titles, item[:, : self.deep.width])
         return label_logits(self.head, self.expected_click, fields)
 
+    @property
+    def cheap_positions(self) -> bool:
+        """Whether next to nothing is computed at each position of a sequence, so that padding costs less than one more pass."""
+        if not self._reads_one_position:
+            return False
+        layers, attention = len(self.deep.layers), self.deep.one_query
+        return not layers or (layers == 1 and attention is not None and None not in (attention.key, attention.value))
+
+    @property
+    def _reads_one_position(self) -> bool:
+        pooling = self.spec.model.behavior_pooling
+        return pooling in ("first", "last", "summary") and self.spec.model.head != "din"
+
     def _deep_pass(self, users: UserBatch, items: ItemBatch | None) -> list[DeepSequences]:
         """Pass each group of sequences through the deep layers; `items`, one a user, stand beside their behaviors."""
         found = []
@@ -160,8 +173,8 @@ class BaheCtrModel(nn.Module):
     def _outputs_and_pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         """(Q, S, H) and mask (Q, S) → outputs of the deep layers, if they are read, and the pooled vector (Q, H)."""
         pooling = "last" if self.spec.model.behavior_pooling == "summary" else self.spec.model.behavior_pooling
-        if pooling in ("first", "last") and self.spec.model.head != "din":
-            return None, self.deep.at(pooled_position(mask, pooling=pooling), hidden, mask.long())
+        if self._reads_one_position:
+            return None, self.deep.at(pooled_position(mask, pooling=pooling), hidden, mask.long())  # type: ignore[arg-type]
         outputs = self.deep(hidden, mask.long())
         if self.attention_pool is not None:
             return outputs, self.attention_pool(outputs, mask)

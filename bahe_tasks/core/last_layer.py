@@ -48,7 +48,7 @@ def narrowed(modules: Iterable[nn.Module], position: torch.Tensor) -> Iterator[N
     """Let these modules see of (B, S, width) the vectors at `position` (B,) int64 alone, (B, 1, width)."""
 
     def narrow(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if not inputs or not is_vectors(inputs[0]) or inputs[0].dim() != 3:
+        if not _sees_positions(inputs):
             return None
         return (at_position(inputs[0], position).unsqueeze(1), *inputs[1:])
 
@@ -72,6 +72,11 @@ class Trial:
     """Modules that see one position whatever is tried."""
     expected: torch.Tensor
 
+    def run(self) -> None:
+        """Run the LLM once as it is."""
+        with torch.no_grad(), narrowed(self.narrowed, self.position):
+            self.forward(self.hidden, self.mask)
+
     def agrees(self, context: AbstractContextManager[None] | None = None) -> bool:
         """Tell whether the LLM gives the same at the position within `context`, and its input the same gradients."""
         try:
@@ -84,10 +89,13 @@ class Trial:
 
 
 @contextmanager
-def on_trial(llm: PreTrainedModel, forward: Forward, narrowable: Iterable[str] = ()) -> Iterator[Trial]:
+def on_trial(
+    llm: PreTrainedModel, forward: Forward, narrowable: Iterable[str] = (), *, padded: bool = True
+) -> Iterator[Trial]:
     """Give a trial of `forward`, which runs `llm`, whose modules `narrowable` see one position throughout."""
     weight = next(llm.parameters())
     position, mask = (torch.tensor(values, device=weight.device) for values in (_POSITION, _MASK))
+    mask = mask if padded else torch.ones_like(mask)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(*mask.shape, llm.config.hidden_size, generator=generator).to(weight.device, weight.dtype)
     was_training = llm.training
@@ -139,7 +147,7 @@ def last_layer_path(llm: PreTrainedModel) -> str:
 
 @contextmanager
 def _calls_noted(llm: PreTrainedModel, *, since: str) -> Iterator[list[str]]:
-    """Give the paths of the innermost modules that are not called before module `since` is, in the order of the calls."""
+    """Give the paths of the innermost modules that see (B, S, width) and are not called before module `since`, in the order of the calls."""
     called: dict[str, bool] = {}
     order: list[str] = []
     begun = False
@@ -148,8 +156,8 @@ def _calls_noted(llm: PreTrainedModel, *, since: str) -> Iterator[list[str]]:
         nonlocal begun
         begun = True
 
-    def note(path: str, _module: nn.Module, _inputs: tuple[Any, ...]) -> None:
-        if called.setdefault(path, begun) and path not in order:
+    def note(path: str, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if called.setdefault(path, begun) and _sees_positions(inputs) and path not in order:
             order.append(path)
 
     hooks = [llm.get_submodule(since).register_forward_pre_hook(begin)]
@@ -159,6 +167,10 @@ def _calls_noted(llm: PreTrainedModel, *, since: str) -> Iterator[list[str]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _sees_positions(inputs: tuple[Any, ...]) -> bool:
+    return bool(inputs) and is_vectors(inputs[0]) and inputs[0].dim() == 3
 
 
 def innermost(llm: nn.Module) -> list[str]:

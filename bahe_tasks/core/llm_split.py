@@ -33,7 +33,7 @@ from bahe_tasks.core.last_layer import at_position, modules_to_narrow, narrowed
 from bahe_tasks.core.llm_check import agree, cause, sample_tokens, small_windows
 from bahe_tasks.core.llm_cut import LayerCountError, cut
 from bahe_tasks.core.llm_parts import UnsplittableArchitectureError, layers_path, text_model
-from bahe_tasks.core.one_query import OneQuery, attending_once, one_query_of
+from bahe_tasks.core.one_query import OneQueryPlan, attending_once, one_query_of
 
 
 class CheckpointWeightsError(ValueError):
@@ -80,7 +80,7 @@ class DeepLayers(nn.Module):
         self.attention = attention
         self.input_scale = input_scale
         self._narrowable: tuple[str, ...] | None = None
-        self._one_query: OneQuery | None = None
+        self._one_query: OneQueryPlan | None = None
         self._one_query_sought = False
         self._position: torch.Tensor | None = None
 
@@ -118,7 +118,7 @@ class DeepLayers(nn.Module):
         return self._narrowable
 
     @property
-    def one_query(self) -> OneQuery | None:
+    def one_query(self) -> OneQueryPlan | None:
         """What the attention of the last layer leaves out in `at`, where something is narrowable; weights must be in place."""
         if not self.narrowable:
             return None

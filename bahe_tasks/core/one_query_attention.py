@@ -18,18 +18,20 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Running:
-    """What the attention function reads while it runs for the queries at `position` (B,)."""
+class OneQueryState:
+    """What `attend` reads beside its arguments."""
 
     position: torch.Tensor
+    """(B,) int64, of the query."""
     key: nn.Linear | None
+    """The map that was left out, as `value`; None: keys are given."""
     value: nn.Linear | None
     read: dict[nn.Module, torch.Tensor]
-    """Linear map that is left out → what it would have been given, (B, S, H)."""
+    """Map that was left out → what it would have been given, (B, S, H)."""
 
 
 def attend(
-    running: Running,
+    state: OneQueryState,
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -45,32 +47,35 @@ def attend(
     if position_bias is not None:
         raise ValueError("a position bias is not known here")
     (num, heads, length, width), groups = query.shape, key.shape[1]
+    scaling = width**-0.5 if scaling is None else scaling
     each = torch.arange(num, device=query.device)
-    asked = query[each, :, running.position].view(num, groups, heads // groups, width)  # (B, kv, g, d)
-    if running.key is None:
+    asked = scaling * query[each, :, state.position].view(num, groups, heads // groups, width)  # (B, kv, g, d)
+    if state.key is None:
         scores = asked @ key.transpose(2, 3)
     else:
-        weight, bias = _of_groups(running.key, groups)
-        scores = _mapped(asked, weight).flatten(1, 2) @ running.read[running.key].transpose(1, 2)  # (B, heads, S)
-        if bias is not None:
+        weight, bias = _of_groups(state.key, groups)
+        scores = _mapped(asked, weight).flatten(1, 2) @ state.read[state.key].transpose(1, 2)  # (B, heads, S)
+        if (
+            bias is not None
+        ):  # the same for all positions, so that shares do not depend on it: it has a gradient, of zero
             scores = scores + (asked * bias).sum(3).flatten(1).unsqueeze(2)
-    scores = scores.view(num, heads, length) * (width**-0.5 if scaling is None else scaling)
+    scores = scores.view(num, heads, length)
     if attention_mask is None:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         if causal:
-            later = torch.arange(length, device=query.device) > running.position.unsqueeze(1)
+            later = torch.arange(length, device=query.device) > state.position.unsqueeze(1)
             scores = scores.masked_fill(later.unsqueeze(1), torch.finfo(scores.dtype).min)
     else:
         mask = attention_mask.expand(num, -1, -1, -1)
-        mask = mask[:, :, 0] if mask.shape[2] == 1 else mask[each, :, running.position]  # (B, 1 or heads, S)
+        mask = mask[:, :, 0] if mask.shape[2] == 1 else mask[each, :, state.position]  # (B, 1 or heads, S)
         is_bool = mask.dtype == torch.bool
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if is_bool else scores + mask
     shares = torch.dropout(scores.softmax(2), dropout, train=True) if dropout else scores.softmax(2)
-    if running.value is None:
+    if state.value is None:
         of_heads = shares.to(value.dtype).view(num, groups, heads // groups, length) @ value
     else:
-        weight, bias = _of_groups(running.value, groups)
-        read = running.read[running.value]
+        weight, bias = _of_groups(state.value, groups)
+        read = state.read[state.value]
         means = (shares.to(read.dtype) @ read).view(num, groups, heads // groups, -1)  # (B, kv, g, H)
         of_heads = _mapped(means, weight.transpose(1, 2))
         if bias is not None:

@@ -51,14 +51,22 @@ def score(
     `columns` are those of the rows, where they are known already.
     """
     _made_ready(model, device)
-    columns = columns or row_columns(rows, model.spec)
+    columns, cheap = columns or row_columns(rows, model.spec), model.cheap_positions
     index = np.arange(len(rows)) if index is None else index
     by_state = np.argsort(columns.user_states[index], kind="stable")
     logits = np.zeros(len(index))
     with torch.inference_mode(), weights_kept():
         for chosen in _batches(len(index), batch_size):
             part = by_state[chosen]
-            batch = collate(rows, embeddings, index[part], columns=columns, features=model.features, device=device)
+            batch = collate(
+                rows,
+                embeddings,
+                index[part],
+                columns=columns,
+                features=model.features,
+                device=device,
+                cheap_positions=cheap,
+            )
             logits[part] = model(batch)[:, 0].double().cpu().numpy()
     return _probabilities(logits)
 
@@ -80,7 +88,15 @@ def user_embeddings(
     found = np.zeros((len(as_of), len(model.features) * model.parts.of_history), np.float32)
     with torch.inference_mode():
         for index in _batches(len(as_of), batch_size):
-            users = collate_users(histories, as_of, embeddings, index, features=model.features, device=device)
+            users = collate_users(
+                histories,
+                as_of,
+                embeddings,
+                index,
+                features=model.features,
+                device=device,
+                cheap_positions=model.cheap_positions,
+            )
             found[index] = model.user_embedding(users).cpu().numpy()
     return _finite(found)
 

@@ -91,6 +91,7 @@ class TrainingStep:
         self._rows_a_pass = training.rows_a_pass or training.batch_size
         self._positions_a_pass = training.positions_a_pass or default_positions_a_pass(embeddings.shape[1], device)
         self._num_behaviors = num_behaviors(rows, model.features)
+        self._cheap_positions = model.cheap_positions  # tried here, not by the thread that prepares batches
 
     def prepare_ahead(self, index: np.ndarray) -> Prepared:
         """Do as `prepare` while another step is taken; where the device has no memory for both, `take` does it again."""
@@ -191,6 +192,7 @@ class TrainingStep:
             columns=self._columns,
             features=self._model.features,
             device=self._device,
+            cheap_positions=self._cheap_positions,
         )
 
     def _labels_of(self, index: np.ndarray) -> torch.Tensor:

@@ -27,7 +27,7 @@ from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.expected_click import ExpectedClick, label_logits
 from bahe_tasks.core.head_fields import ColumnFields, embedding_fields, field_sizes
 from bahe_tasks.core.heads import HEADS
-from bahe_tasks.core.length_groups import length_groups
+from bahe_tasks.core.length_groups import length_groups, pass_cost
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.pooling import pool
 from bahe_tasks.core.sequence_inputs import age_buckets, with_summary_last
@@ -243,7 +243,7 @@ class FullTextCtrModel(nn.Module):
         if not len(filled):
             return pooled
         lengths = sequences.mask[filled].sum(1).cpu().numpy()
-        for of_filled in length_groups(lengths, device=filled.device):
+        for of_filled in length_groups(lengths, pass_cost=pass_cost(filled.device, cheap_positions=False)):
             chosen = filled[torch.from_numpy(of_filled).to(filled.device)]
             group = sequences.of_group(chosen)
             vectors = self.deep.get_input_embeddings()(group.ids)

@@ -186,7 +186,15 @@ def build(
     def collate_vectors(part: np.ndarray) -> Batch:
         if variant == "split_only":
             embeddings[:] = _encoded(split.shallow, ids)
-        return collate(rows, embeddings, part, columns=columns, features=shape.features, device=device)
+        return collate(
+            rows,
+            embeddings,
+            part,
+            columns=columns,
+            features=shape.features,
+            device=device,
+            cheap_positions=model.cheap_positions,
+        )
 
     most_positions = 0 if variant == "split_only" else default_positions_a_pass(width, device)
     parts = passes(

@@ -3,19 +3,19 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from bahe_tasks.core import length_groups as module
-from bahe_tasks.core.length_groups import length_groups
+from bahe_tasks.core.length_groups import length_groups, pass_cost
 
 CPU = torch.device("cpu")
+COST = pass_cost(CPU, cheap_positions=False)
 
 
 def cost(groups, lengths):
-    return sum(len(group) * lengths[group].max() + module._POSITIONS_A_PASS["cpu"] for group in groups)
+    return sum(len(group) * lengths[group].max() + COST for group in groups)
 
 
 def test_every_sequence_is_in_one_group_and_shorter_groups_come_first():
     lengths = np.random.default_rng(0).integers(1, 51, size=200)
-    groups = length_groups(lengths, device=CPU)
+    groups = length_groups(lengths, pass_cost=COST)
     assert sorted(np.concatenate(groups).tolist()) == list(range(200))
     longest = [lengths[group].max() for group in groups]
     assert longest == sorted(longest)
@@ -30,8 +30,14 @@ def test_no_other_cut_costs_less():
             [np.flatnonzero(np.isin(lengths, distinct[a:b])) for a, b in zip((0, *c), (*c, len(distinct)), strict=True)]
             for c in cuts
         ]
-        assert cost(length_groups(lengths, device=CPU), lengths) == min(cost(groups, lengths) for groups in every)
+        assert cost(length_groups(lengths, pass_cost=COST), lengths) == min(cost(groups, lengths) for groups in every)
 
 
 def test_sequences_of_one_length_are_one_group_without_padding():
-    assert [g.tolist() for g in length_groups(np.full(5, 7), device=CPU)] == [[0, 1, 2, 3, 4]]
+    assert [g.tolist() for g in length_groups(np.full(5, 7), pass_cost=COST)] == [[0, 1, 2, 3, 4]]
+
+
+def test_where_positions_are_cheap_sequences_are_padded_rather_than_parted():
+    lengths = np.random.default_rng(0).integers(1, 51, size=60)
+    cheap = length_groups(lengths, pass_cost=pass_cost(CPU, cheap_positions=True))
+    assert len(cheap) < len(length_groups(lengths, pass_cost=COST))

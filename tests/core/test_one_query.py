@@ -9,8 +9,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from bahe_tasks.core import last_layer, one_query
 from bahe_tasks.core.llm_split import DeepLayers, LlmSplit
-from bahe_tasks.core.one_query import OneQuery, attending_once
-from bahe_tasks.core.one_query_attention import Running, attend
+from bahe_tasks.core.one_query import OneQueryPlan, attending_once
+from bahe_tasks.core.one_query_attention import OneQueryState, attend
 from benchmarks.kit.tiny_llms import TINY_LLMS, WIDTH
 
 NUM, GROUPS, LENGTH, HEAD = 3, 2, 7, 4  # sequences, heads of keys and values, positions, width of a head
@@ -22,7 +22,7 @@ def deep_of(family: str, num_shallow_layers: int = 2) -> DeepLayers:
     return LlmSplit.of(TINY_LLMS[family](), num_shallow_layers).deep
 
 
-def names(found: OneQuery) -> tuple[str | None, str | None, list[str]]:
+def names(found: OneQueryPlan) -> tuple[str | None, str | None, list[str]]:
     def last(path):
         return path and path.rpartition(".")[2]
 
@@ -41,6 +41,32 @@ def names(found: OneQuery) -> tuple[str | None, str | None, list[str]]:
 )
 def test_what_is_left_out_follows_from_the_architecture(family, expected):
     assert names(deep_of(family).one_query) == expected
+
+
+@pytest.mark.parametrize("family", TINY_LLMS)
+@pytest.mark.parametrize("num_shallow_layers", [1, 2])
+def test_without_padding_and_from_any_position_it_gives_what_attention_gives(family, num_shallow_layers):
+    deep = deep_of(family, num_shallow_layers)
+    hidden = torch.randn(3, 9, WIDTH, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    mask, position = torch.ones(3, 9, dtype=torch.long), torch.tensor([0, 4, 8])
+    direction = torch.linspace(-1, 1, WIDTH)
+    got, expected = deep.at(position, hidden, mask), deep(hidden, mask)[torch.arange(3), position]
+    of_got, of_expected = (torch.autograd.grad((output * direction).sum(), hidden)[0] for output in (got, expected))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(of_got, of_expected, rtol=1e-4, atol=1e-5 * max(float(of_expected.abs().max()), 1.0))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_keys_are_not_left_out_because_attention_is_weak_today(family, monkeypatch):
+    monkeypatch.setattr(one_query, "_found", {})
+    deep = deep_of(family)
+    expected = names(deep_of(family).one_query)
+    monkeypatch.setattr(one_query, "_found", {})
+    attention = deep.llm.layers[-1].self_attn
+    weak = attention.q_norm if hasattr(attention, "q_norm") else attention.q_proj
+    with torch.no_grad():
+        weak.weight.zero_()
+    assert names(deep.one_query) == expected
 
 
 @pytest.mark.parametrize("family", ["mpnet", "gemma2", "gpt-oss", "falcon"])
@@ -105,20 +131,36 @@ def test_it_is_attention_at_the_position(states, mask, is_causal, left_out):
     module = nn.Module()
     module.num_key_value_groups = 2
     attention_mask = MASKS[mask]()
-    given = (module, query, *made, attention_mask)
-    expected, _ = sdpa_attention_forward(*given, scaling=0.7, is_causal=is_causal)
-    running = Running(
+    given, named = (module, query, *made, attention_mask), {"scaling": 0.7} if left_out == "both" else {}
+    module.is_causal = is_causal
+    expected, _ = sdpa_attention_forward(*given, **named)
+    state = OneQueryState(
         POSITION,
         key if left_out in ("key", "both") else None,
         value if left_out in ("value", "both") else None,
         {key: hidden, value: hidden},
     )
-    key_left_out, value_left_out = running.key is not None, running.value is not None
+    key_left_out, value_left_out = state.key is not None, state.value is not None
     zeros = [part * (not left) for part, left in zip(made, (key_left_out, value_left_out), strict=True)]
-    got, _ = attend(running, module, query, *zeros, attention_mask, scaling=0.7, is_causal=is_causal)
+    got, _ = attend(state, module, query, *zeros, attention_mask, **named)
     each = torch.arange(NUM)
     assert got.shape == expected.shape
     torch.testing.assert_close(got[each, POSITION], expected[each, POSITION])
+
+
+def test_the_caller_may_say_that_attention_is_causal(states):
+    _, _, _, query, made = states
+    module, state = nn.Module(), OneQueryState(POSITION, None, None, {})
+    module.num_key_value_groups, module.is_causal = 2, True
+    whole, causal = (attend(state, module, query, *made, None, is_causal=is_causal)[0] for is_causal in (False, True))
+    torch.testing.assert_close(causal, attend(state, module, query, *made, None)[0])
+    assert not torch.allclose(whole, causal)
+
+
+def test_a_position_bias_is_refused(states):
+    _, _, _, query, made = states
+    with pytest.raises(ValueError, match="position bias"):
+        attend(OneQueryState(POSITION, None, None, {}), nn.Module(), query, *made, None, position_bias=torch.zeros(1))
 
 
 def test_dropout_is_of_the_shares_and_reaches_the_bias_of_values(states, monkeypatch):
@@ -127,11 +169,11 @@ def test_dropout_is_of_the_shares_and_reaches_the_bias_of_values(states, monkeyp
     monkeypatch.setattr(torch, "dropout", lambda shares, p, train: shares * kept / (1 - p))
     module = nn.Module()
     results = [
-        attend(Running(POSITION, None, linear, {value: hidden}), module, query, *made, None, dropout=0.5)[0]
+        attend(OneQueryState(POSITION, None, linear, {value: hidden}), module, query, *made, None, dropout=0.5)[0]
         for linear in (None, value)
     ]
     torch.testing.assert_close(*results)
-    undropped, _ = attend(Running(POSITION, None, None, {}), module, query, *made, None)
+    undropped, _ = attend(OneQueryState(POSITION, None, None, {}), module, query, *made, None)
     assert not torch.allclose(results[0], undropped)
 
 
@@ -139,6 +181,25 @@ def test_a_map_with_an_adapter_beside_it_is_computed():
     deep = deep_of("bert")
     inject_adapter_in_model(LoraConfig(r=2, target_modules=["value"]), deep.llm)
     assert names(deep.one_query) == (None, "key", ["query"])
+
+
+def test_an_adapter_put_beside_a_map_later_is_no_silent_loss():
+    deep = deep_of("bert")
+    assert deep.one_query
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["value"]), deep.llm)
+    with pytest.raises(ValueError, match="what it does beside its weights would be lost"):
+        deep.at(POSITION, torch.randn(NUM, LENGTH, WIDTH), torch.ones(NUM, LENGTH, dtype=torch.long))
+
+
+def test_an_llm_at_work_is_not_put_to_work_by_another():
+    deep = deep_of("bert")
+    found = deep.one_query
+    with attending_once(deep.llm, found, POSITION):
+        with pytest.raises(RuntimeError, match="at work already"), attending_once(deep.llm, found, POSITION):
+            pass
+        assert one_query._functions
+    assert not one_query._functions
+    assert all("forward" not in vars(module) for module in deep.llm.modules())
 
 
 @pytest.mark.parametrize("breaks", [False, True])
@@ -156,7 +217,7 @@ def test_afterwards_the_llm_is_as_it_was(breaks):
         pass
     assert attention.config is own
     assert own._attn_implementation == "sdpa"
-    assert not one_query._running
+    assert not one_query._functions
     assert all("forward" not in vars(module) for module in deep.llm.modules())
 
 
@@ -168,10 +229,11 @@ def test_what_was_found_for_an_alike_llm_is_tried_at_once(monkeypatch):
     passes, run = [], last_layer._output_and_gradient
     monkeypatch.setattr(last_layer, "_output_and_gradient", lambda *given: passes.append(1) or run(*given))
     assert deep.one_query == found
-    assert len(passes) == 3  # as it is, as it is once more to see what is called, and with all that was found
+    assert len(passes) == 4  # as it is and with all that was found, with padding and without
 
 
-def test_a_map_that_does_more_than_its_weights_say_is_computed():
+def test_a_map_that_does_more_than_its_weights_say_is_computed(monkeypatch):
+    monkeypatch.setattr(one_query, "_found", {})
     deep = deep_of("bert")
     value = deep.llm.get_submodule(f"{deep.one_query.attention}.value")
     value.register_forward_hook(lambda _module, _inputs, output: output * 2)
