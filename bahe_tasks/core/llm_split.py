@@ -35,6 +35,9 @@ from bahe_tasks.core.llm_cut import LayerCountError, cut
 from bahe_tasks.core.llm_parts import UnsplittableArchitectureError, layers_path, text_model
 from bahe_tasks.core.one_query import OneQueryPlan, attending_once, one_query_of
 
+_at_work: dict[nn.Module, object] = {}
+"""LLMs whose modules do, for now, what `DeepLayers.at` has them do → who has them do it."""
+
 
 class CheckpointWeightsError(ValueError):
     """A checkpoint's weights are missing, broken, or those of another architecture."""
@@ -132,13 +135,17 @@ class DeepLayers(nn.Module):
 
     @contextmanager
     def _only_at(self, position: torch.Tensor) -> Iterator[None]:
-        behind, attention = [self.llm.get_submodule(path) for path in self.narrowable], self.one_query
-        with narrowed(behind, position), attending_once(self.llm, attention, position):
-            self._position = position
-            try:
+        claim = object()
+        if _at_work.setdefault(self.llm, claim) is not claim:
+            raise RuntimeError("these deep layers are at work already: two threads cannot share them, give each a copy")
+        try:
+            behind, plan = [self.llm.get_submodule(path) for path in self.narrowable], self.one_query
+            with narrowed(behind, position), attending_once(self.llm, plan, position):
+                self._position = position
                 yield
-            finally:
-                self._position = None
+        finally:
+            self._position = None
+            del _at_work[self.llm]
 
 
 @dataclass(frozen=True)

@@ -221,9 +221,7 @@ def _forward_of(module: nn.Module, forward: Callable[..., torch.Tensor]) -> Iter
 
 @contextmanager
 def _attention_by(module: nn.Module, function: Callable[..., tuple[torch.Tensor, None]]) -> Iterator[None]:
-    """Let an attention module call `function`; masks stay those that the LLM makes for its own. Two threads cannot share an LLM."""
-    if module in _functions:
-        raise RuntimeError("the deep layers are at work already, in another thread perhaps: give each its own")
+    """Let an attention module call `function`; masks stay those that the LLM makes for its own."""
     own = cast(PreTrainedConfig, module.config)
     config = copy.copy(own)
     config._attn_implementation_internal = _NAME  # by its setter, parts of the configuration would change too

@@ -55,8 +55,14 @@ def add_log_arguments(parser: argparse.ArgumentParser, *, days: int, users: int,
     parser.add_argument("--days", type=int, default=days, help="calendar days replayed")
     parser.add_argument("--users", type=int, default=users, help="users of the synthetic log on its first day")
     parser.add_argument(
-        "--max-behaviors", type=int, default=max_behaviors, help="S: newest behaviors read of a feature"
+        "--max-behaviors", type=_positive, default=max_behaviors, help="S: newest behaviors read of a feature"
     )
+
+
+def _positive(given: str) -> int:
+    if int(given) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(given)
 
 
 def read_study_log(given: argparse.Namespace) -> StudyLog:
@@ -87,7 +93,11 @@ def _read(landing: Path, given: argparse.Namespace) -> StudyLog:
         raise NoImpressionsError(f"{landing}/impressions has no day: give the folder of a landing contract")
     first = given.first_day or date.fromisoformat(folders[0])
     last = first + timedelta(days=given.days - 1)
-    log = read_log(landing, sequences=SequencesConfig(max_behaviors_per_sequence=given.max_behaviors), last=last)
+    sequences = SequencesConfig(
+        max_behaviors_per_sequence=given.max_behaviors,
+        max_events_per_sequence=max(SequencesConfig.max_events_per_sequence, given.max_behaviors),
+    )
+    log = read_log(landing, sequences=sequences, last=last)
     days = log.days(first, last)
     replayed = (day_of(log.rows.shown_at) >= np.datetime64(first)) & (log.train_days != day_of(log.rows.shown_at))
     if replayed.any():

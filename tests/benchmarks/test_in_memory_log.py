@@ -178,7 +178,15 @@ def random_rows(random, days):
         )
         time, dt = time_and_dt()
         rows["behavior_events"].append(
-            (dt, {"user_id": random.choice("uvw"), "feature": "f", "occurred_at": time, "text": f"t{n % 7}"})
+            (
+                dt,
+                {
+                    "user_id": random.choice("uvw"),
+                    "feature": random.choice("fg"),
+                    "occurred_at": time,
+                    "text": f"t{n % 7}",
+                },
+            )
         )
     for n in range(6):
         time, dt = time_and_dt()
@@ -187,6 +195,24 @@ def random_rows(random, days):
             (dt, {"item_id": random.choice("mno"), "updated_at": time - n, "title": title, "num_n": n})
         )
     return rows
+
+
+def behaviors(log, feature, row):
+    """Times in seconds and texts of what an impression reads."""
+    history = log.rows.histories[feature]
+    read = slice(history.starts[row], history.ends[row])
+    pairs = zip(history.occurred_at[read], history.behavior_rows[read], strict=True)
+    return [(time // 1_000_000, log.texts[text]) for time, text in pairs]
+
+
+def test_of_a_sequence_that_is_too_long_each_impression_keeps_its_newest(landing):
+    hours = [f"2024-01-02T{hour:02}:00:00Z" for hour in range(20)]
+    land(landing, "behavior_events", "2024-01-02", *(event(hours[n], f"at {n}") for n in (8, 9, 10, 13, 14, 15)))
+    land(landing, "impressions", "2024-01-02", impression(1, hours[12]), impression(5, hours[16]))
+    log = read_log(landing, sequences=SequencesConfig(max_behaviors_per_sequence=2, max_events_per_sequence=2))
+    told = {i: [text for _, text in behaviors(log, "liked", r)] for r, i in enumerate(log.rows.impression_ids)}
+    assert told["i1"] == ["at 10"]
+    assert told["i5"] == ["at 10", "at 15"]
 
 
 @pytest.mark.parametrize("history_as_of", ["impression", "day_start"])
@@ -199,11 +225,13 @@ def test_an_impression_is_told_what_the_contract_says(tmp_path, seed, history_da
         for dt in sorted({dt for dt, _ in of_source}):
             land(tmp_path, source, np.datetime64(dt, "D"), *(row for day, row in of_source if day == dt))
     sequences = SequencesConfig(
-        history_days=history_days, history_as_of=history_as_of, max_behaviors_per_sequence=4, max_events_per_sequence=40
+        history_days=history_days,
+        history_as_of=history_as_of,
+        max_behaviors_per_sequence=4,
+        max_behaviors_by_feature={"g": 2},
     )
     log = read_log(tmp_path, sequences=sequences)
     dt_of = {row["impression_id"]: dt for dt, row in rows["impressions"]}
-    history = log.rows.histories["f"]
     events = rows["behavior_events"]
     for r, name in enumerate(log.rows.impression_ids):
         dt, shown, user, item = (
@@ -214,17 +242,15 @@ def test_an_impression_is_told_what_the_contract_says(tmp_path, seed, history_da
         )
         as_of = shown if history_as_of == "impression" else shown // 86_400 * 86_400
         assert log.rows.as_of[r] == as_of * 1_000_000
-        known = {  # equal ones are one, also of two days
-            (row["occurred_at"], behavior_key(row["text"]), row["text"])
-            for day, row in events
-            if row["user_id"] == user and dt - history_days < day <= dt and row["occurred_at"] < as_of
-        }
-        read = slice(history.starts[r], history.ends[r])
-        found = [
-            (t // 1_000_000, log.texts[n])
-            for t, n in zip(history.occurred_at[read], history.behavior_rows[read], strict=True)
-        ]
-        assert found == [(time, text) for time, _, text in sorted(known)[-4:]]
+        for feature, longest in (("f", 4), ("g", 2)):
+            known = {  # equal ones are one, also of two days
+                (row["occurred_at"], behavior_key(row["text"]), row["text"])
+                for day, row in events
+                if (row["user_id"], row["feature"]) == (user, feature)
+                and dt - history_days < day <= dt
+                and row["occurred_at"] < as_of
+            }
+            assert behaviors(log, feature, r) == [(time, text) for time, _, text in sorted(known)[-longest:]]
         told = sorted((row["updated_at"], row) for day, row in rows["items"] if row["item_id"] == item and day <= dt)
         newest = [row for time, row in told if time <= shown]
         expected = (newest[-1:] or [row for _, row in told[:1]] or [{"title": None}])[0]["title"]

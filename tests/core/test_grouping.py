@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bahe_tasks.config import TrainingConfig
+from bahe_tasks.core import batches
 from bahe_tasks.core.ctr_model import new_model
 from bahe_tasks.core.score import score
 from bahe_tasks.core.train import train
@@ -112,3 +113,27 @@ def test_rows_without_a_history_are_shuffled_one_by_one(tiny_spec, make_rows):
 
 def test_beside_the_item_every_impression_is_a_user_state(with_model, shared_rows):
     assert row_columns(shared_rows, with_model(item_reading="beside")).user_states.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "family", "num_shallow_layers", "expected"),
+    [
+        ({"behavior_pooling": "summary"}, "bert", 2, True),
+        ({"behavior_pooling": "summary"}, "bert", 3, True),  # no deep layer at all
+        ({"behavior_pooling": "summary"}, "bert", 1, False),  # one layer computes every position
+        ({"behavior_pooling": "summary"}, "llama", 2, False),  # keys of every position
+        ({"behavior_pooling": "mean"}, "bert", 2, False),
+        ({"behavior_pooling": "summary", "head": "din"}, "bert", 2, False),
+    ],
+)
+def test_positions_are_cheap_where_next_to_nothing_is_computed_at_each(
+    settings, family, num_shallow_layers, expected, with_model, tiny_split, tiny_rows, embeddings, monkeypatch
+):
+    spec = with_model(**settings)
+    model = new_model(spec, tiny_split(family, num_shallow_layers).deep, seed=3)
+    assert model.cheap_positions is expected
+    seen = []
+    monkeypatch.setattr(batches, "pass_cost", lambda device, *, cheap_positions: seen.append(cheap_positions) or 64)
+    train(model, tiny_rows, embeddings, training=TrainingConfig(epochs=1), seed=1, device=CPU)
+    score(model, tiny_rows, embeddings, batch_size=4, device=CPU)
+    assert set(seen) == {expected}

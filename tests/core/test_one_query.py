@@ -1,5 +1,7 @@
 """The attention of one query gives what attention gives at its position, for little of what that costs."""
 
+from threading import Barrier, Thread
+
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -8,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from bahe_tasks.core import last_layer, one_query
+from bahe_tasks.core.last_layer import at_position
 from bahe_tasks.core.llm_split import DeepLayers, LlmSplit
 from bahe_tasks.core.one_query import OneQueryPlan, attending_once
 from bahe_tasks.core.one_query_attention import OneQueryState, attend
@@ -191,15 +194,27 @@ def test_an_adapter_put_beside_a_map_later_is_no_silent_loss():
         deep.at(POSITION, torch.randn(NUM, LENGTH, WIDTH), torch.ones(NUM, LENGTH, dtype=torch.long))
 
 
-def test_an_llm_at_work_is_not_put_to_work_by_another():
-    deep = deep_of("bert")
-    found = deep.one_query
-    with attending_once(deep.llm, found, POSITION):
-        with pytest.raises(RuntimeError, match="at work already"), attending_once(deep.llm, found, POSITION):
-            pass
-        assert one_query._functions
-    assert not one_query._functions
-    assert all("forward" not in vars(module) for module in deep.llm.modules())
+@pytest.mark.parametrize("family", ["bert", "gpt-oss"])
+def test_deep_layers_at_work_are_not_put_to_work_by_another(family):
+    deep = deep_of(family)
+    given = POSITION, torch.randn(NUM, LENGTH, WIDTH), torch.ones(NUM, LENGTH, dtype=torch.long)
+    expected = deep.at(*given)
+    entered, seen = Barrier(2), []
+
+    def another():
+        entered.wait()
+        with pytest.raises(RuntimeError, match="at work already"):
+            deep.at(*given)
+        seen.append(True)
+
+    with deep._only_at(POSITION):
+        thread = Thread(target=another)
+        thread.start()
+        entered.wait()
+        thread.join()
+        assert torch.equal(at_position(deep(*given[1:]), POSITION), expected)
+    assert seen
+    assert torch.equal(deep.at(*given), expected)
 
 
 @pytest.mark.parametrize("breaks", [False, True])
