@@ -76,6 +76,9 @@ class Reading(nn.Module):
         """The model's CTR head."""
         return self.model.head
 
+    cheap_positions = False
+    """A text is read at each position."""
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """A batch of text numbers → logits (B, L)."""
         return self.model(self.read(batch))

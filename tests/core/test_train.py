@@ -242,6 +242,7 @@ def test_decay_over_the_lineage_makes_smaller_steps(fresh, tiny_rows, embeddings
 
 def test_frozen_deep_layers_drop_nothing_out(tiny_split, with_model, tiny_rows, embeddings):
     model = new_model(with_model(deep_tuning="frozen"), tiny_split().deep, seed=3)
+    assert model.deep.one_query  # tried before modes are noted
     modes = []
     model.deep.register_forward_hook(lambda module, *_: modes.append((module.training, model.head.training)))
     train(model, tiny_rows, embeddings, training=TRAINING, seed=1, device=CPU)
