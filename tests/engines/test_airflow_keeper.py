@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -41,8 +42,12 @@ def keeper(tmp_path):
     print(json.dumps(order), file=process.stdin, flush=True)
     wait_for(lambda: log.exists() and log.read_text().strip())
     child = psutil.Process(int(log.read_text()))
-    yield process, [child.pid, child.parent().pid]
+    family = [child, child.parent()]
+    yield process, [member.pid for member in family]
     process.kill()
+    for member in family:  # a killed keeper ends nothing
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
 
 
 def wait_for(condition, *, seconds=20.0):
