@@ -13,7 +13,7 @@ Unusual: an empty history and an unknown item are learned vectors of their own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -142,15 +142,18 @@ class BaheCtrModel(nn.Module):
     @property
     def cheap_positions(self) -> bool:
         """Whether next to nothing is computed at each position of a sequence, so that padding costs less than one more pass."""
-        if not self._reads_one_position:
+        if self._read_position is None:
             return False
         layers, attention = len(self.deep.layers), self.deep.one_query
         return not layers or (layers == 1 and attention is not None and None not in (attention.key, attention.value))
 
     @property
-    def _reads_one_position(self) -> bool:
+    def _read_position(self) -> Literal["first", "last"] | None:
+        """Which position of the deep layers' outputs is read; None: more than one."""
         pooling = self.spec.model.behavior_pooling
-        return pooling in ("first", "last", "summary") and self.spec.model.head != "din"
+        if pooling in ("mean", "attention") or self.spec.model.head == "din":
+            return None
+        return "first" if pooling == "first" else "last"
 
     def _deep_pass(self, users: UserBatch, items: ItemBatch | None) -> list[DeepSequences]:
         """Pass each group of sequences through the deep layers; `items`, one a user, stand beside their behaviors."""
@@ -173,8 +176,8 @@ class BaheCtrModel(nn.Module):
     def _outputs_and_pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         """(Q, S, H) and mask (Q, S) → outputs of the deep layers, if they are read, and the pooled vector (Q, H)."""
         pooling = "last" if self.spec.model.behavior_pooling == "summary" else self.spec.model.behavior_pooling
-        if self._reads_one_position:
-            return None, self.deep.at(pooled_position(mask, pooling=pooling), hidden, mask.long())  # type: ignore[arg-type]
+        if self._read_position is not None:
+            return None, self.deep.at(pooled_position(mask, pooling=self._read_position), hidden, mask.long())
         outputs = self.deep(hidden, mask.long())
         if self.attention_pool is not None:
             return outputs, self.attention_pool(outputs, mask)

@@ -51,7 +51,8 @@ def score(
     `columns` are those of the rows, where they are known already.
     """
     _made_ready(model, device)
-    columns, cheap = columns or row_columns(rows, model.spec), model.cheap_positions
+    columns = columns or row_columns(rows, model.spec)
+    cheap_positions = model.cheap_positions
     index = np.arange(len(rows)) if index is None else index
     by_state = np.argsort(columns.user_states[index], kind="stable")
     logits = np.zeros(len(index))
@@ -65,7 +66,7 @@ def score(
                 columns=columns,
                 features=model.features,
                 device=device,
-                cheap_positions=cheap,
+                cheap_positions=cheap_positions,
             )
             logits[part] = model(batch)[:, 0].double().cpu().numpy()
     return _probabilities(logits)
@@ -86,6 +87,7 @@ def user_embeddings(
     """
     _made_ready(model, device)
     found = np.zeros((len(as_of), len(model.features) * model.parts.of_history), np.float32)
+    cheap_positions = model.cheap_positions
     with torch.inference_mode():
         for index in _batches(len(as_of), batch_size):
             users = collate_users(
@@ -95,7 +97,7 @@ def user_embeddings(
                 index,
                 features=model.features,
                 device=device,
-                cheap_positions=model.cheap_positions,
+                cheap_positions=cheap_positions,
             )
             found[index] = model.user_embedding(users).cpu().numpy()
     return _finite(found)
