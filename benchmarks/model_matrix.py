@@ -103,7 +103,7 @@ def run(chosen: list[tuple[str, str, str]]) -> Document:
                 config = Config(home=Path(scratch), encoder=encoder, model=model, training=TRAINING)
                 began = perf_counter()
                 with PeakMemory() as memory:
-                    predictions, _ = replay(days, embeddings, config, seed=1)
+                    predictions, _ = replay(days, embeddings, config, texts=log.texts, seed=1)
                 seconds = perf_counter() - began
                 found, low = judge(predictions)
                 document.rows.append(

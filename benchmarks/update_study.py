@@ -83,10 +83,10 @@ def replay_policy(
     if policy.from_scratch:
         config = replace(config, training=replace(config.training, start_from="scratch"))
         days = study.days[num_base_days - 1 :]
-        return replay(days, embeddings, config, seed=seed, rows_after=rows_after)[0]
+        return replay(days, embeddings, config, texts=study.log.texts, seed=seed, rows_after=rows_after)[0]
     start = copy.deepcopy(base)
     days = study.days[num_base_days:]
-    return replay(days, embeddings, config, seed=seed, start=start, rows_after=rows_after)[0]
+    return replay(days, embeddings, config, texts=study.log.texts, seed=seed, start=start, rows_after=rows_after)[0]
 
 
 def judge(policy: UpdatePolicy, predictions: list[Predictions], *, since: date) -> Judged:
@@ -133,7 +133,10 @@ def run(study: StudyLog, config: Config, *, windows: list[int], num_base_days: i
     document = Document("update_study")
     folder = checkpoint_dir(config.encoder.checkpoint)
     embeddings = study.log.encode_read([rows for _, rows in study.days], folder, config.encoder)
-    bases = [replay(study.days[:num_base_days], embeddings, config, seed=1000 * seed)[1] for seed in range(seeds)]
+    bases = [
+        replay(study.days[:num_base_days], embeddings, config, texts=study.log.texts, seed=1000 * seed)[1]
+        for seed in range(seeds)
+    ]
     warm: Judged | None = None
     for policy in (WARM_START, NO_UPDATE, WEEKLY, *map(refit, windows)):
         predictions = [

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import AutoConfig
 
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.batch_threads import batch_a_thread
@@ -114,6 +116,12 @@ class TextEncoder:
                 tokens,
             )
         self._said_out_of_memory = True
+
+
+def whole_llm(encoder: EncoderConfig, checkpoint_dir: Path) -> EncoderConfig:
+    """Return the encoder with every layer of its LLM."""
+    config = AutoConfig.from_pretrained(checkpoint_dir, local_files_only=True).get_text_config()
+    return replace(encoder, num_shallow_layers=int(config.num_hidden_layers))
 
 
 def batch_sizes(lengths: Sequence[int], *, tokens_per_batch: int) -> list[int]:

@@ -8,8 +8,8 @@ text feature, by how much they meet the title's (`met`). Both sides can be cache
 Related: SDIM (Cao et al., CIKM 2022) lets the item attend to the behaviors that fall into its hash bucket. Here buckets are
 soft and learned, and the user's side is one vector, whatever the item.
 
-Unusual: the map starts from spherical k-means over the texts of the first training rows. From random weights it gains a third
-as much in two thousand steps (docs/quality.md).
+Unusual: the map starts from clusters of the first training rows' texts by what the whole LLM makes of them, read off their behavior
+embeddings (`text_clusters`). From random weights it gains a third as much in two thousand steps (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from bahe_tasks.core.text_clusters import linear_discriminants, spherical_k_means, temperature_for, units
+
 _PRIOR_BEHAVIORS = 0.5
 """Behaviors about all topics alike that every history is taken to hold: an empty one meets every title as expected."""
-_TEMPERATURE = 0.1
-"""Of the softmax over cosines to the centres."""
-_TEXTS_CLUSTERED = 10_000
-_ROUNDS = 10
+_LARGEST_SHARE = 0.9
+"""Mean over texts at the start: shares that are nearly 0 or 1 learn slowly, shares that are alike say nothing."""
 _SMALLEST_NORM = 1e-6
 _ALIKE_BELOW = 1e-3
 """Mean distance of unit vectors to their mean: what float16 can tell."""
@@ -54,23 +54,21 @@ class TextTopics(nn.Module):
         """Z."""
         return self.map.out_features
 
-    def start_from(self, embeddings: np.ndarray, texts: np.ndarray, *, seed: int) -> None:
-        """Start from the clusters of some texts, rows of the embeddings (M, H); of texts that are all alike the map stays random."""
-        generator = np.random.default_rng(seed)
-        chosen = np.sort(generator.permutation(texts)[:_TEXTS_CLUSTERED])
-        if not len(chosen):
+    def start_from(self, embeddings: np.ndarray, whole: np.ndarray, *, seed: int) -> None:
+        """Start from clusters of M texts: their behavior embeddings (M, H), and what the whole LLM makes of them (M, any width), by which they are clustered.
+
+        Of texts that are all alike the map stays random.
+        """
+        shallow, to_cluster = (units(np.asarray(vectors, np.float32)) for vectors in (embeddings, whole))
+        if not (_differ(shallow) and _differ(to_cluster)):
             return
-        units = _units(np.asarray(embeddings[chosen], np.float32))
-        mean = units.mean(0, dtype=np.float64).astype(np.float32)
-        from_mean = units - mean
-        distance = float(np.linalg.norm(from_mean, axis=1).mean())
-        if distance < _ALIKE_BELOW:
-            return
-        centres = _spherical_k_means(_units(from_mean), self.num_topics, generator)
-        weight = torch.from_numpy(centres / (_TEMPERATURE * distance))
+        from_mean = units(to_cluster - to_cluster.mean(0))
+        clusters = spherical_k_means(from_mean, self.num_topics, np.random.default_rng(seed))
+        weight, bias = linear_discriminants(shallow, clusters, self.num_topics)
+        temperature = temperature_for(shallow @ weight.T + bias, mean_largest=_LARGEST_SHARE)
         with torch.no_grad():
-            self.map.weight.copy_(weight)
-            self.map.bias.copy_(-weight @ torch.from_numpy(mean))
+            self.map.weight.copy_(torch.from_numpy(weight / temperature))
+            self.map.bias.copy_(torch.from_numpy(bias / temperature))
 
 
 def met(user: torch.Tensor, item: torch.Tensor, num_topics: int) -> torch.Tensor:
@@ -83,20 +81,6 @@ def met(user: torch.Tensor, item: torch.Tensor, num_topics: int) -> torch.Tensor
     return torch.log((num_topics * common).clamp(min=1e-6)) / 2
 
 
-def _spherical_k_means(units: np.ndarray, num_clusters: int, generator: np.random.Generator) -> np.ndarray:
-    """Return unit centres of M unit vectors, (Z, H) float32. With fewer vectors the rest of the centres are random."""
-    centres = _units(generator.normal(size=(num_clusters, units.shape[1])).astype(np.float32))
-    first = generator.permutation(len(units))[:num_clusters]
-    centres[: len(first)] = units[first]
-    for _ in range(_ROUNDS):
-        nearest = (units @ centres.T).argmax(1)
-        totals = np.zeros_like(centres)
-        np.add.at(totals, nearest, units)
-        filled = np.linalg.norm(totals, axis=1) > _SMALLEST_NORM
-        centres[filled] = _units(totals[filled])
-    return centres
-
-
-def _units(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors (…, H) to length 1; a zero vector stays."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _SMALLEST_NORM)
+def _differ(vectors: np.ndarray) -> bool:
+    """Tell whether vectors (M, H) of length 1 differ by more than float16 can tell."""
+    return bool(len(vectors)) and float(np.linalg.norm(vectors - vectors.mean(0), axis=1).mean()) >= _ALIKE_BELOW

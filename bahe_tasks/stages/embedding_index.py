@@ -54,6 +54,10 @@ class EmbeddingIndex:
             raise _missing(digests[found < 0])
         return rows
 
+    def keys_at(self, rows: np.ndarray) -> list[str]:
+        """Return the behavior keys of these rows (K,) int64."""
+        return keys_of(self.keys.digests[rows])
+
 
 def read_embeddings(day: date, config: Config, parts: Iterable[np.ndarray], *, encoder_version: str) -> EmbeddingIndex:
     """Return the stored embeddings of all digests in `parts` (K,) S32, in files that are gone with the index.

@@ -73,10 +73,20 @@ def encode_known(day: date, config: Config, keys: Sequence[str]) -> None:
 
     Days that are caught up with may have been written under another encoder, and listed what was new to that one.
     """
-    texts = read_table(
-        config.tables_dir, "atomic_behaviors", filters=pc.field("behavior_key").isin(pa.array(keys, pa.string()))
-    )
-    encode_missing(day, config, texts.select(["behavior_key", "text"]))
+    encode_missing(day, config, _in_dictionary(config, keys))
+
+
+def known_texts(config: Config, keys: Sequence[str]) -> list[str]:
+    """Return the text of each of these behaviors, in their order. Raises `KeyError` for one that the dictionary lacks."""
+    found = _in_dictionary(config, keys)
+    text_of = dict(zip(found["behavior_key"].to_pylist(), found["text"].to_pylist(), strict=True))
+    return [text_of[key] for key in keys]
+
+
+def _in_dictionary(config: Config, keys: Sequence[str]) -> pa.Table:
+    """Return (behavior_key, text) of those of the keys that the dictionary has."""
+    of_keys = pc.field("behavior_key").isin(pa.array(keys, pa.string()))
+    return read_table(config.tables_dir, "atomic_behaviors", columns=["behavior_key", "text"], filters=of_keys)
 
 
 def encode_missing(

@@ -32,7 +32,7 @@ from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.stages.days_in_force import check_inputs_passed, training_fingerprint
 from bahe_tasks.stages.embedding_index import NotEncodedError
-from bahe_tasks.stages.encode_behaviors import encode_known
+from bahe_tasks.stages.encode_behaviors import encode_known, known_texts
 from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.lineage import code_revision, table_versions
 from bahe_tasks.stages.mapped_window import MappedWindow, map_window
@@ -114,7 +114,15 @@ def fine_tune(
     seed = _seed_of_day(config.training.seed, day)
     warm = config.training.start_from == "parent"
     going_on_from = parent_model if warm else None
-    model, spec = model_to_train(rows, mapped.index.vectors, config, going_on_from, encoder_version=version, seed=seed)
+    model, spec = model_to_train(
+        rows,
+        mapped.index.vectors,
+        config,
+        going_on_from,
+        texts_at=lambda numbers: known_texts(config, mapped.index.keys_at(numbers)),
+        encoder_version=version,
+        seed=seed,
+    )
     state_file = _states_dir(config) / f"{day}-{stage_fingerprint[:16]}.safetensors"
     if force:
         state_file.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from bahe_tasks.core.model_spec import ModelSpec, check_parent
 from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
 from bahe_tasks.core.training_rows import ImpressionRows, sums_read, texts_read
 from bahe_tasks.running_sums import BASE_PRIOR, MIN_RATE
+from bahe_tasks.stages.topics_start import TextsAt, start_topics
 
 
 class PoolingError(ValueError):
@@ -33,10 +34,11 @@ def model_to_train(
     config: Config,
     parent: tuple[BaheCtrModel, ModelSpec] | None,
     *,
+    texts_at: TextsAt,
     encoder_version: str,
     seed: int,
 ) -> tuple[BaheCtrModel, ModelSpec]:
-    """Return the untrained model of the day and its spec; `embeddings` (M, H) are those the rows' numbers mean.
+    """Return the untrained model of the day and its spec; `embeddings` (M, H) are those the rows' numbers mean, `texts_at` their texts.
 
     Text features and columns in force are the configured ones, else the parent's and those of the training rows; extra
     labels are the configured ones. Statistics of a numeric column come from the rows of the day it appeared. Raises the
@@ -82,7 +84,7 @@ def model_to_train(
         rates = _base_rates(rows, spec, spec.labels) | {LABEL: rate_to_start_at(rows, spec)}
         model = new_model(spec, split.deep, seed=seed, base_rates=rates)
         if model.topics is not None:
-            model.topics.start_from(embeddings, texts_read([rows]), seed=seed)
+            start_topics(model.topics, texts_read([rows]), embeddings, texts_at, config.encoder, seed=seed)
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(

@@ -66,12 +66,13 @@ def replay(
     embeddings: np.ndarray,
     config: Config,
     *,
+    texts: Sequence[str],
     seed: int,
     start: Trained | None = None,
     rows_after: Callable[[date], ImpressionRows | None] | None = None,
     model_of_day: ModelOfDay = model_to_train,
 ) -> tuple[Predictions, Trained]:
-    """Replay the days; returns the predictions and the last model.
+    """Replay the days; returns the predictions and the last model. `embeddings` (M, H) are of the `texts`.
 
     Without `start`, the model of the days before (it is trained on, give a copy), the first day is trained on alone.
     `rows_after` gives what is trained on once a day is over, None for nothing; unless given, that day.
@@ -95,7 +96,15 @@ def replay(
         began = process_time()
         warm = config.training.start_from == "parent"
         parent = (model, spec) if warm and model is not None and spec is not None else None
-        model, spec = model_of_day(read, embeddings, config, parent, encoder_version="replay", seed=seed + number)
+        model, spec = model_of_day(
+            read,
+            embeddings,
+            config,
+            parent,
+            texts_at=lambda numbers: [texts[n] for n in numbers],
+            encoder_version="replay",
+            seed=seed + number,
+        )
         curve = train(
             model,
             read,

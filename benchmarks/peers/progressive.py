@@ -73,7 +73,7 @@ def progressive_bahe(log: InMemoryLog, embeddings: np.ndarray, config: Config, *
         return part_of(log.rows, learned[day]) if len(learned[day]) else None
 
     parts = [(day, part_of(log.rows, rows)) for day, rows, _ in days]
-    found, _ = replay(parts, embeddings, config, seed=seed, rows_after=rows_after)
+    found, _ = replay(parts, embeddings, config, texts=log.texts, seed=seed, rows_after=rows_after)
     not_scored = np.full(len(log.rows) - len(found.scores), np.nan)
     return Scores(np.concatenate([not_scored, found.scores]), found.train_cpu_s + found.score_cpu_s)
 

@@ -38,7 +38,7 @@ def spec(study, tiny_config):
         tiny_config, model=dataclasses.replace(tiny_config.model, text_topics=0, text_id_width=0, history_extents=False)
     )
     rows, numbers = study.days[0][1], text_numbers(len(study.log.texts))
-    return model_to_train(rows, numbers, config, None, encoder_version="replay", seed=1)[1]
+    return model_to_train(rows, numbers, config, None, texts_at=lambda _: [], encoder_version="replay", seed=1)[1]
 
 
 def _batch(study, spec, values, index):

@@ -23,7 +23,7 @@ def embeddings(study, tiny_config):
 
 @pytest.fixture(scope="module")
 def base(study, embeddings, tiny_config):
-    return replay(study.days[:2], embeddings, tiny_config, seed=1)[1]
+    return replay(study.days[:2], embeddings, tiny_config, texts=study.log.texts, seed=1)[1]
 
 
 def _windows(policy, num_days):
@@ -78,7 +78,9 @@ def test_a_policy_trains_on_exactly_the_rows_it_says(policy, trained_on, study, 
 
 def test_every_policy_leaves_the_base_as_it_is_and_no_update_scores_with_its_bits(study, embeddings, tiny_config, base):
     before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
-    nothing, left = replay(study.days[2:], embeddings, tiny_config, seed=1, start=base, rows_after=lambda _day: None)
+    nothing, left = replay(
+        study.days[2:], embeddings, tiny_config, texts=study.log.texts, seed=1, start=base, rows_after=lambda _day: None
+    )
     asked = {"base": base, "num_base_days": 2, "seed": 1}
     by_policy = replay_policy(NO_UPDATE, study, embeddings, tiny_config, **asked)
     replay_policy(WARM_START, study, embeddings, tiny_config, **asked)
@@ -89,7 +91,7 @@ def test_every_policy_leaves_the_base_as_it_is_and_no_update_scores_with_its_bit
 
 
 def test_warm_start_after_the_base_goes_on_as_one_replay(study, embeddings, tiny_config, base):
-    through, _ = replay(study.days, embeddings, tiny_config, seed=1)
+    through, _ = replay(study.days, embeddings, tiny_config, texts=study.log.texts, seed=1)
     after = replay_policy(WARM_START, study, embeddings, tiny_config, base=base, num_base_days=2, seed=1 + 2)
     assert np.array_equal(through.scores[-len(after.scores) :], after.scores)
 
@@ -99,7 +101,7 @@ def test_a_re_fit_knows_nothing_but_its_window(study, embeddings, tiny_config, b
     by_policy = replay_policy(refit(2), study, embeddings, tiny_config, base=base, num_base_days=2, seed=1)
     rows = study.log.between(study.days[1][0], study.days[2][0])
     window_and_last = [(study.days[2][0], rows), study.days[3]]
-    alone, _ = replay(window_and_last, embeddings, tiny_config, seed=1 + 1)
+    alone, _ = replay(window_and_last, embeddings, tiny_config, texts=study.log.texts, seed=1 + 1)
     assert np.array_equal(by_policy.scores[-len(alone.scores) :], alone.scores)
 
 

@@ -12,8 +12,9 @@ from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.stages import encode_behaviors
-from bahe_tasks.stages.encode_behaviors import encode_missing
+from bahe_tasks.stages.encode_behaviors import encode_missing, known_texts
 from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.delta_writes import append_rows
 
 DAY = date(2024, 3, 1)
 TEXTS = [f"text {n}" for n in range(1500)]
@@ -70,3 +71,11 @@ def test_of_two_runs_at_once_one_encodes_and_the_other_finds_it_done(config, mon
         encoded = list(pool.map(lambda day: encode_missing(day, config, few), days))
     assert sorted(encoded) == [0, 5]
     assert _embeddings(config).num_rows == 5
+
+
+def test_texts_are_those_of_the_keys_in_their_order(config):
+    append_rows(config.tables_dir, "atomic_behaviors", BEHAVIORS, partitions={})
+    keys = BEHAVIORS["behavior_key"].to_pylist()
+    assert known_texts(config, [keys[7], keys[1200], keys[7]]) == ["text 7", "text 1200", "text 7"]
+    with pytest.raises(KeyError, match="f" * 64):
+        known_texts(config, [keys[7], "f" * 64])

@@ -1,19 +1,32 @@
 """What the first model of a lineage is made of, and what is refused; tiny random LLMs, no tables."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig
 
 from bahe_tasks.config import Config, EncoderConfig, ModelConfig
+from bahe_tasks.core.encoder import encode_texts
 from bahe_tasks.core.score import score
 from bahe_tasks.core.text_topics import TextTopics
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.stages.model_of_day import MissingColumnError, PoolingError, model_to_train
-from benchmarks.kit.tiny_llms import TINY_LLMS
+from benchmarks.model_matrix import save_checkpoint
 
 EMBEDDINGS = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float16)
+TEXTS = [f"{thing} {place}" for thing in ("bread", "cake", "train", "bus", "rent") for place in "abcdefgh"]
+
+
+def made(rows, config, parent=None, *, seed=1):
+    """Return what `model_to_train` makes of the rows, whose numbers mean EMBEDDINGS and TEXTS."""
+
+    def texts_at(numbers):
+        return [TEXTS[n] for n in numbers]
+
+    return model_to_train(rows, EMBEDDINGS, config, parent, texts_at=texts_at, encoder_version="enc-1", seed=seed)
 
 
 @pytest.fixture
@@ -41,7 +54,7 @@ def config_of(tmp_path):
     """(family, settings of the model) → configuration over a saved tiny LLM."""
 
     def build(family="llama", **model):
-        TINY_LLMS[family]().save_pretrained(tmp_path / family)
+        save_checkpoint(family, TEXTS, tmp_path / family)
         encoder = EncoderConfig(checkpoint=str(tmp_path / family), num_shallow_layers=1)
         return Config(home=tmp_path, encoder=encoder, model=ModelConfig(hash_buckets=64, **model))
 
@@ -49,32 +62,31 @@ def config_of(tmp_path):
 
 
 def test_what_is_in_force_is_what_the_rows_have(rows, config_of):
-    _, spec = model_to_train(rows, EMBEDDINGS, config_of(), None, encoder_version="enc-1", seed=1)
+    _, spec = made(rows, config_of())
     assert (spec.features, spec.num_columns, spec.labels) == (("bills",), ("price",), ("label",))
 
 
 def test_topics_start_from_the_texts_of_the_first_rows_and_are_the_parent_s_from_then_on(rows, config_of):
-    texts = np.arange(30)
     read = dataclasses.replace(rows, title_rows=np.minimum(rows.title_rows, 29), histories={})
-    expected = TextTopics(32, 8)
-    expected.start_from(EMBEDDINGS, texts, seed=1)
-    config = config_of(text_topics=8)
-    first = model_to_train(read, EMBEDDINGS, config, None, encoder_version="enc-1", seed=1)
+    config, expected = config_of(text_topics=8), TextTopics(32, 8)
+    folder = Path(config.encoder.checkpoint)
+    layers = AutoConfig.from_pretrained(folder).num_hidden_layers
+    assert layers > config.encoder.num_shallow_layers
+    whole = dataclasses.replace(config.encoder, num_shallow_layers=layers)
+    by_all_layers = encode_texts(TEXTS[:30], checkpoint_dir=folder, encoder=whole)
+    expected.start_from(EMBEDDINGS[:30], by_all_layers, seed=1)
+    first = made(read, config)
     assert torch.equal(first[0].topics.map.weight, expected.map.weight)
-    grown, _ = model_to_train(rows, EMBEDDINGS, config, first, encoder_version="enc-1", seed=2)
+    grown, _ = made(rows, config, first, seed=2)
     assert grown.spec.features == ("bills",)
     assert torch.equal(grown.topics.map.weight, expected.map.weight)
-    without, _ = model_to_train(
-        rows, EMBEDDINGS, config_of(text_topics=0, text_id_width=0), None, encoder_version="enc-1", seed=1
-    )
+    without, _ = made(rows, config_of(text_topics=0, text_id_width=0))
     assert without.topics is None
     assert without.parts.of_item == 32
 
 
 def test_every_label_starts_at_its_own_rate(rows, config_of):
-    model, _ = model_to_train(
-        rows, EMBEDDINGS, config_of(extra_labels=("paid",)), None, encoder_version="enc-1", seed=1
-    )
+    model, _ = made(rows, config_of(extra_labels=("paid",)))
     predicted = score(model, rows, EMBEDDINGS, batch_size=40, device=torch.device("cpu"))
     assert predicted == pytest.approx(11 / 42)  # 10 of 40, and 1 of 2 beforehand, though of no row a thing is counted
     assert model.head.outputs["label:paid"].bias.item() == pytest.approx(0.0)  # 5 of 10
@@ -82,42 +94,37 @@ def test_every_label_starts_at_its_own_rate(rows, config_of):
 
 def test_outcomes_are_learnt_from_the_first_day_that_has_enough_and_keep_its_thresholds(rows, config_of):
     values = np.where(np.arange(40) < 30, np.arange(40) % 5, np.nan)
-    early = model_to_train(rows, EMBEDDINGS, config_of(), None, encoder_version="enc-1", seed=1)
+    early = made(rows, config_of())
     with_values = dataclasses.replace(rows, outcome_values=values)
-    model, spec = model_to_train(with_values, EMBEDDINGS, config_of(), early, encoder_version="enc-1", seed=1)
+    model, spec = made(with_values, config_of(), early)
     names = ("outcome>=1.0", "outcome>=2.0", "outcome>=3.0", "outcome>=4.0")
     assert (early[1].labels, spec.labels) == (("label",), ("label", *names))
     assert model.head.outputs["label:outcome>=3%2E0"].bias.item() == pytest.approx(np.log(2 / 3))  # 12 of 30
     larger = dataclasses.replace(rows, outcome_values=10 * values)
-    assert (
-        model_to_train(larger, EMBEDDINGS, config_of(), (model, spec), encoder_version="enc-1", seed=1)[1].labels
-        == spec.labels
-    )
+    assert made(larger, config_of(), (model, spec))[1].labels == spec.labels
 
 
 def test_outcomes_that_weigh_nothing_are_not_learnt(rows, config_of):
     config = config_of()
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, outcome_weight=0.0))
     rows = dataclasses.replace(rows, outcome_values=np.arange(40.0))
-    assert model_to_train(rows, EMBEDDINGS, config, None, encoder_version="enc-1", seed=1)[1].labels == ("label",)
+    assert made(rows, config)[1].labels == ("label",)
 
 
 def test_a_constant_column_that_is_configured_is_waited_for(rows, config_of):
-    _, spec = model_to_train(rows, EMBEDDINGS, config_of(num_columns=("year",)), None, encoder_version="enc-1", seed=1)
+    _, spec = made(rows, config_of(num_columns=("year",)))
     assert spec.num_columns == ()
 
 
 def test_the_first_output_of_causal_layers_is_not_pooled(rows, config_of):
     with pytest.raises(PoolingError, match="attend causally"):
-        model_to_train(
-            rows, EMBEDDINGS, config_of("llama", behavior_pooling="first"), None, encoder_version="enc-1", seed=1
-        )
-    model_to_train(rows, EMBEDDINGS, config_of("bert", behavior_pooling="first"), None, encoder_version="enc-1", seed=1)
+        made(rows, config_of("llama", behavior_pooling="first"))
+    made(rows, config_of("bert", behavior_pooling="first"))
     both_ways = config_of("llama", behavior_pooling="first", deep_attention="bidirectional")
-    model_to_train(rows, EMBEDDINGS, both_ways, None, encoder_version="enc-1", seed=1)
+    made(rows, both_ways)
 
 
 def test_din_without_a_text_feature_is_refused(rows, config_of):
     without = dataclasses.replace(rows, histories={})
     with pytest.raises(MissingColumnError, match="din attends to behaviors"):
-        model_to_train(without, EMBEDDINGS, config_of(head="din"), None, encoder_version="enc-1", seed=1)
+        made(without, config_of(head="din"))
