@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import typer
+from transformers import AutoConfig
 from transformers.utils import logging
 
 from bahe_tasks.checkpoint import checkpoint_dir
@@ -37,7 +38,6 @@ from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
 from bahe_tasks.core.resampling import Interval
-from bahe_tasks.core.text_encoder import whole_llm
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.landing import landed_days, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
@@ -172,7 +172,7 @@ def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
     log, judged = read_judged(days, config)
     folder = checkpoint_dir(config.encoder.checkpoint)
     numbers, _ = numbers_of(log)
-    whole = whole_llm(config.encoder, folder)
+    whole = whole_llm(config.encoder)
     return Comparison(
         log=log,
         material=Material.of(log, numbers=numbers, sentences=log.encode(folder, whole)),
@@ -193,6 +193,12 @@ def files_of(landing: Path) -> dict[str, str]:
     """Return source and day → fingerprint of the landed files."""
     days = [(source, day) for source in SOURCES for day in landed_days(landing, source)]
     return {f"{source}/{day}": landing_fingerprint(landing, source, day) for source, day in days}
+
+
+def whole_llm(encoder: EncoderConfig) -> EncoderConfig:
+    """Return the encoder with every layer of its LLM: sentence embeddings."""
+    layers = AutoConfig.from_pretrained(checkpoint_dir(encoder.checkpoint)).num_hidden_layers
+    return replace(encoder, num_shallow_layers=layers)
 
 
 def tiny(scratch: Path, landing: Path) -> Config:

@@ -61,6 +61,18 @@ def encode_texts(
     return np.concatenate(found)[np.array([row_of[text] for text in texts], np.int64)]
 
 
+def encode_by_whole_llm(texts: Sequence[str], *, checkpoint_dir: Path, encoder: EncoderConfig) -> np.ndarray:
+    """Return what all layers of the LLM make of each text, its last hidden states pooled as behavior embeddings are: (M, H) float16.
+
+    Raises what `TextEncoder` raises.
+    """
+    device = pick_device(encoder.device)
+    vectors = TextEncoder(checkpoint_dir, encoder, device=device, whole=True).encode(texts)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # for the processes that train there next
+    return vectors
+
+
 def encode_shard(
     texts: Sequence[str],
     *,

@@ -13,7 +13,7 @@ _ROUNDS = 10
 _SPHERICAL = 0.1
 """Share of the covariance within clusters that is taken to be the same in all directions: there may be fewer texts than directions."""
 _SMALLEST_NORM = 1e-6
-_TEMPERATURES, _HALVINGS = (1e-6, 1e6), 50
+_FARTHEST, _FLATTEST, _HALVINGS = 30.0, 1e4, 50
 
 
 def units(vectors: np.ndarray) -> np.ndarray:
@@ -59,10 +59,13 @@ def linear_discriminants(vectors: np.ndarray, clusters: np.ndarray, num_clusters
 def temperature_for(log_odds: np.ndarray, *, mean_largest: float) -> float:
     """Return what log-odds (M, Z) are to be divided by so that the largest share of each row, softmaxes of them, is `mean_largest` on average.
 
-    Between a millionth and a million: the nearest end where no temperature does.
+    Where many rows have two largest, no temperature does: then the largest are `_FARTHEST` above the mean of their row on average. 1 where none differ.
     """
     below_largest = log_odds - log_odds.max(1, keepdims=True)
-    low, high = _TEMPERATURES
+    spread = -float(below_largest.mean())
+    if not spread:
+        return 1.0
+    low, high = spread / _FARTHEST, spread * _FLATTEST
     for _ in range(_HALVINGS):
         middle = float(np.sqrt(low * high))
         largest = 1 / np.exp(below_largest / middle).sum(1)

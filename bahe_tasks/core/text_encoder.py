@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoConfig
 
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.batch_threads import batch_a_thread
@@ -35,17 +33,21 @@ class EmbeddingOverflowError(ArithmeticError):
 
 
 class TextEncoder:
-    """A checkpoint's tokenizer and shallow layers, ready on `device`.
+    """A checkpoint's tokenizer and shallow layers, or with `whole` all of its LLM, ready on `device`.
 
     Raises `TokenizerNotFoundError` and what `LlmSplit.load` raises.
     """
 
-    def __init__(self, checkpoint_dir: Path, encoder: EncoderConfig, *, device: torch.device) -> None:
+    def __init__(
+        self, checkpoint_dir: Path, encoder: EncoderConfig, *, device: torch.device, whole: bool = False
+    ) -> None:
         self.encoder = encoder
         self.device = device
         self.tokens_per_batch = encoder.tokens_per_batch or _TOKENS_PER_BATCH[device.type]
         dtype = getattr(torch, encoder.compute_dtype)  # set at loading: a cast would round rotary frequencies too
-        self.shallow = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers, dtype=dtype).shallow.to(device)
+        split = LlmSplit.load(checkpoint_dir, encoder.num_shallow_layers, dtype=dtype)
+        self.shallow = split.shallow.to(device)
+        self.deep = split.deep.to(device) if whole else None
         self.tokenize = TextTokenizer(checkpoint_dir, encoder, num_token_ids=self.shallow.num_token_ids)
         pack_linears(self.shallow, rows=self.tokens_per_batch)
         self._said_out_of_memory = False
@@ -56,7 +58,7 @@ class TextEncoder:
         return self.shallow.width
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the behavior embedding of each text: (M, H) float16. Raises `EmbeddingOverflowError`.
+        """Return the behavior embedding of each text, (M, H) float16; with `whole` what the LLM makes of it. Raises `EmbeddingOverflowError`.
 
         A text is cut off after T = `encoder.max_tokens_per_behavior` tokens, special tokens included.
         """
@@ -94,7 +96,10 @@ class TextEncoder:
         """Return (B, H) float16 on the device, or None where the device has no memory for several texts at once."""
         input_ids, mask = (tensor.to(self.device) for tensor in padded(token_ids))
         try:
-            return pool(self.shallow(input_ids, mask).float(), mask, pooling=self.encoder.pooling).half()
+            hidden = self.shallow(input_ids, mask)
+            if self.deep is not None:
+                hidden = self.deep(hidden, mask)
+            return pool(hidden.float(), mask, pooling=self.encoder.pooling).half()
         except torch.OutOfMemoryError as error:
             if len(token_ids) > 1:
                 return None
@@ -116,12 +121,6 @@ class TextEncoder:
                 tokens,
             )
         self._said_out_of_memory = True
-
-
-def whole_llm(encoder: EncoderConfig, checkpoint_dir: Path) -> EncoderConfig:
-    """Return the encoder with every layer of its LLM."""
-    config = AutoConfig.from_pretrained(checkpoint_dir, local_files_only=True).get_text_config()
-    return replace(encoder, num_shallow_layers=int(config.num_hidden_layers))
 
 
 def batch_sizes(lengths: Sequence[int], *, tokens_per_batch: int) -> list[int]:

@@ -9,7 +9,7 @@ Related: SDIM (Cao et al., CIKM 2022) lets the item attend to the behaviors that
 soft and learned, and the user's side is one vector, whatever the item.
 
 Unusual: the map starts from clusters of the first training rows' texts by what the whole LLM makes of them, read off their behavior
-embeddings (`text_clusters`). From random weights it gains a third as much in two thousand steps (docs/quality.md).
+embeddings (`text_clusters`). Starts from random weights and from clusters of the embeddings gain less (docs/quality.md).
 """
 
 from __future__ import annotations

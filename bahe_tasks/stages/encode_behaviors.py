@@ -27,6 +27,10 @@ from bahe_tasks.stores.partition_records import partition_records
 _TABLE = "behavior_embeddings"
 
 
+class TextUnknownError(LookupError):
+    """A behavior has an embedding, and the dictionary has no text of it."""
+
+
 def encode_behaviors(
     day: date, config: Config, *, force: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
@@ -77,9 +81,15 @@ def encode_known(day: date, config: Config, keys: Sequence[str]) -> None:
 
 
 def known_texts(config: Config, keys: Sequence[str]) -> list[str]:
-    """Return the text of each of these behaviors, in their order. Raises `KeyError` for one that the dictionary lacks."""
+    """Return the text of each of these behaviors, in their order. Raises `TextUnknownError`."""
     found = _in_dictionary(config, keys)
     text_of = dict(zip(found["behavior_key"].to_pylist(), found["text"].to_pylist(), strict=True))
+    unknown = sorted({*keys} - text_of.keys())
+    if unknown:
+        raise TextUnknownError(
+            f"{len(unknown)} behaviors have no text in atomic_behaviors, for example {unknown[0]}; was that table removed? "
+            "Delete the whole tables folder and backfill it from the landing"
+        )
     return [text_of[key] for key in keys]
 
 

@@ -32,12 +32,13 @@ from bahe_tasks.core.train_processes import process_count, train_in_processes
 from bahe_tasks.core.training_rows import ImpressionRows
 from bahe_tasks.stages.days_in_force import check_inputs_passed, training_fingerprint
 from bahe_tasks.stages.embedding_index import NotEncodedError
-from bahe_tasks.stages.encode_behaviors import encode_known, known_texts
+from bahe_tasks.stages.encode_behaviors import encode_known
 from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.lineage import code_revision, table_versions
 from bahe_tasks.stages.mapped_window import MappedWindow, map_window
 from bahe_tasks.stages.model_of_day import model_to_train
 from bahe_tasks.stages.progressive import clear_predictions, score_day
+from bahe_tasks.stages.topics_start import stored_texts
 from bahe_tasks.stages.training_days import training_days
 from bahe_tasks.stages.window import Window, read_window
 from bahe_tasks.stages.work_folders import forget_day
@@ -119,7 +120,7 @@ def fine_tune(
         mapped.index.vectors,
         config,
         going_on_from,
-        texts_at=lambda numbers: known_texts(config, mapped.index.keys_at(numbers)),
+        texts_at=stored_texts(mapped.index, config),
         encoder_version=version,
         seed=seed,
     )

@@ -10,7 +10,9 @@ from pathlib import Path
 from bahe_tasks.config import Config
 from bahe_tasks.stores.delta_tables import table_version
 
-_READ_TABLES = ("behavior_events", "items", "impressions", "user_sequences", "behavior_embeddings")
+_READ_TABLES = (
+    "behavior_events", "items", "impressions", "user_sequences", "atomic_behaviors", "behavior_embeddings",
+)  # fmt: skip
 
 
 def table_versions(config: Config) -> dict[str, int]:

@@ -17,7 +17,7 @@ from bahe_tasks.core.model_spec import ModelSpec, check_parent
 from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
 from bahe_tasks.core.training_rows import ImpressionRows, sums_read, texts_read
 from bahe_tasks.running_sums import BASE_PRIOR, MIN_RATE
-from bahe_tasks.stages.topics_start import TextsAt, start_topics
+from bahe_tasks.stages.topics_start import TextsAt, topics_start
 
 
 class PoolingError(ValueError):
@@ -65,6 +65,9 @@ def model_to_train(
         rates = _base_rates(rows, spec, set(spec.labels) - set(parent[1].labels))
         model = grow_model(parent[0], spec, seed=seed, base_rates=rates)
     else:
+        start = None
+        if settings.text_topics:  # before the LLM is loaded to be trained: two at once may be too large
+            start = topics_start(texts_read([rows]), embeddings, texts_at, config.encoder, seed=seed)
         split = LlmSplit.load(
             checkpoint_dir(config.encoder.checkpoint),
             config.encoder.num_shallow_layers,
@@ -83,8 +86,8 @@ def model_to_train(
         ).grown(**found)  # type: ignore[arg-type]
         rates = _base_rates(rows, spec, spec.labels) | {LABEL: rate_to_start_at(rows, spec)}
         model = new_model(spec, split.deep, seed=seed, base_rates=rates)
-        if model.topics is not None:
-            start_topics(model.topics, texts_read([rows]), embeddings, texts_at, config.encoder, seed=seed)
+        if model.topics is not None and start is not None:
+            model.topics.start_from(*start, seed=seed)
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config, EncoderConfig
@@ -26,7 +26,7 @@ from bahe_tasks.core.columns import LABEL
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_spec import ModelSpec
-from bahe_tasks.core.text_encoder import TextEncoder, whole_llm
+from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.core.tokens import TextTokenizer
 from bahe_tasks.core.training_rows import ImpressionRows, texts_read
 from bahe_tasks.stages.model_of_day import model_to_train, rate_to_start_at
@@ -74,7 +74,7 @@ def split_variants(splits: list[int], *, default: int, num_layers: int) -> list[
 
 def num_layers(encoder: EncoderConfig) -> int:
     """Return the number of layers of the whole LLM."""
-    return whole_llm(encoder, checkpoint_dir(encoder.checkpoint)).num_shallow_layers
+    return int(AutoConfig.from_pretrained(checkpoint_dir(encoder.checkpoint), local_files_only=True).num_hidden_layers)
 
 
 def replay_variant(variant: SplitVariant, study: StudyLog, config: Config, *, seed: int) -> VariantRun:
@@ -107,9 +107,7 @@ def replay_variant(variant: SplitVariant, study: StudyLog, config: Config, *, se
     else:
         model_of_day = _reading_whole_text(texts)
     encode_cpu_s = process_time() - began if variant.kind in ("bahe", "token_vectors") else 0.0
-    predictions, trained = replay(
-        study.days, embeddings, config, texts=study.log.texts, seed=seed, model_of_day=model_of_day
-    )
+    predictions, trained = replay(study.days, embeddings, config, texts=texts, seed=seed, model_of_day=model_of_day)
     return VariantRun(predictions, encode_cpu_s, trained.model)
 
 

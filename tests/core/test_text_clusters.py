@@ -50,10 +50,16 @@ def test_units_have_length_one_and_zero_stays():
 @pytest.mark.parametrize("scale", [0.01, 1.0, 1000.0])
 def test_the_temperature_gives_the_largest_share_asked_for_whatever_the_scale(scale):
     log_odds = scale * np.random.default_rng(0).normal(size=(200, 6))
-    for asked in (0.3, 0.9, 0.99):
+    for asked in (0.3, 0.6, 0.9):
         found = temperature_for(log_odds, mean_largest=asked)
         assert softmax(log_odds / found, axis=1).max(1).mean() == pytest.approx(asked, abs=1e-6)
 
 
-def test_where_all_are_alike_no_temperature_gives_a_larger_share():
-    assert temperature_for(np.zeros((5, 4)), mean_largest=0.9) == pytest.approx(1e-6)
+def test_where_the_largest_are_two_the_log_odds_stay_small():
+    tied = np.repeat(np.eye(3), 2, axis=1)  # the two clusters of each row cannot be told apart
+    found = temperature_for(tied, mean_largest=0.9)
+    assert (tied.max(1) - tied.mean(1)) / found == pytest.approx(30)
+
+
+def test_log_odds_that_are_all_alike_stay_as_they_are():
+    assert temperature_for(np.zeros((5, 4)), mean_largest=0.9) == 1

@@ -12,7 +12,7 @@ from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config, EncoderConfig
 from bahe_tasks.core.text_encoder import TextEncoder
 from bahe_tasks.stages import encode_behaviors
-from bahe_tasks.stages.encode_behaviors import encode_missing, known_texts
+from bahe_tasks.stages.encode_behaviors import TextUnknownError, encode_missing, known_texts
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.delta_writes import append_rows
 
@@ -77,5 +77,5 @@ def test_texts_are_those_of_the_keys_in_their_order(config):
     append_rows(config.tables_dir, "atomic_behaviors", BEHAVIORS, partitions={})
     keys = BEHAVIORS["behavior_key"].to_pylist()
     assert known_texts(config, [keys[7], keys[1200], keys[7]]) == ["text 7", "text 1200", "text 7"]
-    with pytest.raises(KeyError, match="f" * 64):
+    with pytest.raises(TextUnknownError, match=f"1 behaviors have no text .* {'f' * 64}"):
         known_texts(config, [keys[7], "f" * 64])

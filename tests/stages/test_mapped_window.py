@@ -13,9 +13,10 @@ from bahe_tasks.running_sums import IMPRESSION_SUMS
 from bahe_tasks.stages import embedding_index
 from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.mapped_window import TableChangedError, map_window
+from bahe_tasks.stages.topics_start import stored_texts
 from bahe_tasks.stages.window import is_held_out, read_window, user_days
 from bahe_tasks.stores.arrow_types import arrow_schema
-from bahe_tasks.stores.delta_writes import replace_partitions
+from bahe_tasks.stores.delta_writes import append_rows, replace_partitions
 
 D1, D2 = date(2024, 3, 1), date(2024, 3, 2)
 VERSION, WIDTH = "enc-a", 4
@@ -194,6 +195,16 @@ def test_only_masked_rows_need_embeddings_and_a_missing_one_is_named(window, con
         mapped_of(window, config)
     with pytest.raises(MissingEmbeddingError, match=behavior_key("of nobody")):
         few.index.rows_of(pa.array([behavior_key("tea"), behavior_key("of nobody")]))
+
+
+def test_each_row_of_the_index_finds_its_own_text(window, config):
+    index, texts = mapped_of(window, config).index, ["tea", "rice", "shop", "a lamp", "bus", "of nobody"]
+    dictionary = [{"behavior_key": behavior_key(text), "text": text} for text in texts]
+    append_rows(config.tables_dir, "atomic_behaviors", pa.Table.from_pylist(dictionary), partitions={})
+    rows = np.array([3, 0, 4, 1, 2])
+    found = stored_texts(index, config)(rows)
+    assert sorted(found) == sorted(set(texts) - {"of nobody"})
+    assert np.array_equal(np.stack([vector(text) for text in found]), index.vectors[rows])
 
 
 def test_another_version_s_vectors_are_not_read(window, config):

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig
 
 from bahe_tasks.config import Config, EncoderConfig, ModelConfig
-from bahe_tasks.core.encoder import encode_texts
+from bahe_tasks.core.encoder import encode_by_whole_llm
 from bahe_tasks.core.score import score
 from bahe_tasks.core.text_topics import TextTopics
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
@@ -69,12 +68,8 @@ def test_what_is_in_force_is_what_the_rows_have(rows, config_of):
 def test_topics_start_from_the_texts_of_the_first_rows_and_are_the_parent_s_from_then_on(rows, config_of):
     read = dataclasses.replace(rows, title_rows=np.minimum(rows.title_rows, 29), histories={})
     config, expected = config_of(text_topics=8), TextTopics(32, 8)
-    folder = Path(config.encoder.checkpoint)
-    layers = AutoConfig.from_pretrained(folder).num_hidden_layers
-    assert layers > config.encoder.num_shallow_layers
-    whole = dataclasses.replace(config.encoder, num_shallow_layers=layers)
-    by_all_layers = encode_texts(TEXTS[:30], checkpoint_dir=folder, encoder=whole)
-    expected.start_from(EMBEDDINGS[:30], by_all_layers, seed=1)
+    whole = encode_by_whole_llm(TEXTS[:30], checkpoint_dir=Path(config.encoder.checkpoint), encoder=config.encoder)
+    expected.start_from(EMBEDDINGS[:30], whole, seed=1)
     first = made(read, config)
     assert torch.equal(first[0].topics.map.weight, expected.map.weight)
     grown, _ = made(rows, config, first, seed=2)
@@ -128,3 +123,8 @@ def test_din_without_a_text_feature_is_refused(rows, config_of):
     without = dataclasses.replace(rows, histories={})
     with pytest.raises(MissingColumnError, match="din attends to behaviors"):
         made(without, config_of(head="din"))
+
+
+def test_an_llm_that_cannot_be_run_without_layers_has_topics_too(rows, config_of):
+    model, _ = made(rows, config_of("deberta-v3", text_topics=4))
+    assert model.topics.map.weight.abs().max() > 1

@@ -1,16 +1,15 @@
 """Which texts the topics of a first model start from, and what the whole LLM is asked of them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, AutoTokenizer
 
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.text_encoder import EmbeddingOverflowError
 from bahe_tasks.core.text_topics import TextTopics
-from bahe_tasks.stages import topics_start
-from bahe_tasks.stages.topics_start import start_topics
+from bahe_tasks.stages import topics_start as stage
+from bahe_tasks.stages.topics_start import topics_start
 from benchmarks.model_matrix import save_checkpoint
 
 WIDTH = 32
@@ -24,61 +23,53 @@ def encoder(tmp_path):
     return EncoderConfig(checkpoint=str(tmp_path / "bert"), num_shallow_layers=1, device="cpu")
 
 
-@pytest.fixture
-def encoded(monkeypatch):
-    """What was encoded: (texts, number of layers) of each call."""
-    calls = []
-    encode = topics_start.encode_texts
-
-    def noting(texts, *, checkpoint_dir, encoder):
-        calls.append((list(texts), encoder.num_shallow_layers))
-        return encode(texts, checkpoint_dir=checkpoint_dir, encoder=encoder)
-
-    monkeypatch.setattr(topics_start, "encode_texts", noting)
-    return calls
+def start_of(read, encoder, *, embeddings=EMBEDDINGS, seed=1):
+    return topics_start(read, embeddings, lambda numbers: [TEXTS[n] for n in numbers], encoder, seed=seed)
 
 
-def started(read, encoder, *, embeddings=EMBEDDINGS):
-    torch.manual_seed(0)
-    topics = TextTopics(WIDTH, 4)
-    start_topics(topics, read, embeddings, lambda numbers: [TEXTS[n] for n in numbers], encoder, seed=1)
-    return topics.map.weight
-
-
-def test_all_layers_are_asked_of_the_texts_that_are_read_and_of_no_other(encoder, encoded):
+def test_the_texts_are_those_that_are_read_and_what_the_whole_llm_makes_of_each(encoder):
     read = np.arange(0, 40, 3)
-    weight = started(read, encoder)
-    assert encoded == [([TEXTS[n] for n in read], 3)]
-    unread = np.where(np.isin(np.arange(40), read)[:, None], EMBEDDINGS, 0)
-    assert torch.equal(started(read, encoder, embeddings=unread), weight)
+    start = start_of(read, encoder)
+    assert np.array_equal(start.embeddings, EMBEDDINGS[read])
+    llm = AutoModel.from_pretrained(encoder.checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(encoder.checkpoint)
+    for n, found in zip(read, start.whole, strict=True):
+        with torch.no_grad():
+            hidden = llm(**tokenizer(TEXTS[n], return_tensors="pt")).last_hidden_state
+        assert found == pytest.approx(hidden[0].mean(0).numpy(), abs=2e-3)
 
 
-def test_of_many_texts_some_are_drawn(encoder, encoded, monkeypatch):
-    monkeypatch.setattr(topics_start, "_MOST_TEXTS", 7)
-    started(np.arange(40), encoder)
-    ((texts, _),) = encoded
-    assert len(set(texts)) == 7
-    assert texts == sorted(texts, key=TEXTS.index)
+def test_of_many_texts_some_are_drawn_by_the_seed(encoder, monkeypatch):
+    monkeypatch.setattr(stage, "_MOST_TEXTS", 7)
+    one, same, other = (start_of(np.arange(40), encoder, seed=seed).embeddings for seed in (1, 1, 2))
+    rows = [np.flatnonzero((row == EMBEDDINGS).all(1)).item() for row in one]
+    assert len(rows) == 7
+    assert rows == sorted(set(rows))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
 
 
-def test_without_deep_layers_the_embeddings_are_what_the_whole_llm_says(encoder, encoded):
-    without = started(np.arange(40), dataclasses.replace(encoder, num_shallow_layers=3))
-    assert encoded == []
-    assert not torch.equal(without, started(np.arange(40), encoder))
+def test_no_text_is_nothing_to_start_from(encoder):
+    start = start_of(np.zeros(0, np.int64), encoder)
+    assert start.embeddings.shape == start.whole.shape == (0, WIDTH)
+    topics = TextTopics(WIDTH, 4)
+    before = topics.map.weight.clone()
+    topics.start_from(*start, seed=1)
+    assert torch.equal(topics.map.weight, before)
 
 
-def test_no_text_leaves_the_start_as_it_is(encoder, encoded):
-    found = started(np.zeros(0, np.int64), encoder)
-    torch.manual_seed(0)
-    assert torch.equal(found, TextTopics(WIDTH, 4).map.weight)
-    assert encoded == []
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(EmbeddingOverflowError("choose another layer"), "float16"), (torch.OutOfMemoryError("CUDA"), "out of memory")],
+)
+def test_a_whole_llm_that_cannot_be_asked_leaves_the_embeddings_and_is_told_of(
+    encoder, monkeypatch, caplog, error, reason
+):
+    def fail(*_, **__):
+        raise error
 
-
-def test_vectors_too_large_to_be_held_leave_clusters_of_the_embeddings_and_are_told_of(encoder, monkeypatch, caplog):
-    def overflow(*_, **__):
-        raise EmbeddingOverflowError("a text has an embedding that float16 cannot hold")
-
-    monkeypatch.setattr(topics_start, "encode_texts", overflow)
-    found = started(np.arange(40), encoder)
-    assert "float16 cannot hold" in caplog.text
-    assert torch.equal(found, started(np.arange(40), dataclasses.replace(encoder, num_shallow_layers=3)))
+    monkeypatch.setattr(stage, "encode_by_whole_llm", fail)
+    start = start_of(np.arange(40), encoder)
+    assert np.array_equal(start.whole, start.embeddings)
+    assert reason in caplog.text
+    assert "choose another" not in caplog.text
