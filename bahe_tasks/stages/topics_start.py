@@ -43,6 +43,7 @@ def topics_start(
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(read)[:_MOST_TEXTS])
     behaviors = np.asarray(embeddings[chosen])
+    _LOG.info("a model without a parent: the whole LLM reads %d texts for its topics to start from", len(chosen))
     try:
         folder = checkpoint_dir(encoder.checkpoint)
         return TopicsStart(behaviors, encode_by_whole_llm(texts_at(chosen), checkpoint_dir=folder, encoder=encoder))
