@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 _ROUNDS = 10
-_SPHERICAL = 0.1
-"""Share of the covariance within clusters that is taken to be the same in all directions: there may be fewer texts than directions."""
+_SPHERICAL_VECTORS = 2
+"""Vectors a direction that differ in all directions alike, by which the covariance within clusters is shrunk: few texts tell little of it."""
 _SMALLEST_NORM = 1e-6
 _FARTHEST, _FLATTEST, _HALVINGS = 30.0, 1e4, 50
 
@@ -38,7 +38,7 @@ def spherical_k_means(vectors: np.ndarray, num_clusters: int, generator: np.rand
 def linear_discriminants(vectors: np.ndarray, clusters: np.ndarray, num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
     """Vectors (M, H) and their clusters (M,) → weight (Z, H) and bias (Z,), float64: log-odds of each cluster, up to what is common to all.
 
-    Those of normal distributions with one covariance and a mean for each cluster; an empty cluster has the mean of all and counts as half a vector.
+    Those of normal distributions with one covariance, shrunk towards a sphere, and a mean for each cluster; an empty cluster has the mean of all and counts as half a vector.
     The vectors must not be all equal.
     """
     vectors = vectors.astype(np.float64)
@@ -50,7 +50,8 @@ def linear_discriminants(vectors: np.ndarray, clusters: np.ndarray, num_clusters
     means /= np.maximum(counts, 1)[:, None]
     within = from_mean - means[clusters]
     spherical = (from_mean**2).sum(1).mean() / vectors.shape[1]
-    covariance = (1 - _SPHERICAL) * within.T @ within / len(vectors) + _SPHERICAL * spherical * np.eye(len(mean))
+    prior = _SPHERICAL_VECTORS * len(mean)
+    covariance = (within.T @ within + prior * spherical * np.eye(len(mean))) / (len(vectors) + prior)
     weight = np.linalg.solve(covariance, means.T).T
     log_share = np.log(np.maximum(counts, 0.5) / len(vectors))
     return weight, log_share - (weight * means).sum(1) / 2 - weight @ mean

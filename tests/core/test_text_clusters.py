@@ -29,8 +29,10 @@ def test_the_discriminants_are_log_odds_of_normal_distributions_with_one_covaria
     )
     weight, bias = linear_discriminants(vectors, clusters, 4)
     means = [vectors[clusters == n].mean(0) if n != 2 else vectors.mean(0) for n in range(4)]
-    within = np.mean([np.outer(v - means[c], v - means[c]) for v, c in zip(vectors, clusters, strict=True)], axis=0)
-    covariance = 0.9 * within + 0.1 * np.trace(np.cov(vectors.T, bias=True)) / 4 * np.eye(4)
+    within = sum(np.outer(v - means[c], v - means[c]) for v, c in zip(vectors, clusters, strict=True))
+    covariance = (
+        within + 8 * np.trace(np.cov(vectors.T, bias=True)) / 4 * np.eye(4)
+    ) / 108  # two vectors a direction beside the 100
     density = np.stack([multivariate_normal(mean, covariance).logpdf(vectors) for mean in means], axis=1)
     expected = softmax(density + np.log([0.5, 0.3, 0.005, 0.2]), axis=1)
     assert softmax(vectors @ weight.T + bias, axis=1) == pytest.approx(expected, abs=1e-9)

@@ -51,7 +51,7 @@ def test_what_the_whole_llm_tells_apart_is_read_off_embeddings_that_tell_the_kin
         return [normalized_mutual_info_score(truth[new], largest) for truth in (about, kind)]
 
     by_whole, by_itself = about_and_kind(whole), about_and_kind(embeddings)
-    assert by_whole[0] > 0.95
+    assert by_whole[0] > 0.9
     assert by_whole[1] < 0.1
     assert by_itself[0] < by_whole[0]
     assert by_itself[1] > 0.5
