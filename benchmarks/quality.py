@@ -30,11 +30,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import typer
-from transformers import AutoConfig
 from transformers.utils import logging
 
 from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import Config, EncoderConfig
+from bahe_tasks.core.encoder import encode_by_whole_llm
 from bahe_tasks.core.intervals import paired_auc_difference_interval
 from bahe_tasks.core.metrics import auc, evaluate
 from bahe_tasks.core.resampling import Interval
@@ -172,10 +172,13 @@ def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
     log, judged = read_judged(days, config)
     folder = checkpoint_dir(config.encoder.checkpoint)
     numbers, _ = numbers_of(log)
-    whole = whole_llm(config.encoder)
     return Comparison(
         log=log,
-        material=Material.of(log, numbers=numbers, sentences=log.encode(folder, whole)),
+        material=Material.of(
+            log,
+            numbers=numbers,
+            sentences=encode_by_whole_llm(log.texts, checkpoint_dir=folder, encoder=config.encoder),
+        ),
         embeddings=log.encode(folder, config.encoder),
         config=config,
         judged=judged,
@@ -184,7 +187,7 @@ def prepare(days: JudgedDays, config: Config, *, cache: Path) -> Comparison:
             files=files_of(days.landing),
             days=[days.first, days.last],
             read=[config.numbers, config.landing, config.sequences],
-            sentences=whole,
+            sentences=replace(config.encoder, num_shallow_layers=0),  # wherever it is cut
         )[:16],
     )
 
@@ -193,12 +196,6 @@ def files_of(landing: Path) -> dict[str, str]:
     """Return source and day → fingerprint of the landed files."""
     days = [(source, day) for source in SOURCES for day in landed_days(landing, source)]
     return {f"{source}/{day}": landing_fingerprint(landing, source, day) for source, day in days}
-
-
-def whole_llm(encoder: EncoderConfig) -> EncoderConfig:
-    """Return the encoder with every layer of its LLM: sentence embeddings."""
-    layers = AutoConfig.from_pretrained(checkpoint_dir(encoder.checkpoint)).num_hidden_layers
-    return replace(encoder, num_shallow_layers=layers)
 
 
 def tiny(scratch: Path, landing: Path) -> Config:
