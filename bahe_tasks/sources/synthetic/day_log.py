@@ -92,7 +92,7 @@ def block_log(
     activity, taste = users.activity[block], users.taste[block]
 
     shown = np.repeat(np.arange(len(activity)), rng.poisson(impressions_per_user * activity))
-    seen = _topics(0.5 / len(TOPICS) + 0.5 * _softmax(taste), shown, rng)
+    seen = _topics(shown_shares(taste), shown, rng)
     item = shelf.draw(seen, rng)
     shown_ms = (rng.beta(4.0, 2.0, len(shown)) * DAY_MS).astype(np.int64)
     device = rng.choice(len(DEVICES), len(shown), p=(0.6, 0.1, 0.3))
@@ -112,7 +112,7 @@ def block_log(
     hour = shown_ms // 3_600_000
 
     done = np.repeat(np.arange(len(activity)), rng.poisson(events_per_user * activity))
-    done_topic = _topics(0.9 * _softmax(2.0 * taste) + 0.1 / len(TOPICS), done, rng)
+    done_topic = _topics(done_shares(taste), done, rng)
     feature = rng.choice(len(FEATURES), len(done), p=[_FEATURE_SHARES[name] for name in FEATURES])
     done_ms = (rng.beta(2.0, 2.0, len(done)) * DAY_MS).astype(np.int64)
     text = np.empty(len(done), dtype=object)
@@ -153,6 +153,16 @@ def block_log(
         probability=probability[by_time],
         late_rows=late_events + late_shown,
     )
+
+
+def shown_shares(taste: np.ndarray) -> np.ndarray:
+    """Return how often each topic is shown to users of these tastes, (users, topics) each."""
+    return 0.5 / len(TOPICS) + 0.5 * _softmax(taste)
+
+
+def done_shares(taste: np.ndarray) -> np.ndarray:
+    """Return how often users of these tastes do something about each topic, (users, topics) each."""
+    return 0.9 * _softmax(2.0 * taste) + 0.1 / len(TOPICS)
 
 
 def rows_at(rows: Rows, places: np.ndarray) -> Rows:

@@ -21,9 +21,14 @@ FIRST_ITEMS_PER_USER = 2.0
 NEW_ITEMS_PER_USER = 0.3
 REPRICED_SHARE = 0.03
 """Share of the items whose price changes on a day; each such change is a new row of the item's change log."""
-_LOVED, _DISLIKED = 3, 4
-_APPEAL_STD = 0.9
-_APPEAL_KEPT = 0.97
+TASTES = (1.6, -1.3, -0.2)
+"""Mean taste for the `LOVED` topics a user loves, the `DISLIKED` it dislikes, and the rest."""
+LOVED, DISLIKED = 3, 4
+OWN_STD = 0.3
+"""Of a taste about its mean, of a user's eagerness and of an item's quality."""
+APPEAL_STD = 0.9
+APPEAL_KEPT = 0.97
+"""Share of a topic's appeal that stays from day to day; what is added keeps its deviation."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class World:
 def first_world(*, users: int, seed: int) -> World:
     """Return the world of day 0, with `users` users."""
     rng = np.random.default_rng([seed, 0, 1])
-    appeal = rng.permutation(np.linspace(-1.0, 1.0, len(TOPICS))) * _APPEAL_STD * np.sqrt(3.0)
+    appeal = rng.permutation(np.linspace(-1.0, 1.0, len(TOPICS))) * APPEAL_STD * np.sqrt(3.0)
     items = _new_items(round(users * FIRST_ITEMS_PER_USER), first_day=True, rng=rng)
     return World(day=0, users=_new_users(users, rng=rng), items=items, appeal=appeal)
 
@@ -81,7 +86,7 @@ def next_world(world: World, *, users: int, seed: int) -> World:
     """Return the day after `world`; `users` is the number of the first day."""
     day = world.day + 1
     rng = np.random.default_rng([seed, day, 1])
-    drifted = _APPEAL_KEPT * world.appeal + rng.normal(0.0, _APPEAL_STD * np.sqrt(1 - _APPEAL_KEPT**2), len(TOPICS))
+    drifted = APPEAL_KEPT * world.appeal + rng.normal(0.0, APPEAL_STD * np.sqrt(1 - APPEAL_KEPT**2), len(TOPICS))
     known = world.items
     count = len(known.topic)
     repriced = rng.random(count) < REPRICED_SHARE
@@ -104,10 +109,11 @@ def next_world(world: World, *, users: int, seed: int) -> World:
 def _new_users(count: int, *, rng: np.random.Generator) -> Users:
     """Return users who each love a few topics, dislike a few more and are lukewarm about the rest."""
     ranks = rng.random((count, len(TOPICS)), dtype=np.float32).argsort(axis=1).argsort(axis=1)
-    taste = np.where(ranks < _LOVED, 1.6, np.where(ranks < _LOVED + _DISLIKED, -1.3, -0.2))
+    loved, disliked, lukewarm = TASTES
+    taste = np.where(ranks < LOVED, loved, np.where(ranks < LOVED + DISLIKED, disliked, lukewarm))
     return Users(
-        taste=(taste + rng.normal(0.0, 0.3, taste.shape)).astype(np.float32),
-        eagerness=rng.normal(0.0, 0.3, count),
+        taste=(taste + rng.normal(0.0, OWN_STD, taste.shape)).astype(np.float32),
+        eagerness=rng.normal(0.0, OWN_STD, count),
         activity=rng.lognormal(-0.18, 0.6, count),
     )
 
@@ -121,7 +127,7 @@ def _new_items(count: int, *, first_day: bool, rng: np.random.Generator) -> Item
         title=titles(topic, rng),
         topic=topic,
         category=np.where(rng.random(count) < 0.75, topic, shuffled),
-        quality=rng.normal(0.0, 0.3, count),
+        quality=rng.normal(0.0, OWN_STD, count),
         price=price,
         age_days=rng.integers(0, 30, count) if first_day else np.zeros(count, dtype=np.int64),
         changed_at_s=np.zeros(count) if first_day else np.floor(rng.random(count) * 6 * 3600),
