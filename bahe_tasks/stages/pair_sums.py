@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from bahe_tasks.config import Config
 from bahe_tasks.key_sums import cat_means, keys_of_pairs, token_means
 from bahe_tasks.running_sums import state_key, title_tokens
-from bahe_tasks.stages.state_as_of import StateAsOf
+from bahe_tasks.stages.state_as_of import StateAsOf, active_state
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
@@ -24,10 +25,20 @@ def published_pair_sums(
 ) -> np.ndarray:
     """Return the sums of P pairs, (P, len(IMPRESSION_SUMS)) float64. The champion's embeddings must be published.
 
-    `titles`: of the items that have one; `cat`: categorical columns, (P,) object each, None = absent. A user, item,
-    token, value or pair that is not published has sums of 0.
+    `titles`: of the items that have one; `cat`: categorical columns, (P,) object each, None = absent. Sums of users and items that
+    are not published are looked up in the state they were published from; a value of a column that is not published has sums of 0.
     """
     rows = read_table(config.tables_dir, "published_sums", partitions=f"model_version = {champion.version}")
+    published = set(rows["key"].to_pylist())
+    users, items = (
+        [name for name in frame[f"{scope}_id"].unique() if state_key(scope, name) not in published]
+        for scope in ("user", "item")
+    )
+    if users or items:
+        of_items = [titles[item] for item in items if item in titles]
+        others = active_state(users, items, of_items, champion.day, config)
+        rows = pa.concat_tables([rows.select(others.column_names), others])
+        rows = rows.filter(pa.array(~rows["key"].to_pandas().duplicated().to_numpy()))
     return pair_sums(frame, titles, cat, StateAsOf(rows, champion.day))
 
 

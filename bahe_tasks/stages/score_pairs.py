@@ -1,12 +1,14 @@
 """Batch scoring with the champion: click probabilities of (user_id, item_id) pairs from the published embeddings.
 
-An unknown user is an empty history. An item that is not published but has a title, in the file or in the table items,
+A user that is not published, for want of anything done in the last `publish_days`, has the history of the end of the champion's day, read now; one
+without any is an empty history. An item that is not published but has a title, in the file or in the table items,
 is encoded; without a title it gets the model's vector for unknown items. Where the user side depends on the item
 (`head: din`, `item_reading: beside`) nothing is looked up: histories and titles pass through the model.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
-from bahe_tasks.stages.histories_as_of import newest_items
+from bahe_tasks.data_interval import end_of
+from bahe_tasks.stages.histories_as_of import histories_as_of, newest_items
 from bahe_tasks.stages.pair_file import check_columns, check_out, read_pairs, write_pairs
 from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
@@ -40,7 +43,7 @@ class NothingToScoreWithError(LookupError):
 
 
 def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
-    """Write the pairs with a column `click_probability`; return counts of pairs and of users and items not published.
+    """Write the pairs with a column `click_probability`; return counts of pairs, of users without history and of items not published.
 
     Raises `ScoreFileError` and `NothingToScoreWithError`.
     """
@@ -73,7 +76,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
 def _score_published(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
 ) -> tuple[np.ndarray, int, int]:
-    """Return the click probability of each pair (P,), and how many users and items are not published."""
+    """Return the click probability of each pair (P,), and how many users have no history and items are not published."""
     users, user_of, new_users = _user_vectors(frame, model, champion, config)
     items, item_of, known, titles, new_items = _item_vectors(frame, model, champion, config)
     cat, num = pair_columns(frame, known)
@@ -99,13 +102,34 @@ def _user_vectors(
     """Return user embeddings (U, N·(E + X)) float32, each pair's row in them (P,), and how many users are an empty history."""
     wanted = pd.Index(frame["user_id"].unique())
     table = _published("user_embeddings", "user_id", wanted, champion, config)
+    published = table["user_id"].to_pylist()
     device = pick_device(config.encoder.device)
     empty = user_embeddings(
         model, {}, np.zeros(1, np.int64), np.zeros((0, model.deep.width), "<f2"), batch_size=1, device=device
     )
-    vectors = np.concatenate([_vectors(table, empty.shape[1]), empty])
-    row = pd.Index(table["user_id"].to_pandas()).get_indexer(frame["user_id"])  # -1 is the empty history, the last row
-    return vectors, row % len(vectors), int(len(wanted) - table.num_rows)
+    others = wanted.difference(published)
+    idle, of_idle = _idle_users(others, model, champion, config) if len(others) else ([], empty[:0])
+    vectors = np.concatenate([_vectors(table, empty.shape[1]), of_idle, empty])
+    row = pd.Index([*published, *idle]).get_indexer(pd.Index(frame["user_id"]))  # -1 is the empty history, the last row
+    return vectors, row % len(vectors), len(others) - len(idle)
+
+
+def _idle_users(
+    users: pd.Index, model: BaheCtrModel, champion: ModelVersion, config: Config
+) -> tuple[list[str], np.ndarray]:
+    """Return those of the users that have a history at the end of the champion's day, and their embeddings (U, N·(E + X)) float32."""
+    history = histories_as_of(sorted(users), champion.day, config)
+    history = replace(history, users=pd.Index(sorted(history.events["user_id"].unique()), dtype=object))
+    index = index_of_texts(history.texts["text"].to_pylist(), model, champion.day, config)
+    vectors = user_embeddings(
+        model,
+        history.histories(index),
+        np.full(len(history.users), int(end_of(champion.day).timestamp()) * 1_000_000, np.int64),
+        index.vectors,
+        batch_size=config.training.scored_at_once,
+        device=pick_device(config.encoder.device),
+    )
+    return history.users.tolist(), vectors
 
 
 def _item_vectors(
