@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from functools import cache
 from typing import Any, NamedTuple
+
+import regex
 
 
 class HalfLife(NamedTuple):
@@ -97,7 +98,9 @@ MIN_VALUE_VARIANCE = 1e-9
 
 MAX_TITLE_TOKENS = 32
 
-_TOKEN = re.compile(r"[^\W_]+")
+_WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*")
+_UNSPACED = regex.compile(r"([\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+)")
+"""Scripts that write words without spaces between them."""
 _BITS_DROPPED = 4
 
 
@@ -109,8 +112,18 @@ def state_width(scope: str) -> int:
 
 
 def title_tokens(text: str) -> list[str]:
-    """Return the distinct words of a title in lower case, in order, at most MAX_TITLE_TOKENS."""
-    return list(dict.fromkeys(_TOKEN.findall(text.lower())))[:MAX_TITLE_TOKENS]
+    """Return the distinct words of a title in lower case, in order, at most MAX_TITLE_TOKENS.
+
+    A script that leaves no spaces between words is told by its pairs of adjacent characters.
+    """
+    parts = (part for word in _WORD.findall(text.lower()) for part in _UNSPACED.split(word) if part)
+    return list(dict.fromkeys(token for part in parts for token in _tokens_of(part)))[:MAX_TITLE_TOKENS]
+
+
+def _tokens_of(part: str) -> list[str]:
+    if len(part) < 3 or not _UNSPACED.match(part):
+        return [part]
+    return [part[start : start + 2] for start in range(len(part) - 1)]
 
 
 def state_key(*parts: str) -> int:
@@ -158,7 +171,7 @@ item's among them, as label of tokens; NaN without any. A late impression has Na
 """
 
 
-_DEFINITION = "2"
+_DEFINITION = "3"
 """Raised whenever sums of the same names would mean something else."""
 
 KEY_OF_ALL = state_key("all", _DEFINITION, *IMPRESSION_SUMS)

@@ -202,6 +202,22 @@ def test_tokens_are_distinct_lower_case_words_in_order():
     assert len(title_tokens(" ".join(map(str, range(100))))) == 32
 
 
+@pytest.mark.parametrize(
+    ("title", "tokens"),
+    [
+        ("复仇者联盟4：终局之战", ["复仇", "仇者", "者联", "联盟", "4", "终局", "局之", "之战"]),
+        ("スター・ウォーズ II", ["スタ", "ター", "ウォ", "ォー", "ーズ", "ii"]),
+        ("iPhone手机壳 爱", ["iphone", "手机", "机壳", "爱"]),
+        ("हिन्दी फिल्म", ["हिन्दी", "फिल्म"]),
+        ("ต้มยำ", ["ต้", "้ม", "มย", "ยำ"]),
+        ("살인의 추억", ["살인의", "추억"]),
+        ("́ _ ½ Łódź n̈ x", ["½", "łódź", "n̈", "x"]),
+    ],
+)
+def test_words_are_told_apart_in_scripts_without_spaces_and_stay_whole_with_their_marks(title, tokens):
+    assert title_tokens(title) == tokens
+
+
 def test_keys_tell_scopes_and_ids_apart():
     keys = {state_key("user", "1"), state_key("item", "1"), state_key("pair", "1", "2"), state_key("pair", "12", "")}
     assert len(keys) == 4
