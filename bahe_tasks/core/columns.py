@@ -42,7 +42,7 @@ class NumStatistics:
 def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
     """Return median and distance of the quartiles, in deviations of a normal distribution, of each column's present numbers.
 
-    Where the quartiles are alike, mean and standard deviation stand for them. A column with fewer than 20 numbers, or with
+    Where the quartiles are alike, as of a count that is mostly 0, the spread is the median distance of the numbers that are not the median. A column with fewer than 20 numbers, or with
     one and the same, is left out: it is not in force until a day shows its scale. Raises `NonFiniteNumberError`.
     """
     found = {}
@@ -51,11 +51,11 @@ def num_statistics(num: dict[str, np.ndarray]) -> dict[str, NumStatistics]:
         present = present[~np.isnan(present)]
         if len(present) < _LEAST_NUMBERS:
             continue
-        middle, spread, least = _scale(present)
-        if not np.isfinite(middle + spread):
+        scale = _scale(present)
+        if not np.isfinite(scale.middle + scale.spread):
             raise NonFiniteNumberError(f"num_{name} holds numbers too large to be normalised: scale it in the log")
-        if spread > least:
-            found[name] = NumStatistics(middle, spread)
+        if scale.spread > 0:
+            found[name] = scale
     return found
 
 
@@ -149,14 +149,16 @@ def label_columns(labels: np.ndarray, extra: dict[str, np.ndarray], names: tuple
     return np.stack(columns, 1)
 
 
-def _scale(present: np.ndarray) -> tuple[float, float, float]:
-    """Return middle and spread of numbers, and what the spread must exceed to be more than rounding."""
+def _scale(present: np.ndarray) -> NumStatistics:
+    """Return middle and spread of numbers; a spread of 0 where they differ by no more than rounding."""
     with np.errstate(over="ignore"):
         low, median, high = np.quantile(present, (0.25, 0.5, 0.75)).tolist()
-        least = _ROUNDING * max(abs(low), abs(high))
-        if high - low > least:
-            return median, (high - low) / _QUARTILES_APART, least
-        return float(present.mean()), float(present.std()), _ROUNDING * float(abs(present).max())
+        rounding = _ROUNDING * max(abs(low), abs(high))
+        if high - low > rounding:
+            return NumStatistics(median, (high - low) / _QUARTILES_APART)
+        distances = abs(present - median)
+        others = distances[distances > rounding]
+        return NumStatistics(median, float(np.median(others)) if len(others) else 0.0)
 
 
 def _finite_or_nan(name: str, column: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from bahe_tasks.core.point_in_time import point_in_time_numbers
 from bahe_tasks.core.rows_at import RowsAt
 from bahe_tasks.running_sums import IMPRESSION_SUMS
 
+_SPANS_AT_ONCE = 4096
+
 
 @dataclass(frozen=True)
 class Histories:
@@ -56,11 +58,20 @@ def texts_read(rows: Sequence[ImpressionRows]) -> np.ndarray:
     for part in rows:
         found.append(part.title_rows[part.title_rows >= 0])
         for history in part.histories.values():
-            filled = history.ends > history.starts
-            begun = np.bincount(history.starts[filled], minlength=len(history.behavior_rows) + 1)
-            ended = np.bincount(history.ends[filled], minlength=len(history.behavior_rows) + 1)
-            found.append(history.behavior_rows[(begun - ended).cumsum()[:-1] > 0])
+            spans = _spans_of(history)
+            for first in range(0, len(spans), _SPANS_AT_ONCE):
+                read = [history.behavior_rows[span] for span in spans[first : first + _SPANS_AT_ONCE]]
+                found.append(np.unique(np.concatenate(read)))
     return np.unique(np.concatenate(found))
+
+
+def _spans_of(history: Histories) -> list[slice]:
+    """Return the parts of the behaviors that rows point to, none twice: what lies between may be a file far larger than memory."""
+    order = np.argsort(history.starts, kind="stable")
+    starts, ends = history.starts[order], np.maximum.accumulate(history.ends[order])
+    begins = np.flatnonzero(np.append(True, starts[1:] > ends[:-1])[: len(starts)])
+    lasts = np.append(begins[1:], len(starts))[: len(begins)] - 1
+    return [slice(start, end) for start, end in zip(starts[begins].tolist(), ends[lasts].tolist(), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,18 @@ def test_the_scale_is_of_the_quartiles_of_the_present_numbers():
     assert (found.middle, found.spread) == pytest.approx((np.median(normal), normal.std()), rel=0.02)
 
 
-def test_where_the_quartiles_are_alike_the_deviation_is_the_scale():
-    found = num_statistics({"price": np.array([2.0, *[4.0] * 10, 6.0, NAN] * 4)})
-    assert found == {"price": NumStatistics(4.0, pytest.approx((8 / 12) ** 0.5))}
+def test_where_the_quartiles_are_alike_the_scale_is_of_the_numbers_that_differ():
+    found = num_statistics({"price": np.array([1.0, *[4.0] * 10, 6.0, NAN] * 4)})
+    assert found == {"price": NumStatistics(4.0, 2.5)}
+
+
+@pytest.mark.parametrize("absurd", [1e6, 1e300])
+def test_an_absurd_number_does_not_move_the_scale_of_a_count_that_is_mostly_nothing(absurd):
+    counts = np.random.default_rng(0).choice(11, size=2_000, p=[0.8] + [0.02] * 10).astype(float)
+    plain, with_absurd = (num_statistics({"clicks": np.r_[counts, last]}) for last in (0.0, absurd))
+    numbers = [normalised_numbers(of, {"clicks": np.arange(11.0)}, num_rows=11)[:, 0] for of in (plain, with_absurd)]
+    np.testing.assert_allclose(*numbers, rtol=0.2)
+    assert numbers[1][10] - numbers[1][1] > 1
 
 
 def test_an_absurd_number_does_not_move_the_scale():

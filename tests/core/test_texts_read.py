@@ -1,6 +1,7 @@
 """Which texts rows point to, against a plain loop."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 from hypothesis import given
@@ -36,3 +37,15 @@ def test_texts_of_every_span_and_known_title_and_no_other(spans, data):
 
 def test_no_rows_read_nothing():
     assert texts_read([]).tolist() == []
+
+
+def test_memory_does_not_grow_with_behaviors_that_no_row_reads(tmp_path):
+    """Two spans of five behaviors in a mapped file of two million."""
+    behavior_rows = np.lib.format.open_memmap(tmp_path / "rows.npy", mode="w+", dtype=np.int64, shape=(2_000_000,))
+    behavior_rows[10:15] = behavior_rows[1_999_990:1_999_995] = 7
+    rows = rows_of([(10, 15), (1_999_990, 1_999_995)], behavior_rows, [-1, -1])
+    tracemalloc.start()
+    assert texts_read([rows]).tolist() == [7]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
