@@ -3,11 +3,14 @@
 Where the user embedding does not depend on the item, `score` equals `score_pairs` over `user_embeddings` and
 `item_embeddings`, within float tolerance. Where it does (`ModelConfig.user_is_cacheable` is false), only `score` exists:
 the others raise `ItemDependentUserError`.
+
+A device that runs out of memory is given half the rows at once, for the rest of the call, and one warning says so; one row
+that does not fit raises `torch.OutOfMemoryError`. `score_pairs`, whose batches are small, does without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ import torch
 from bahe_tasks.core.batch_threads import batch_a_thread
 from bahe_tasks.core.batches import collate, collate_items, collate_users
 from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.halving import Halving
 from bahe_tasks.core.kept_weights import weights_kept
 from bahe_tasks.core.training_rows import (
     Histories,
@@ -56,19 +60,22 @@ def score(
     index = np.arange(len(rows)) if index is None else index
     by_state = np.argsort(columns.user_states[index], kind="stable")
     logits = np.zeros(len(index))
-    with torch.inference_mode(), weights_kept():
-        for chosen in _batches(len(index), batch_size):
-            part = by_state[chosen]
-            batch = collate(
-                rows,
-                embeddings,
-                index[part],
-                columns=columns,
-                features=model.features,
-                device=device,
-                cheap_positions=cheap_positions,
-            )
-            logits[part] = model(batch)[:, 0].double().cpu().numpy()
+
+    def logit_of(chosen: np.ndarray) -> torch.Tensor:
+        batch = collate(
+            rows,
+            embeddings,
+            index[by_state[chosen]],
+            columns=columns,
+            features=model.features,
+            device=device,
+            cheap_positions=cheap_positions,
+        )
+        return model(batch)[:, 0].double()
+
+    with weights_kept():
+        for chosen, found in _made_in_batches(logit_of, len(index), batch_size=batch_size, device=device):
+            logits[by_state[chosen]] = found
     return _probabilities(logits)
 
 
@@ -88,18 +95,21 @@ def user_embeddings(
     _made_ready(model, device)
     found = np.zeros((len(as_of), len(model.features) * model.parts.of_history), np.float32)
     cheap_positions = model.cheap_positions
-    with torch.inference_mode():
-        for index in _batches(len(as_of), batch_size):
-            users = collate_users(
-                histories,
-                as_of,
-                embeddings,
-                index,
-                features=model.features,
-                device=device,
-                cheap_positions=cheap_positions,
-            )
-            found[index] = model.user_embedding(users).cpu().numpy()
+
+    def embedding_of(index: np.ndarray) -> torch.Tensor:
+        users = collate_users(
+            histories,
+            as_of,
+            embeddings,
+            index,
+            features=model.features,
+            device=device,
+            cheap_positions=cheap_positions,
+        )
+        return model.user_embedding(users)
+
+    for index, made in _made_in_batches(embedding_of, len(as_of), batch_size=batch_size, device=device):
+        found[index] = made
     return _finite(found)
 
 
@@ -109,10 +119,12 @@ def item_embeddings(
     """Return the item embedding of each title row (P,) int64, -1 = title not known: (P, E) float32."""
     _made_ready(model, device)
     found = np.zeros((len(title_rows), model.parts.of_item), np.float32)
-    with torch.inference_mode():
-        for index in _batches(len(title_rows), batch_size):
-            items = collate_items(title_rows[index], embeddings, device=device)
-            found[index] = model.item_embedding(items).cpu().numpy()
+
+    def embedding_of(index: np.ndarray) -> torch.Tensor:
+        return model.item_embedding(collate_items(title_rows[index], embeddings, device=device))
+
+    for index, made in _made_in_batches(embedding_of, len(title_rows), batch_size=batch_size, device=device):
+        found[index] = made
     return _finite(found)
 
 
@@ -193,6 +205,38 @@ def _rows(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _batches(num_rows: int, batch_size: int) -> Iterator[np.ndarray]:
     for start in range(0, num_rows, batch_size):
         yield np.arange(start, min(start + batch_size, num_rows))
+
+
+def _made_in_batches(
+    make: Callable[[np.ndarray], torch.Tensor], num_rows: int, *, batch_size: int, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield, in order, batches of row numbers (B,) and what `make` makes of each, (B, ...), halved until they fit the device.
+
+    Raises `torch.OutOfMemoryError` where one row does not fit.
+    """
+    halving = Halving(
+        device,
+        unit="rows at once",
+        advice="Set training.rows_a_pass lower to begin there: eight times as many are scored at once.",
+    )
+    start = 0
+    while start < num_rows:
+        index = np.arange(start, min(start + batch_size, num_rows))
+        try:
+            with torch.inference_mode():
+                made = make(index).cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            if len(index) == 1:
+                error.add_note(
+                    "One row alone does not fit the device's memory: lower sequences.max_behaviors_per_sequence, "
+                    "or set encoder.device to cpu."
+                )
+                raise
+        else:
+            yield index, made
+            start += len(index)
+            continue
+        batch_size = halving.of(len(index))
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ memory halves the budget; from then on batches are smaller, which may move the l
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.batch_threads import batch_a_thread
+from bahe_tasks.core.halving import Halving
 from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.packed_linear import pack_linears
 from bahe_tasks.core.pooling import pool
@@ -24,8 +24,6 @@ from bahe_tasks.core.tokens import TextTokenizer, padded
 
 _TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32768}
 """What `encoder.tokens_per_batch: 0` stands for: a CPU is fastest while a batch fits its caches (`encode_cost`)."""
-
-_log = logging.getLogger(__name__)
 
 
 class EmbeddingOverflowError(ArithmeticError):
@@ -50,7 +48,9 @@ class TextEncoder:
         self.deep = split.deep.to(device) if whole else None
         self.tokenize = TextTokenizer(checkpoint_dir, encoder, num_token_ids=self.shallow.num_token_ids)
         pack_linears(self.shallow, rows=self.tokens_per_batch)
-        self._said_out_of_memory = False
+        self._halving = Halving(
+            device, unit="tokens a batch", advice="Set encoder.tokens_per_batch lower to begin there."
+        )
 
     @property
     def width(self) -> int:
@@ -77,7 +77,7 @@ class TextEncoder:
             ]
             for vectors, batch in zip(batch_a_thread(self._pooled, batches, device=self.device), batches, strict=True):
                 if vectors is None:
-                    self._halve(len(batch) * len(batch[-1]))
+                    self.tokens_per_batch = self._halving.of(len(batch) * len(batch[-1]))
                     break
                 pooled.append(vectors)
                 done += len(batch)
@@ -108,19 +108,6 @@ class TextEncoder:
                 "encoder.max_tokens_per_behavior or encoder.num_shallow_layers, or set encoder.device to cpu."
             )
             raise
-
-    def _halve(self, tokens: int) -> None:
-        """Halve the budget, from a batch of `tokens` that did not fit, and say so the first time."""
-        self.tokens_per_batch = tokens // 2
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if not self._said_out_of_memory:
-            _log.warning(
-                "The device ran out of memory over a batch of %d tokens; going on with smaller ones. "
-                "Set encoder.tokens_per_batch lower to begin there.",
-                tokens,
-            )
-        self._said_out_of_memory = True
 
 
 def batch_sizes(lengths: Sequence[int], *, tokens_per_batch: int) -> list[int]:

@@ -8,7 +8,6 @@ so while the step before is taken (`one_ahead`); preparing draws nothing from th
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from bahe_tasks.config import TrainingConfig
 from bahe_tasks.core.batches import Batch, collate
 from bahe_tasks.core.columns import label_columns, with_outcome_labels
 from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.core.halving import Halving
 from bahe_tasks.core.heads import label_key
 from bahe_tasks.core.label_loss import label_loss
 from bahe_tasks.core.optimizers import Optimizers
@@ -26,7 +26,6 @@ from bahe_tasks.core.schedule import learning_rate_share
 from bahe_tasks.core.training_rows import ImpressionRows, RowColumns, num_behaviors
 from bahe_tasks.core.window_level import WindowLevel
 
-_LOG = logging.getLogger(__name__)
 _WIDEST_BY_WIDTH = 4
 """Numbers of a position in the widest tensor of a layer, that of its MLP, by the width of the model; about, for most LLMs."""
 _BYTES_OF_WIDEST = 20_000_000
@@ -89,6 +88,11 @@ class TrainingStep:
         self._learned = training.label_weighting == "uncertainty" and len(names) > 1
         self._seed, self._ranks, self._device = seed, ranks, device
         self._rows_a_pass = training.rows_a_pass or training.batch_size
+        self._halving = Halving(
+            device,
+            unit="impressions a pass",
+            advice="Set training.rows_a_pass lower to begin there, or training.gradient_checkpointing.",
+        )
         self._positions_a_pass = training.positions_a_pass or default_positions_a_pass(embeddings.shape[1], device)
         self._num_behaviors = num_behaviors(rows, model.features)
         self._cheap_positions = model.cheap_positions  # tried here, not by the thread that prepares batches
@@ -144,12 +148,7 @@ class TrainingStep:
                 tried = min(self._rows_a_pass, len(self._ranks.part(prepared.index)))
                 if tried <= 1:
                     raise
-                self._rows_a_pass = (tried + 1) // 2
-                _LOG.warning(
-                    "the device ran out of memory: going on with %d impressions a pass; "
-                    "set training.rows_a_pass to it, or training.gradient_checkpointing",
-                    self._rows_a_pass,
-                )
+            self._rows_a_pass = self._halving.of(tried)
 
     def _passes(self, prepared: Prepared, level: WindowLevel) -> torch.Tensor:
         """Add up the gradients of this rank's part of the batch, pass by pass.

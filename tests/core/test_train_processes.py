@@ -150,6 +150,27 @@ def test_a_device_out_of_memory_is_given_half_the_rows_and_says_so_once(fresh, r
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+def test_a_device_that_holds_one_row_is_given_half_until_it_fits_and_says_so_once(
+    fresh, rows, embeddings, monkeypatch, caplog
+):
+    model = fresh()
+    forward, seen = model.forward, []
+
+    def limited(batch):
+        seen.append(len(batch.item_of))
+        if len(batch.item_of) > 1:
+            raise torch.OutOfMemoryError("no memory is left on the device")
+        return forward(batch)
+
+    monkeypatch.setattr(model, "forward", limited)
+    halved = train(model, rows, embeddings, training=TRAINING, seed=1, device=CPU)
+    assert seen == [4, 2, *[1] * 9]
+    [told] = [message for message in caplog.messages if "out of memory" in message]
+    assert "going on with 2 impressions a pass or fewer. Set training.rows_a_pass lower" in told
+    one_a_pass = dataclasses.replace(TRAINING, rows_a_pass=1)
+    assert halved.losses == train(fresh(), rows, embeddings, training=one_a_pass, seed=1, device=CPU).losses
+
+
 def test_a_batch_that_finds_no_memory_ahead_is_prepared_again_in_its_turn(fresh, rows, embeddings, monkeypatch):
     import bahe_tasks.core.training_step as module
 
