@@ -228,7 +228,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "window_days", "epochs", "patience_epochs")
         at_least(self, 0, "batch_size", "rows_a_pass", "positions_a_pass", "num_processes", "average_steps")
-        at_least(self, 0, "num_threads", "warmup_steps", "decay_steps", "checkpoint_steps", "weight_decay")
+        at_least(self, 0, "num_threads", "warmup_steps", "decay_steps", "checkpoint_steps", "weight_decay", "seed")
         at_least(self, 0, "deep_learning_rate", "head_learning_rate", "vector_learning_rate")
         at_least(self, 0, "hashed_learning_rate", "outcome_weight", "level_learned")
         if self.level_learned > 1:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
 from bahe_tasks.config_checks import ConfigError, at_least, setting, share
 from bahe_tasks.data_interval import InvalidDayError, parse_day
+
+_SPARK_MASTER = re.compile(r"local(-cluster)?(\[[\d*, ]+\])?|(spark|k8s)://.+|yarn")
+_SPARK_MEMORY = re.compile(r"\d+[kmgt]b?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,10 @@ class SparkConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "driver_rows")
+        if not _SPARK_MEMORY.fullmatch(self.driver_memory):
+            raise ConfigError(f"driver_memory must be a size such as 4g or 900m, not {self.driver_memory!r}")
+        if not _SPARK_MASTER.fullmatch(self.master):
+            raise ConfigError(f"master must be local[N], spark://HOST:PORT, k8s://URL or yarn, not {self.master!r}")
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,12 @@ def test_a_bad_setting_is_refused_by_name(document, message):
         ("gate: {held_out_share: 1}", "gate.held_out_share must be in [0, 1), not 1.0"),
         ("training: {max_gradient_norm: 0}", "training.max_gradient_norm must be above 0, not 0.0"),
         ("encoder: {prompt: x}", "encoder.prompt must contain {text}"),
+        ("training: {seed: -5}", "training.seed must be at least 0, not -5"),
+        ("spark: {driver_memory: lots}", "spark.driver_memory must be a size such as 4g or 900m, not 'lots'"),
+        (
+            "spark: {master: 'local[x]'}",
+            "spark.master must be local[N], spark://HOST:PORT, k8s://URL or yarn, not 'local[x]'",
+        ),
         ("airflow: {port: 0}", "airflow.port must be between 1 and 65535, not 0"),
         (
             "sequences: {max_events_per_sequence: 1}",
@@ -88,6 +94,13 @@ def test_a_bad_setting_is_told_as_it_stands_in_the_file(text, message, tmp_path)
     with pytest.raises(ConfigError) as error:
         load_config(tmp_path)
     assert str(error.value) == f"{tmp_path}/bahe.yaml: {message}"
+
+
+@pytest.mark.parametrize(
+    "master", ["local", "local[*]", "local[4, 2]", "spark://host:7077", "k8s://https://host", "yarn"]
+)
+def test_every_kind_of_spark_master_may_be_named(master):
+    assert config_from({"spark": {"master": master}}, home=Path("home")).spark.master == master
 
 
 def test_yaml_numbers_without_a_dot_are_numbers():

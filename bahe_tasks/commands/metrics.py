@@ -109,6 +109,8 @@ def _metric_cells(record: dict[str, Any]) -> list[str]:
 def _line_below(low: float = math.nan, high: float = math.nan) -> str:
     if math.isnan(low) or math.isnan(high):
         return ""
+    if math.isinf(low):  # no clicks in any resample
+        return ""
     return f"\n{low:.3f} – {high:.3f}" if math.isfinite(high) else f"\n{low:.3f} – ∞"
 
 

@@ -29,6 +29,17 @@ def describe_items(
     return titles, {row["item_id"]: columns_of(row) for row in rows}
 
 
+def unread_columns(frame: pd.DataFrame, columns: dict[str, tuple[str, ...]]) -> list[str]:
+    """Return the columns of a file of pairs that say cat_ or num_, or a known name in other letters, and that no model reads.
+
+    `columns`: "cat" and "num" → those that the model reads, without their prefix.
+    """
+    read = {"user_id", "item_id", "title"} | {f"{kind}_{name}" for kind, names in columns.items() for name in names}
+    names = [str(name) for name in frame if str(name) not in read]
+    letters = {name.casefold() for name in read}
+    return [name for name in names if name.startswith(("cat_", "num_")) or name.casefold() in letters]
+
+
 def columns_of(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the columns of a row of items or item_embeddings, whose maps are lists of pairs."""
     return {"cat": dict(row["cat"] or []), "num": dict(row["num"] or [])}

@@ -25,7 +25,7 @@ def published_pair_sums(
 ) -> np.ndarray:
     """Return the sums of P pairs, (P, len(IMPRESSION_SUMS)) float64. The champion's embeddings must be published.
 
-    `titles`: of the items that have one; `cat`: categorical columns, (P,) object each, None = absent. Sums of users and items that
+    `titles`: of the items that have one; `cat`: categorical columns, (P,) object each, None = absent. Sums of users, items and words that
     are not published are looked up in the state they were published from; a value of a column that is not published has sums of 0.
     """
     rows = read_table(config.tables_dir, "published_sums", partitions=f"model_version = {champion.version}")
@@ -34,9 +34,10 @@ def published_pair_sums(
         [name for name in frame[f"{scope}_id"].unique() if state_key(scope, name) not in published]
         for scope in ("user", "item")
     )
-    if users or items:
-        of_items = [titles[item] for item in items if item in titles]
-        others = active_state(users, items, of_items, champion.day, config)
+    words = {word for title in titles.values() for word in title_tokens(title)}
+    words = {word for word in words if state_key("token", word) not in published}
+    if users or items or words:
+        others = active_state(users, items, sorted(words), champion.day, config)
         rows = pa.concat_tables([rows.select(others.column_names), others])
         rows = rows.filter(pa.array(~rows["key"].to_pandas().duplicated().to_numpy()))
     return pair_sums(frame, titles, cat, StateAsOf(rows, champion.day))

@@ -2,7 +2,7 @@
 
 A user that is not published, for want of anything done in the last `publish_days`, has the history of the end of the champion's day, read now; one
 without any is an empty history. An item that is not published but has a title, in the file or in the table items,
-is encoded; without a title it gets the model's vector for unknown items. Where the user side depends on the item
+is encoded, and so is a title of the file that is not the published one; without a title an item gets the model's vector for unknown items. Where the user side depends on the item
 (`head: din`, `item_reading: beside`) nothing is looked up: histories and titles pass through the model.
 """
 
@@ -27,7 +27,7 @@ from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.stages.histories_as_of import histories_as_of, newest_items
 from bahe_tasks.stages.pair_file import check_columns, check_out, read_pairs, write_pairs
-from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns
+from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns, unread_columns
 from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.publish_embeddings import published_record
@@ -43,7 +43,7 @@ class NothingToScoreWithError(LookupError):
 
 
 def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
-    """Write the pairs with a column `click_probability`; return counts of pairs, of users without history and of items not published.
+    """Write the pairs with a column `click_probability`; return counts of pairs, of users without history and of items not published, and columns of the file that the model does not know.
 
     Raises `ScoreFileError` and `NothingToScoreWithError`.
     """
@@ -60,6 +60,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
         )
     model, spec = load_model(local_model_folder(registry, champion.version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))  # what is not stored is encoded now
+    not_read = unread_columns(frame, {"cat": spec.cat_columns, "num": spec.num_columns})
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
     frame["click_probability"], new_users, new_items = score_all(frame, model, champion, config)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +70,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
         "model_version": champion.version,
         "users_without_history": new_users,
         "items_not_published": new_items,
+        "columns_not_read": not_read,
         "out": str(out),
     }
 
@@ -139,16 +141,19 @@ def _item_vectors(
     wanted = pd.Index(frame["item_id"].unique())
     table = _published("item_embeddings", "item_id", wanted, champion, config)
     known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
-    absent = sorted(set(wanted) - set(known))
-    titles, described = describe_items(frame, absent, champion.day, config)
-    index = index_of_texts(titles.values(), model, champion.day, config)
-    device = pick_device(config.encoder.device)
-    extra = item_embeddings(model, title_rows(index, titles, absent), index.vectors, batch_size=256, device=device)
-    vectors = np.concatenate([_vectors(table, model.parts.of_item), extra])
-    row = pd.Index([*table["item_id"].to_pylist(), *absent]).get_indexer(frame["item_id"])
     published = newest_items(sorted(known), champion.day, config)
-    titles |= dict(zip(published["item_id"].to_pylist(), published["title"].to_pylist(), strict=True))
-    return vectors, row, known | described, titles, len(absent)
+    told = dict(zip(published["item_id"].to_pylist(), published["title"].to_pylist(), strict=True))
+    titles, described = describe_items(frame, sorted(wanted), champion.day, config)
+    to_encode = sorted(item for item in wanted if item not in known or titles.get(item) != told.get(item))
+    index = index_of_texts((titles[item] for item in to_encode if item in titles), model, champion.day, config)
+    device = pick_device(config.encoder.device)
+    extra = item_embeddings(model, title_rows(index, titles, to_encode), index.vectors, batch_size=256, device=device)
+    vectors = np.concatenate([_vectors(table, model.parts.of_item), extra])
+    row_of = {
+        item: row for row, item in enumerate([*table["item_id"].to_pylist(), *to_encode])
+    }  # the file's title wins
+    row = np.array([row_of[item] for item in frame["item_id"]], np.int64)
+    return vectors, row, described | known, titles, len(wanted) - len(known)
 
 
 def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersion, config: Config) -> pa.Table:

@@ -100,7 +100,9 @@ def promote(registry: Registry, version: int) -> tuple[bool, str]:
     current = champion(registry)
     standing = eligible(versions(registry)) if current is not None and current.gate != "passed" else []
     newest = standing[-1] if standing else None
-    moves, reason = promotion_decision(version_of(registry, version), current, newest=newest)
+    candidate = version_of(registry, version)
+    parent = None if candidate.parent_version is None else version_of(registry, candidate.parent_version)
+    moves, reason = promotion_decision(candidate, current, newest=newest, parent=parent)
     if moves:
         registry.client.set_registered_model_alias(registry.model_name, CHAMPION, str(version))
     return moves, reason
@@ -109,7 +111,7 @@ def promote(registry: Registry, version: int) -> tuple[bool, str]:
 def rollback(registry: Registry, *, to: int | None, reason: str) -> tuple[ModelVersion, list[ModelVersion]]:
     """Put the champion back to version `to`, or to the day before it; return the champion and what was withdrawn.
 
-    Every later eligible version is withdrawn with `reason`, so that no later day starts from it. `end_rollback` ends it.
+    Every later version that passed or is about to be judged is withdrawn with `reason`, so that no later day starts from it. `end_rollback` ends it.
     Raises `RollbackError` when there is nothing to go back to.
     """
     known = versions(registry)

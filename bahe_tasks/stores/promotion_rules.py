@@ -84,18 +84,24 @@ def superseded_by(versions: Iterable[ModelVersion], passed: ModelVersion) -> lis
 
 
 def promotion_decision(
-    candidate: ModelVersion, champion: ModelVersion | None, *, newest: ModelVersion | None = None
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    *,
+    newest: ModelVersion | None = None,
+    parent: ModelVersion | None = None,
 ) -> tuple[bool, str]:
     """Return whether the champion becomes `candidate`, and why.
 
-    Only an eligible version may; it does if and only if its data day is not before the champion's or, where the gate has
+    Only an eligible version may whose `parent` was not withdrawn while it was trained; it does if and only if its data day is not before the champion's or, where the gate has
     refused the champion since, that of the `newest` eligible version.
     """
     if candidate.gate != "passed":
         return False, f"version {candidate.version} has not passed the gate ({candidate.gate})"
+    anew = f"`bahe run-day {candidate.day} --force` trains the day anew"
     if candidate.withdrawn:
-        anew = f"`bahe run-day {candidate.day} --force` trains the day anew"
         return False, f"version {candidate.version} was withdrawn: {candidate.reason}; {anew}"
+    if parent is not None and parent.withdrawn:
+        return False, f"version {candidate.version} goes on from version {parent.version}, withdrawn since; {anew}"
     if candidate.superseded:
         return False, f"version {candidate.version} was superseded by a newer version of {candidate.day}"
     if champion is None:
@@ -145,13 +151,16 @@ def rollback_target(versions: Iterable[ModelVersion], champion: ModelVersion | N
 
 
 def withdrawn_by_rollback(versions: Iterable[ModelVersion], target: ModelVersion) -> list[ModelVersion]:
-    """Return the versions a rollback to `target` withdraws: passed ones of later days, later ones of its day, and what stood for its day.
+    """Return the versions a rollback to `target` withdraws: those of later days, later ones of its day, and what stood for its day.
 
-    Superseded ones too: what superseded them goes, and running their day again must not bring them back.
+    Superseded ones too: what superseded them goes, and running their day again must not bring them back. So are those a gate is about to
+    judge; what no gate let pass stays as it is.
     """
-    passed = (v for v in versions if v.gate == "passed" and not v.withdrawn and v.version != target.version)
+    may_stand = (
+        v for v in versions if v.gate in ("passed", "pending") and not v.withdrawn and v.version != target.version
+    )
     return sorted(
-        (v for v in passed if _by_day(v) > _by_day(target) or (v.day == target.day and v.eligible)), key=_by_day
+        (v for v in may_stand if _by_day(v) > _by_day(target) or (v.day == target.day and v.eligible)), key=_by_day
     )
 
 

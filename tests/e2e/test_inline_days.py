@@ -154,6 +154,28 @@ def test_scores_from_published_embeddings_know_unknown_users_and_items(days, tmp
     assert scored.nunique() == 5
 
 
+def test_a_title_of_the_file_is_read_in_place_of_the_published_one(days, tmp_path):
+    config, _ = days
+    title = newest_items(["i00"], champion(connect(config)).day, config)["title"][0].as_py()
+    pairs = tmp_path / "pairs.csv"
+    scores = {}
+    for given in ("", f"  {title} ", "a headline that nobody has read yet"):
+        pairs.write_text(f"user_id,item_id,title\nu0,i00,{given}\nu0,i10,\n")
+        assert score_file(pairs, tmp_path / "out.csv", config)["items_not_published"] == 0
+        scores[given.strip()] = pd.read_csv(tmp_path / "out.csv")["click_probability"].to_numpy()
+    as_published, the_same, another = scores[""], scores[title], scores["a headline that nobody has read yet"]
+    np.testing.assert_array_equal(as_published, the_same)
+    assert another[0] != as_published[0]
+    assert another[1] == as_published[1]
+
+
+def test_columns_of_pairs_that_no_model_reads_are_named(days, tmp_path):
+    config, _ = days
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("user_id,item_id,cat_topic,cat_topics,num_rnk,Title,note\nu0,i00,a,b,1,x,y\n")
+    assert score_file(pairs, tmp_path / "out.csv", config)["columns_not_read"] == ["cat_topics", "num_rnk", "Title"]
+
+
 @pytest.mark.parametrize("is_published", ["users", "items", "nothing"])
 def test_who_is_not_published_for_having_been_idle_is_scored_as_if_published(days, tmp_path, monkeypatch, is_published):
     config, _ = days

@@ -29,6 +29,15 @@ def test_a_rollback_moves_the_champion_and_withdraws_what_is_later(registry, add
     assert why == f"version {third} was withdrawn: bad titles; `bahe run-day {D3} --force` trains the day anew"
 
 
+def test_a_run_that_was_under_way_while_its_parent_was_rolled_back_makes_no_champion(registry, add):
+    first, second = add(D1, "f1"), add(D2, "f2")
+    rollback(registry, to=first, reason="bad titles")
+    third = add(D3, "f3", parent=version_of(registry, second))
+    assert version_of(registry, third).gate == "passed"
+    assert promote(registry, third)[1].startswith(f"version {third} goes on from version {second}, withdrawn since")
+    assert champion_number(registry) == first
+
+
 def test_a_rollback_cut_short_finds_the_same_target_again(registry, add, monkeypatch):
     first, _, third = add(D1, "f1"), add(D2, "f2"), add(D3, "f3")
 
