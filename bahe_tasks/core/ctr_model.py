@@ -91,6 +91,19 @@ class BaheCtrModel(nn.Module):
         self._refuse_if_item_dependent()
         return self._pooled(users.num_rows, self._deep_pass(users, None))
 
+    def rows_in_use(self) -> dict[str, float]:
+        """Return the share of rows that have been trained on, of the table of each hashed column and of texts: "id:user", "cat:NAME", "texts".
+
+        As large a share of their values has a row that another has too: rows are drawn by a hash.
+        """
+        tables: dict[str, nn.Embedding] = {
+            name: self.columns.tables[block_key(name)]  # type: ignore[misc]
+            for name in self.columns.hashed_columns
+        }
+        if self.text_ids is not None:
+            tables["texts"] = self.text_ids.table
+        return {name: float(table.weight.detach().any(1).double().mean()) for name, table in tables.items()}
+
     def item_embedding(self, items: ItemBatch) -> torch.Tensor:
         """Titles of I items → (I, E)."""
         titles = items.titles.unsqueeze(1)

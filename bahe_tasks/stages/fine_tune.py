@@ -47,6 +47,7 @@ from bahe_tasks.stores.model_promotion import supersede_day
 from bahe_tasks.stores.model_registry import Registry, connect, is_withdrawn, local_model_folder, parent_of
 
 _LOG = logging.getLogger(__name__)
+_MOST_ROWS_IN_USE = 0.5
 _DECIDING_SECTIONS = ("landing", "sequences", "encoder", "model", "training", "gate")
 
 
@@ -137,6 +138,7 @@ def fine_tune(
         state_file=state_file,
         progress=progress,
     )
+    _warn_of_full_tables(model)
     with tempfile.TemporaryDirectory(prefix="bahe-model-") as folder:
         spec = spec.trained(steps=curve.steps_kept)
         save_model(model, spec, Path(folder), optimizer_state=curve.optimizer_state)
@@ -197,6 +199,17 @@ def _warn_of_lacking_numbers(sums: np.ndarray | RowsAt) -> None:
     lacking = numbers_lacking(sums)
     if lacking:
         _LOG.warning("point-in-time numbers that cannot exist in this log: no training row has %s", "; ".join(lacking))
+
+
+def _warn_of_full_tables(model: BaheCtrModel) -> None:
+    """Name the hashed columns of which too many values share a row: nothing that is learned of one is its own."""
+    full = [f"{name} {share:.0%}" for name, share in model.rows_in_use().items() if share > _MOST_ROWS_IN_USE]
+    if full:
+        _LOG.warning(
+            "of these values about so many share a row of their table with another and are not told apart: %s; "
+            "a new lineage with a larger model.hash_buckets tells them apart (docs/model.md)",
+            ", ".join(full),
+        )
 
 
 def _states_dir(config: Config) -> Path:
