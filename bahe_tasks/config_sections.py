@@ -121,7 +121,7 @@ class PublishConfig:
     """Embeddings of the champion, for serving and batch scoring."""
 
     publish_days: int = setting(
-        90, "users and items active within so many days, D included, are published; `bahe score` looks the others up"
+        28, "users and items active within so many days, D included, are published; `bahe score` looks the others up"
     )
     keep_versions: int = setting(3, "model versions whose embeddings are kept")
 
