@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bahe_tasks.behavior_key import CANONICALISATION_RULE
 from bahe_tasks.config import EncoderConfig
+from bahe_tasks.config_checks import ConfigError
 from bahe_tasks.fingerprint import file_sha256, fingerprint
 
 STORAGE_DTYPE = "float16"
@@ -69,12 +70,17 @@ def checkpoint_dir(checkpoint: str) -> Path:
 
 def embedding_width(checkpoint: str) -> int:
     """Return H, the width of the checkpoint's hidden states, as its config.json says."""
-    document = json.loads((checkpoint_dir(checkpoint) / "config.json").read_text(encoding="utf-8"))
-    document = document.get("text_config", document)
-    width = next((document[name] for name in ("hidden_size", "n_embd", "d_model", "dim") if name in document), None)
+    width = _told(checkpoint_dir(checkpoint), "hidden_size", "n_embd", "d_model", "dim")
     if width is None:
         raise CheckpointNotFoundError(f"the config.json of {checkpoint} names no hidden_size")
-    return int(width)
+    return width
+
+
+def _told(folder: Path, *names: str) -> int | None:
+    """Return what a checkpoint's config.json says under the first of the names that it has."""
+    document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    document = document.get("text_config", document)
+    return next((int(document[name]) for name in names if document.get(name) is not None), None)
 
 
 @cache
@@ -82,9 +88,16 @@ def encoder_version(encoder: EncoderConfig) -> str:
     """Return the version of the embeddings this encoder writes: "enc-" and 16 hex digits.
 
     Covers weights, tokenizer, canonicalisation rule, layer, pooling, prompt, T, compute dtype and storage dtype.
-    Device and batch size are not part of it. The files are read once per process.
+    Device and batch size are not part of it. The files are read once per process. Raises `CheckpointNotFoundError`, and `ConfigError`
+    for more shallow layers than there are.
     """
     folder = checkpoint_dir(encoder.checkpoint)
+    layers = _told(folder, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if layers is not None and encoder.num_shallow_layers > layers:
+        raise ConfigError(
+            f"encoder.num_shallow_layers must be at most {layers}, the layers of {encoder.checkpoint}, "
+            f"not {encoder.num_shallow_layers}"
+        )
     files = sorted(p for p in folder.iterdir() if p.suffix in _DECIDING_SUFFIXES or p.name in _DECIDING_NAMES)
     if not any(p.suffix in _DECIDING_SUFFIXES for p in files):
         raise CheckpointNotFoundError(f"the checkpoint in {folder} has no weights (*.safetensors or *.bin)")

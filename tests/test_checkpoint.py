@@ -5,6 +5,7 @@ import pytest
 
 from bahe_tasks.checkpoint import CheckpointNotFoundError, checkpoint_dir, embedding_width, encoder_version
 from bahe_tasks.config import EncoderConfig
+from bahe_tasks.config_checks import ConfigError
 
 
 @pytest.fixture
@@ -52,6 +53,17 @@ def test_other_weights_or_another_tokenizer_change_the_version(checkpoint, name)
     (checkpoint / name).write_bytes(b"other")
     encoder_version.cache_clear()
     assert encoder_version(encoder) != before
+
+
+@pytest.mark.parametrize(
+    "document", [{"num_hidden_layers": 4}, {"n_layer": 4}, {"text_config": {"num_hidden_layers": 4}, "num_layers": 99}]
+)
+def test_more_shallow_layers_than_there_are_is_wrong_use_before_anything_is_read(checkpoint, document):
+    (checkpoint / "config.json").write_text(json.dumps(document))
+    encoder = EncoderConfig(checkpoint=str(checkpoint), num_shallow_layers=4)
+    assert encoder_version(encoder).startswith("enc-")
+    with pytest.raises(ConfigError, match=r"encoder\.num_shallow_layers must be at most 4, the layers of .*, not 5"):
+        encoder_version(replace(encoder, num_shallow_layers=5))
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path):
