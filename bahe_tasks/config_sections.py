@@ -10,8 +10,8 @@ from typing import Literal
 from bahe_tasks.config_checks import ConfigError, at_least, setting, share
 from bahe_tasks.data_interval import InvalidDayError, parse_day
 
-_SPARK_MASTER = re.compile(r"local(-cluster)?(\[[\d*, ]+\])?|(spark|k8s)://.+|yarn")
-_SPARK_MEMORY = re.compile(r"\d+[kmgt]b?", re.IGNORECASE)
+_SPARK_MASTER = re.compile(r"local(-cluster)?(\[[\d*, ]+\])?|(?!local)\S+")
+_SPARK_MEMORY = re.compile(r"\d+([kmgt]b?)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import regex
@@ -99,7 +100,7 @@ MIN_VALUE_VARIANCE = 1e-9
 MAX_TITLE_TOKENS = 32
 
 _WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*")
-_UNSPACED = regex.compile(r"([\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+)")
+_UNSPACED = regex.compile(r"((?:[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*)+)")
 """Scripts that write words without spaces between them."""
 _BITS_DROPPED = 4
 
@@ -121,9 +122,8 @@ def title_tokens(text: str) -> list[str]:
 
 
 def _tokens_of(part: str) -> list[str]:
-    if len(part) < 3 or not _UNSPACED.match(part):
-        return [part]
-    return [part[start : start + 2] for start in range(len(part) - 1)]
+    characters = regex.findall(r"\X", part) if _UNSPACED.match(part) else []
+    return ["".join(pair) for pair in pairwise(characters)] or [part]
 
 
 def state_key(*parts: str) -> int:

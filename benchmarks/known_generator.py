@@ -1,10 +1,11 @@
-"""AUC on the synthetic log of an observer who knows how the log is made, all but what was drawn: what can be known of it.
+"""AUC on the synthetic log of an observer who knows how the log is made, all but what was drawn.
 
     python -m benchmarks.known_generator [--refits 24] [--json] [--small]
 
 `oracle_auc` is that of the very probabilities clicks were drawn from, which hold every user's taste; a model has to infer that from what users do and
-click. This observer infers as well as one can who knows the topic of every text, the click model and its coefficients, from which distributions tastes, eagerness,
-quality and appeal come, and every click the moment it happens: no click model knows as much. It finds the most probable
+click. This observer knows the topic of every text, the click model and its coefficients, from which distributions tastes, eagerness,
+quality and appeal come, and every click the moment it happens: no click model knows as much. It is no ceiling: what little the number of an item's impressions says of
+its quality, and the number of behaviors of how much a topic is loved, it leaves aside. It finds the most probable
 appeal, quality, eagerness and own part of each taste, summed over which topics a user loves and dislikes, anew `--refits` times a day;
 what follows a refit is predicted, not read. The days are those of `benchmarks.quality` without a landing folder.
 

@@ -9,35 +9,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bahe_tasks.behavior_key import behavior_key, canonical_text
+from bahe_tasks.behavior_key import canonical_text
 from bahe_tasks.config import Config
+from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.stages.histories_as_of import newest_items
+from bahe_tasks.stages.pair_file import ScoreFileError
 
 ItemColumns = dict[str, dict[str, dict[str, Any]]]
 """item_id → "cat" and "num" → column without its prefix → value."""
 
 
-def describe_items(
-    frame: pd.DataFrame, items: Sequence[str], day: date, config: Config
-) -> tuple[dict[str, str], ItemColumns]:
-    """Return the canonical title of each item that has one, the file's first, and the columns known at the end of `day`."""
+def describe_items(items: Sequence[str], day: date, config: Config) -> tuple[dict[str, str], ItemColumns]:
+    """Return the title of each item that the table items has, and its columns, as known at the end of `day`."""
     rows = newest_items(items, day, config).to_pylist()
-    titles = {row["item_id"]: row["title"] for row in rows}
-    if "title" in frame:
-        given = frame.dropna(subset=["title"]).drop_duplicates("item_id").set_index("item_id")["title"].astype(str)
-        titles |= {item: canonical_text(given[item]) for item in items if item in given and behavior_key(given[item])}
-    return titles, {row["item_id"]: columns_of(row) for row in rows}
+    return {row["item_id"]: row["title"] for row in rows}, {row["item_id"]: columns_of(row) for row in rows}
 
 
-def unread_columns(frame: pd.DataFrame, columns: dict[str, tuple[str, ...]]) -> list[str]:
-    """Return the columns of a file of pairs that say cat_ or num_, or a known name in other letters, and that no model reads.
+def given_titles(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the canonical titles that a file of pairs gives, by item. Raises `ScoreFileError` for an item with two."""
+    if "title" not in frame:
+        return {}
+    given = frame[["item_id", "title"]].dropna().astype(str).drop_duplicates()
+    found: dict[str, str] = {}
+    for item, title in given.itertuples(index=False):
+        canonical = canonical_text(title)
+        if canonical and found.setdefault(item, canonical) != canonical:
+            raise ScoreFileError(
+                f"item {item!r} has two titles, {found[item]!r} and {canonical!r}: score them in two files, "
+                "or give each an item_id of its own"
+            )
+    return found
 
-    `columns`: "cat" and "num" → those that the model reads, without their prefix.
+
+def unread_columns(frame: pd.DataFrame, spec: ModelSpec) -> list[str]:
+    """Return the columns of a file of pairs that say cat_ or num_, or a known name in other letters, and that the log of a model has not.
+
+    Where the configuration names the model's categorical columns, sums are counted of the log's others too, so none is.
     """
-    read = {"user_id", "item_id", "title"} | {f"{kind}_{name}" for kind, names in columns.items() for name in names}
-    names = [str(name) for name in frame if str(name) not in read]
+    read = {"user_id", "item_id", "title"}
+    read |= {f"cat_{name}" for name in spec.cat_columns} | {f"num_{name}" for name in spec.num_columns}
     letters = {name.casefold() for name in read}
-    return [name for name in names if name.startswith(("cat_", "num_")) or name.casefold() in letters]
+    kinds = ("num_",) if spec.model.cat_columns else ("cat_", "num_")
+    names = [str(name) for name in frame if str(name) not in read]
+    return [name for name in names if name.startswith(kinds) or name.casefold() in letters]
 
 
 def columns_of(row: dict[str, Any]) -> dict[str, dict[str, Any]]:

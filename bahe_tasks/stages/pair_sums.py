@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bahe_tasks.config import Config
 from bahe_tasks.key_sums import cat_means, keys_of_pairs, token_means
@@ -29,15 +31,17 @@ def published_pair_sums(
     are not published are looked up in the state they were published from; a value of a column that is not published has sums of 0.
     """
     rows = read_table(config.tables_dir, "published_sums", partitions=f"model_version = {champion.version}")
-    published = set(rows["key"].to_pylist())
+    of_one = pc.is_in(rows["scope"], pa.array(["user", "item", "token"]))  # pairs are many
+    published = set(rows["key"].filter(of_one).to_pylist())
     users, items = (
         [name for name in frame[f"{scope}_id"].unique() if state_key(scope, name) not in published]
         for scope in ("user", "item")
     )
-    words = {word for title in titles.values() for word in title_tokens(title)}
-    words = {word for word in words if state_key("token", word) not in published}
-    if users or items or words:
-        others = active_state(users, items, sorted(words), champion.day, config)
+    words = {title: title_tokens(title) for title in set(titles.values())}
+    heard = {word for word in set(chain(*words.values())) if state_key("token", word) in published}
+    of_words = sorted(title for title, tokens in words.items() if not heard.issuperset(tokens))
+    if users or items or of_words:
+        others = active_state(users, items, of_words, champion.day, config)
         rows = pa.concat_tables([rows.select(others.column_names), others])
         rows = rows.filter(pa.array(~rows["key"].to_pandas().duplicated().to_numpy()))
     return pair_sums(frame, titles, cat, StateAsOf(rows, champion.day))

@@ -25,9 +25,16 @@ from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
 from bahe_tasks.data_interval import end_of
-from bahe_tasks.stages.histories_as_of import histories_as_of, newest_items
+from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_file import check_columns, check_out, read_pairs, write_pairs
-from bahe_tasks.stages.pair_items import ItemColumns, columns_of, describe_items, pair_columns, unread_columns
+from bahe_tasks.stages.pair_items import (
+    ItemColumns,
+    columns_of,
+    describe_items,
+    given_titles,
+    pair_columns,
+    unread_columns,
+)
 from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.publish_embeddings import published_record
@@ -60,9 +67,10 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
         )
     model, spec = load_model(local_model_folder(registry, champion.version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))  # what is not stored is encoded now
-    not_read = unread_columns(frame, {"cat": spec.cat_columns, "num": spec.num_columns})
+    not_read = unread_columns(frame, spec)
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
-    frame["click_probability"], new_users, new_items = score_all(frame, model, champion, config)
+    read = frame.drop(columns=not_read)
+    frame["click_probability"], new_users, new_items = score_all(read, model, champion, config)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_pairs(frame, out)
     return {
@@ -141,10 +149,9 @@ def _item_vectors(
     wanted = pd.Index(frame["item_id"].unique())
     table = _published("item_embeddings", "item_id", wanted, champion, config)
     known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
-    published = newest_items(sorted(known), champion.day, config)
-    told = dict(zip(published["item_id"].to_pylist(), published["title"].to_pylist(), strict=True))
-    titles, described = describe_items(frame, sorted(wanted), champion.day, config)
-    to_encode = sorted(item for item in wanted if item not in known or titles.get(item) != told.get(item))
+    stored, described = describe_items(sorted(wanted), champion.day, config)
+    titles = stored | given_titles(frame)
+    to_encode = sorted(item for item in wanted if item not in known or titles.get(item) != stored.get(item))
     index = index_of_texts((titles[item] for item in to_encode if item in titles), model, champion.day, config)
     device = pick_device(config.encoder.device)
     extra = item_embeddings(model, title_rows(index, titles, to_encode), index.vectors, batch_size=256, device=device)

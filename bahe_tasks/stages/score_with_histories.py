@@ -15,7 +15,7 @@ from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.data_interval import end_of
 from bahe_tasks.stages.histories_as_of import histories_as_of
-from bahe_tasks.stages.pair_items import describe_items, pair_columns
+from bahe_tasks.stages.pair_items import describe_items, given_titles, pair_columns
 from bahe_tasks.stages.pair_sums import pair_sums
 from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.score_rows import score_rows
@@ -30,7 +30,8 @@ def score_with_histories(
     day = champion.day
     users, items = (sorted(frame[name].unique()) for name in ("user_id", "item_id"))
     history = histories_as_of(users, day, config)
-    titles, known = describe_items(frame, items, day, config)
+    titles, known = describe_items(items, day, config)
+    titles |= given_titles(frame)
     index = index_of_texts([*history.texts["text"].to_pylist(), *titles.values()], model, day, config)
 
     row = pd.Index(users).get_indexer(frame["user_id"])

@@ -25,7 +25,7 @@ from bahe_tasks.running_sums import (
 )
 from bahe_tasks.stages.days_in_force import excluded_days
 from bahe_tasks.state_cover import state_cover
-from bahe_tasks.stored_sums import stored_sums
+from bahe_tasks.stored_sums import OtherSumsError, stored_sums
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.partition_records import partition_records
 
@@ -76,8 +76,10 @@ class StateAsOf:
     day: date
 
     def base_rate(self) -> BaseRate:
-        """Return the share of clicks in the log at the end of the day."""
+        """Return the share of clicks in the log at the end of the day. Raises `OtherSumsError`."""
         log = self.rows.filter(pc.equal(self.rows["key"], KEY_OF_ALL)).to_pylist()
+        if self.rows.num_rows and not log:
+            raise OtherSumsError("other numbers of users, items and words")
         facts = clicks = 0.0
         for row in log:
             fade = 0.5 ** ((self.day - row["updated"]).days / BASE_HALF_LIFE_DAYS)

@@ -66,12 +66,15 @@ def record_gate(
 
     A version that passes is the one of its day: older passed ones are superseded, and it no longer is, should it have
     been. One that does not pass supersedes nothing, and what it superseded before is current again unless another one of its
-    day is. One that was withdrawn changes nothing.
+    day is. One that was withdrawn changes nothing, and one whose parent was while it was trained is withdrawn too.
     """
     name, client = registry.model_name, registry.client
     client.set_model_version_tag(name, str(version), "gate_reason", reason)
     client.set_model_version_tag(name, str(version), "gate", outcome)
     judged = version_of(registry, version)
+    if outcome == "passed" and not judged.withdrawn and (parent := _withdrawn_parent(registry, judged)) is not None:
+        client.set_model_version_tag(name, str(version), "withdrawn", f"its parent, version {parent}, was withdrawn")
+        judged = version_of(registry, version)
     of_day = versions(registry, day=str(judged.day))
     if judged.withdrawn:
         pass
@@ -100,9 +103,7 @@ def promote(registry: Registry, version: int) -> tuple[bool, str]:
     current = champion(registry)
     standing = eligible(versions(registry)) if current is not None and current.gate != "passed" else []
     newest = standing[-1] if standing else None
-    candidate = version_of(registry, version)
-    parent = None if candidate.parent_version is None else version_of(registry, candidate.parent_version)
-    moves, reason = promotion_decision(candidate, current, newest=newest, parent=parent)
+    moves, reason = promotion_decision(version_of(registry, version), current, newest=newest)
     if moves:
         registry.client.set_registered_model_alias(registry.model_name, CHAMPION, str(version))
     return moves, reason
@@ -135,6 +136,12 @@ def end_rollback(registry: Registry, version: int) -> None:
     """Record that all that a rollback to `version` does is done."""
     if ROLLING_BACK in version_of(registry, version).tags:
         registry.client.delete_model_version_tag(registry.model_name, str(version), ROLLING_BACK)
+
+
+def _withdrawn_parent(registry: Registry, version: ModelVersion) -> int | None:
+    """Return the number of the version's parent if that was withdrawn; one that was deleted on MLflow's page was not."""
+    number = version.parent_version
+    return next((v.version for v in versions(registry) if v.version == number and v.withdrawn), None)
 
 
 def _description(judged: ModelVersion, outcome: str, reason: str) -> str:

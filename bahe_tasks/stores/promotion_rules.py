@@ -84,24 +84,18 @@ def superseded_by(versions: Iterable[ModelVersion], passed: ModelVersion) -> lis
 
 
 def promotion_decision(
-    candidate: ModelVersion,
-    champion: ModelVersion | None,
-    *,
-    newest: ModelVersion | None = None,
-    parent: ModelVersion | None = None,
+    candidate: ModelVersion, champion: ModelVersion | None, *, newest: ModelVersion | None = None
 ) -> tuple[bool, str]:
     """Return whether the champion becomes `candidate`, and why.
 
-    Only an eligible version may whose `parent` was not withdrawn while it was trained; it does if and only if its data day is not before the champion's or, where the gate has
+    Only an eligible version may; it does if and only if its data day is not before the champion's or, where the gate has
     refused the champion since, that of the `newest` eligible version.
     """
     if candidate.gate != "passed":
         return False, f"version {candidate.version} has not passed the gate ({candidate.gate})"
-    anew = f"`bahe run-day {candidate.day} --force` trains the day anew"
     if candidate.withdrawn:
+        anew = f"`bahe run-day {candidate.day} --force` trains the day anew"
         return False, f"version {candidate.version} was withdrawn: {candidate.reason}; {anew}"
-    if parent is not None and parent.withdrawn:
-        return False, f"version {candidate.version} goes on from version {parent.version}, withdrawn since; {anew}"
     if candidate.superseded:
         return False, f"version {candidate.version} was superseded by a newer version of {candidate.day}"
     if champion is None:

@@ -19,6 +19,7 @@ from bahe_tasks.cli import app
 from bahe_tasks.engines.inline import run_backfill, run_day
 from bahe_tasks.schemas import TABLES
 from bahe_tasks.stages.histories_as_of import newest_items
+from bahe_tasks.stages.pair_file import ScoreFileError
 from bahe_tasks.stages.pair_sums import published_pair_sums
 from bahe_tasks.stages.publish_embeddings import publish_embeddings
 from bahe_tasks.stages.read_metrics import read_metrics
@@ -169,11 +170,25 @@ def test_a_title_of_the_file_is_read_in_place_of_the_published_one(days, tmp_pat
     assert another[1] == as_published[1]
 
 
-def test_columns_of_pairs_that_no_model_reads_are_named(days, tmp_path):
+def test_columns_of_pairs_that_no_model_reads_are_named_and_change_nothing(days, tmp_path):
     config, _ = days
     pairs = tmp_path / "pairs.csv"
-    pairs.write_text("user_id,item_id,cat_topic,cat_topics,num_rnk,Title,note\nu0,i00,a,b,1,x,y\n")
-    assert score_file(pairs, tmp_path / "out.csv", config)["columns_not_read"] == ["cat_topics", "num_rnk", "Title"]
+    scores = []
+    for others, values in (("", ""), (",cat_topics,num_rnk,Title,note", ",b,1,x,y")):
+        pairs.write_text(f"user_id,item_id,cat_topic{others}\nu0,i00,a{values}\n")
+        not_read = score_file(pairs, tmp_path / "out.csv", config)["columns_not_read"]
+        scores.append(pd.read_csv(tmp_path / "out.csv"))
+    assert not_read == ["cat_topics", "num_rnk", "Title"]
+    assert list(scores[1]) == ["user_id", "item_id", "cat_topic", *not_read, "note", "click_probability"]
+    assert scores[0]["click_probability"][0] == scores[1]["click_probability"][0]
+
+
+def test_an_item_with_two_titles_is_refused_by_name(days, tmp_path):
+    config, _ = days
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("user_id,item_id,title\nu0,i00,one\nu0,i00,\nu0,i00,another\nu1,i00, one \n")
+    with pytest.raises(ScoreFileError, match="item 'i00' has two titles, 'one' and 'another'"):
+        score_file(pairs, tmp_path / "out.csv", config)
 
 
 @pytest.mark.parametrize("is_published", ["users", "items", "nothing"])

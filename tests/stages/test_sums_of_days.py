@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import CommitProperties, write_deltalake
 from handmade_rows import DAY_US, Impression, day_of
@@ -19,10 +20,11 @@ from slow_running_sums import slow_sums
 from sums_home import Home, assert_pairs_are_scored_with_the_state_at_the_end_of_the_last_day, assert_sums
 
 from bahe_tasks.config import Config, LandingConfig, NumbersConfig, PublishConfig, SparkConfig
-from bahe_tasks.running_sums import IMPRESSION_SUMS, STATISTICS, state_key, state_width
+from bahe_tasks.running_sums import IMPRESSION_SUMS, KEY_OF_ALL, STATISTICS, state_key, state_width
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.pair_sums import pair_sums
 from bahe_tasks.stages.state_as_of import StateAsOf, active_state
+from bahe_tasks.stored_sums import OtherSumsError
 from bahe_tasks.stores.delta_tables import read_table, table_version
 from bahe_tasks.stores.partition_records import COMMIT_METADATA_KEY, partition_records
 from benchmarks.kit.in_memory_log import read_log
@@ -114,6 +116,18 @@ def test_values_of_columns_are_published_while_they_are_met(new_home):
     state = active_state(["u0"], ["i0"], [], day_of(days[-1]), home.config).to_pylist()
     published = {row["key"] for row in state if row["scope"] == "cat"}
     assert published == {state_key("cat", "place", f"p{day}") for day in days[1:]}
+
+
+def test_a_state_of_other_sums_is_refused_where_pairs_are_scored_too(new_home):
+    impressions, events = random_log(6, days=[FIRST], rows_a_day=10, plain=True)
+    home = new_home()
+    home.land(impressions, events)
+    home.run(FIRST)
+    rows = active_state(["u0"], ["i0"], [], day_of(FIRST), home.config)
+    others = rows.filter(pc.not_equal(rows["key"], KEY_OF_ALL))
+    assert StateAsOf(rows, day_of(FIRST)).base_rate().known > 0
+    with pytest.raises(OtherSumsError, match="other numbers of users, items and words"):
+        StateAsOf(others, day_of(FIRST)).base_rate()
 
 
 def test_days_of_events_alone_pass_the_labels_of_the_log_on(new_home):

@@ -104,14 +104,6 @@ def test_the_champion_moves_only_forward_and_only_to_a_version_that_stands(candi
     assert why in reason
 
 
-def test_a_version_whose_parent_was_withdrawn_while_it_was_trained_is_no_champion():
-    candidate, parent = passed(3, D3, parent_version=2), passed(2, D2)
-    assert promotion_decision(candidate, passed(1, D1), parent=parent)[0]
-    decision, reason = promotion_decision(candidate, passed(1, D1), parent=replace(parent, withdrawn=True))
-    assert not decision
-    assert "version 3 goes on from version 2, withdrawn since; `bahe run-day 2013-09-26 --force`" in reason
-
-
 def test_a_rollback_without_target_goes_to_the_day_before_the_champion():
     versions = [passed(1, D1), passed(2, D2), passed(3, D3)]
     assert rollback_target(versions, versions[1], to=None) == versions[0]

@@ -1,5 +1,6 @@
 """Rollbacks in a real MLflow registry: done, cut short, run again."""
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -34,8 +35,14 @@ def test_a_run_that_was_under_way_while_its_parent_was_rolled_back_makes_no_cham
     rollback(registry, to=first, reason="bad titles")
     third = add(D3, "f3", parent=version_of(registry, second))
     assert version_of(registry, third).gate == "passed"
-    assert promote(registry, third)[1].startswith(f"version {third} goes on from version {second}, withdrawn since")
+    assert promote(registry, third)[1].startswith(
+        f"version {third} was withdrawn: its parent, version {second}, was withdrawn; `bahe run-day {D3} --force`"
+    )
     assert champion_number(registry) == first
+    assert parent_for(versions(registry), date(2013, 9, 27)).version == first, "nor does a later day go on from it"
+    registry.client.delete_model_version(registry.model_name, str(second))
+    fourth = add(date(2013, 9, 27), "f4", parent=replace(version_of(registry, first), version=second))
+    assert champion_number(registry) == fourth, "a parent that was deleted was not withdrawn"
 
 
 def test_a_rollback_cut_short_finds_the_same_target_again(registry, add, monkeypatch):
