@@ -1,6 +1,7 @@
 """How the seconds and the memory of the whole data path grow with a day's events, step by step.
 
     python -m benchmarks.log_scale [--events 10000 --events 100000] [--json] [--small]
+    python -m benchmarks.log_scale --state 0 --state 3000000 [--taken-over] [--buckets] [--json]
 
 Each size is a synthetic log of one day in parquet, in a home of its own; the path is run once at the smallest size
 beforehand, to warm up. Steps: `synthesize` the log; `dedup_behaviors` and `validate_inputs`, the stages themselves;
@@ -9,6 +10,10 @@ impressions, sums, sequences and embeddings and lines them up; `collate` makes a
 
 Rows: step, events, impressions, seconds, us_per_event, peak_mb of this process and peak_children_mb (Spark's JVM and
 Python workers), from their start on: a JVM keeps the memory it once had.
+With `--state`, in place of that: `dedup_behaviors` of the second day of 60 users, about 400 impressions, whose state of running
+sums has so many rows (`state_pairs`) of other users' pairs with words beside the log's own; the step is `day_of_state`, seconds
+the median of three runs in a warm session, `first_s` the first. `--taken-over`: of a day
+whose own partition takes all of that state over, in place of one that takes over nothing. `--buckets`: derived by Spark, not by the driver.
 Figures: `exponent_STEP`, the slope of log seconds over log events between the two largest sizes; `exponent`, the largest.
 """
 
@@ -17,8 +22,10 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -45,12 +52,17 @@ from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.delta_writes import replace_partitions
 from benchmarks.kit.document import Document
 from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.state_of_others import write_state
 from spark_jobs.session import FOR_MANY_DAYS, spark_session, stop_spark_session
 
 DAY = date(2024, 1, 1)
 STEPS = ("synthesize", "dedup_behaviors", "validate_inputs", "read_window", "collate")
 _EVENTS_A_USER = 10
 _SEED = 1
+_MERGES_NOTHING = date(2024, 1, 3)
+"""A day whose partition of the running sums has its own keys alone (`bahe_tasks.state_cover`), as every second day's; the next
+takes this day's over."""
+_USERS_OF_A_SMALL_DAY, _RUNS = 60, 3
 
 
 def measure(home: Path, spark: SparkConfig, *, num_events: int) -> list[dict[str, Any]]:
@@ -89,6 +101,40 @@ def measure(home: Path, spark: SparkConfig, *, num_events: int) -> list[dict[str
         {"step": row.pop("step"), **landed, **row, "us_per_event": row["seconds"] / landed["events"] * 1e6}
         for row in rows
     ]
+
+
+def measure_state(home: Path, spark: SparkConfig, *, pairs: list[int], taken_over: bool) -> list[dict[str, Any]]:
+    """Return a row for each size of the state that a small day finds, or takes over."""
+    config = Config(home=home, landing=LandingConfig(folder=str(home / "landing")), spark=spark)
+    day = _MERGES_NOTHING + timedelta(days=int(taken_over))
+    before = day - timedelta(days=1)
+    synthesize(Path(config.landing_dir), days=2, users=_USERS_OF_A_SMALL_DAY, seed=_SEED, first_day=before)
+    dedup_behaviors(before, config)
+    validate_inputs(before, config)
+    own = read_table(config.tables_dir, "running_sums")
+    dedup_behaviors(day, config)  # to warm up
+    rows = []
+    for count in sorted(pairs):
+        write_state(config.tables_dir, before, own, pairs=count)
+        seconds = []
+        with PeakMemory() as mine, PeakMemory(of_children=True) as children:
+            for _ in range(_RUNS):
+                began = perf_counter()
+                counts = dedup_behaviors(day, config, force=True)
+                seconds.append(perf_counter() - began)
+        landed = {"events": counts["behavior_events"]["landed"], "impressions": counts["impressions"]["landed"]}
+        peaks = {"peak_mb": mine.peak_mb, "peak_children_mb": children.peak_mb}
+        rows.append(
+            {
+                "step": "day_of_state",
+                "state_pairs": count,
+                **landed,
+                "seconds": median(seconds),
+                "first_s": seconds[0],
+                **peaks,
+            }
+        )
+    return rows
 
 
 def write_random_embeddings(config: Config) -> None:
@@ -163,13 +209,23 @@ def run(scratch: Path, *, events: list[int], spark: SparkConfig) -> Document:
 def main(
     events: Annotated[list[int] | None, typer.Option(help="Events of a day; 10,000 and 100,000 without.")] = None,
     driver_memory: Annotated[str, typer.Option(help="Memory of Spark's JVM.")] = "6g",
+    state: Annotated[
+        list[int] | None, typer.Option(help="Rows of other users' running sums, in place of events.")
+    ] = None,
+    taken_over: Annotated[bool, typer.Option(help="With --state: the day takes it over.")] = False,
+    buckets: Annotated[bool, typer.Option(help="With --state: derived by Spark.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     small: Annotated[bool, typer.Option(help="Days of 500 and 2,000 events.")] = False,
 ) -> None:
     """Run the data path over synthetic days of growing size."""
     spark = SparkConfig(driver_memory=driver_memory, jvm_options=FOR_MANY_DAYS)
     with tempfile.TemporaryDirectory(prefix="bahe-log-scale-") as scratch:
-        document = run(Path(scratch), events=[500, 2_000] if small else events or [10_000, 100_000], spark=spark)
+        if state:
+            spark = replace(spark, driver_rows=0) if buckets else spark
+            rows = measure_state(Path(scratch), spark, pairs=state, taken_over=taken_over)
+            document = Document("log_scale", rows=rows)
+        else:
+            document = run(Path(scratch), events=[500, 2_000] if small else events or [10_000, 100_000], spark=spark)
         stop_spark_session()
     document.show(as_json=as_json)
 

@@ -32,6 +32,8 @@ table: deleting it (`stores.compact_tables`) goes by that, and by how old it is 
 
 _ROWS_A_GROUP = 1 << 16
 """So that a reader of a few thousand rows at a time does not hold many more, or passes over those it does not want."""
+_ROWS_A_GROUP_OF_KEYS = 1 << 12
+"""Of the running sums, of which a day reads some keys (`spark_jobs.derived.stored_state`)."""
 _COMMIT_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.2
 
@@ -135,7 +137,8 @@ def _fitted(rows: pa.Table, uri: str, name: str) -> pa.Table:
 def writer_properties(name: str) -> WriterProperties:
     """Return how files are written: without a dictionary of `key`, of which no two rows of a partition have the same."""
     plain = {"key": ColumnProperties(dictionary_enabled=False)} if "key" in arrow_schema(name).names else None
-    return WriterProperties(max_row_group_size=_ROWS_A_GROUP, column_properties=plain)
+    size = _ROWS_A_GROUP_OF_KEYS if name == "running_sums" else _ROWS_A_GROUP
+    return WriterProperties(max_row_group_size=size, column_properties=plain)
 
 
 def _open_or_create(uri: str, name: str) -> DeltaTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from spark_jobs.derived.counted_rows import (
     with_label_date,
 )
 from spark_jobs.derived.day_scalars import day_scalars
+from spark_jobs.derived.file_parts import selected
 from spark_jobs.derived.impression_step import impression_step
 from spark_jobs.derived.item_step import item_step
 from spark_jobs.derived.log_facts import log_facts
@@ -31,6 +32,7 @@ from spark_jobs.derived.newest_labels import newest_labels
 from spark_jobs.derived.readable import readable, written_before
 from spark_jobs.derived.state_of_keys import STORED_STATE, StateRows
 from spark_jobs.derived.steps import Part, Runner, mapped, part_of, rows_in
+from spark_jobs.derived.stored_state import Keys, Met, stored_state
 from spark_jobs.derived.token_step import token_step
 from spark_jobs.derived.user_step import OF_KEYS, user_step
 
@@ -52,8 +54,9 @@ class Derived(NamedTuple):
 
 def derive(run: Runner, plan: DedupPlan) -> Derived:
     """Return the day's rows of the derived tables."""
-    of_log = StateRows(rows_in(_state(run, plan, _LOG_SCOPES)), plan)
-    facts = log_facts(rows_in(_facts(run, plan)), plan.numbers)
+    of_log = StateRows(rows_in(_state(plan, dict.fromkeys(_LOG_SCOPES))), plan)
+    met = Met("user_id", "item_id")
+    facts = log_facts(met.passing(rows_in(_facts(run, plan))), plan.numbers)
     scalars = day_scalars(facts, of_log.before, day=plan.day)
     newest, state_of_newest = newest_labels(facts, of_log.before, day=plan.day)
     landed = mapped(run.settled("impressions"), partial(with_label_date, plan=plan))
@@ -65,7 +68,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
             "impressions": mapped(landed, with_keys),
             "counted": mapped(counted, with_keys),
             "items": readable(run, plan, "items", columns=VERSION_COLUMNS, first=None, filters=shown),
-            "state": _state(run, plan, ["item"]),
+            "state": _state(plan, {"item": met.keys("item_id", "item")}),
         },
     )
     oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
@@ -76,12 +79,15 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
             "impressions": items.get("impressions", []),
             "counted": items.get("counted", []),
             "history": readable(run, plan, "behavior_events", columns=EVENT_COLUMNS, first=oldest, filters=has_user),
-            "state": _state(run, plan, ["user", "user_item", "pair"]),
+            "state": _state(plan, dict.fromkeys(("user", "user_item", "pair"), met.keys("user_id", "user"))),
         },
     )
     tokens = run.run(
         token_step(plan),
-        {**{scope: users.get(scope, []) for scope in OF_KEYS}, "state": _state(run, plan, list(OF_KEYS))},
+        {
+            **{scope: users.get(scope, []) for scope in OF_KEYS},
+            "state": _state(plan, {scope: _keys(users.get(scope, [])) for scope in OF_KEYS}),
+        },
     )
     impressions = run.run(
         impression_step(plan, scalars.base),
@@ -109,11 +115,18 @@ def partitions_read(plan: DedupPlan) -> dict[str, str]:
     }
 
 
-def _state(run: Runner, plan: DedupPlan, scopes: Sequence[str]) -> list[Part]:
-    """Return STORED_STATE of some scopes before the day."""
-    days = in_days(plan.state_days) if plan.state_days else "false"
-    of_scopes = pc.field("scope").isin(list(scopes))
-    return run.stored("running_sums", columns=STORED_STATE.names, partitions=days, filters=of_scopes)
+def _state(plan: DedupPlan, wanted: Mapping[str, Keys]) -> list[Part]:
+    """Return STORED_STATE before the day of the keys of some scopes."""
+    return stored_state(plan, wanted, columns=STORED_STATE.names)
+
+
+def _keys(parts: Sequence[Part]) -> Keys:
+    """Return the keys that rows have, while they are few."""
+    met = Met("key")
+    for _ in met.passing(rows_in(selected(parts, ["key"]))):
+        if met.are_many("key"):
+            break
+    return met.keys("key")
 
 
 def _facts(run: Runner, plan: DedupPlan) -> list[Part]:

@@ -16,7 +16,7 @@ from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.derive import Derived
 from spark_jobs.derived.file_parts import selected
 from spark_jobs.derived.readable import written_before
-from spark_jobs.derived.steps import Part, Runner, Step, condensed, mapped, together
+from spark_jobs.derived.steps import KEY_BITS, Part, Runner, Step, condensed, mapped, together
 
 MET = pa.schema([("behavior_key", pa.string()), ("text", pa.string()), ("is_needed", pa.bool_())])
 """`text` is null for a key that did not land; needed are the day's events and the windows' keys."""
@@ -103,5 +103,5 @@ def _places(rows: pa.Table) -> pa.Array:
     keys = whole(rows["behavior_key"])
     numbers = key_numbers(keys)
     if numbers is None:
-        numbers = text_hashes(keys)
-    return pa.array((numbers >> np.uint64(16)).astype(np.int64))
+        numbers = text_hashes(keys) << np.uint64(16)  # which have 48 bits
+    return pa.array((numbers >> np.uint64(64 - KEY_BITS)).astype(np.int64))

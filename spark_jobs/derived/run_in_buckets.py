@@ -21,12 +21,13 @@ from bahe_tasks.stores.arrow_types import arrow_schema
 from bahe_tasks.stores.delta_tables import data_fragments
 from spark_jobs.arrow_files import ROWS_A_BATCH, write_rows
 from spark_jobs.derived.file_parts import part_of_file, selected
-from spark_jobs.derived.steps import KeyOf, Made, Part, Step, some_at_once
+from spark_jobs.derived.steps import KEY_BITS, KeyOf, Made, Part, Step, some_at_once
 from spark_jobs.exchange import Rows, Sender, attempt, send_rows, work_on_buckets
 from spark_jobs.landing_files import bytes_of
 from spark_jobs.shares import in_shares
 
 _BYTES_AT_ONCE = 16 << 20
+_UPPER_BITS, _LOWER_BITS = 32, KEY_BITS - 32
 _MADE = "kind string, file string, num_bytes bigint"
 
 
@@ -103,9 +104,9 @@ def _send(
 
 
 def _bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
-    """Return the bucket of each key; those that are null are dealt out."""
+    """Return the bucket of each key, which has a range of them; those that are null are dealt out."""
     known = np.asarray(pc.fill_null(keys, -1), np.int64)
-    return np.where(known < 0, np.arange(len(known)), known) % buckets
+    return np.where(known < 0, np.arange(len(known)) % buckets, (known >> _LOWER_BITS) * buckets >> _UPPER_BITS)
 
 
 def _work(bucket: int, rows: Rows, *, step: Step, folder: str) -> Iterator[tuple[str, str, int]]:

@@ -96,7 +96,11 @@ def scope_sums(scope: str, rows: KeyedRows, before: pa.Table, *, day: date) -> S
 
 
 def state_rows(scope: str, sums: ScopeSums, *, day: date, owners: pa.Array | None = None) -> pa.Table:
-    """Return the state of a scope's keys at the end of the day; `owners` are theirs, if they have any."""
+    """Return the state of a scope's keys at the end of the day, by owner and key; `owners` are theirs, if they have any."""
+    if owners is not None:
+        order = np.argsort(np.asarray(owners), kind="stable")  # keys are in order
+        owners = owners.take(pa.array(order))
+        sums = ScopeSums(sums.answers, sums.keys[order], KeyState(*(of_keys[order] for of_keys in sums.closing)))
 
     def instants(times_us: np.ndarray) -> pa.Array:
         absent = np.isnan(times_us)

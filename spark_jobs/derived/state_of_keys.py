@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from bahe_tasks.base_rate import BaseRate
 from bahe_tasks.running_sums import HALF_LIVES, PRIOR_VALUES, STATISTICS, prior_facts
-from spark_jobs.arrow_columns import day_number, day_numbers, runs
+from spark_jobs.arrow_columns import day_number, day_numbers, numbered, runs
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.derived.scope_sums import STATE, sums_before
 from spark_jobs.derived.steps import together
@@ -35,17 +35,14 @@ class StateRows:
                 taken_over.append(rows.filter(pa.array(np.isin(day_numbers(rows["dt"]), merged))))
         self._taken_over = together(taken_over, STATE)
         self.before = newest(together(before, STATE))
-        """The newest row of each key that the day touches, by key."""
+        """The newest row of each key that the day touches, by scope; of users and of items by key."""
 
     def after(self, closing: Iterable[pa.Table]) -> pa.Table:
         """Return the rows of the day's own partition, given those of the keys it touches."""
         rows = together(closing, STATE)
         if not len(self._taken_over):
             return rows
-        # by scope, so that a reader of one passes over the others' row groups
-        return newest(pa.concat_tables([rows, self._taken_over])).sort_by(
-            [("scope", "ascending"), ("key", "ascending")]
-        )
+        return newest(pa.concat_tables([rows, self._taken_over]))
 
 
 def _among(keys: np.ndarray, touched: np.ndarray) -> np.ndarray:
@@ -55,9 +52,10 @@ def _among(keys: np.ndarray, touched: np.ndarray) -> np.ndarray:
 
 
 def newest(state: pa.Table) -> pa.Table:
-    """Return the newest row of each key, by key."""
-    key, updated = np.asarray(state["key"]), day_numbers(state["updated"])
-    order = np.lexsort((updated, key))
+    """Return the newest row of each key, in the order of rows of a file (`stored_state`)."""
+    scope, key = numbered(state["scope"])[0], np.asarray(state["key"])
+    owner = np.asarray(pc.fill_null(state["owner"], -1))
+    order = np.lexsort((day_numbers(state["updated"]), key, owner, scope))
     is_last = np.append(runs(key[order])[1:], True)[: len(key)]
     return state.take(pa.array(order[is_last]))
 

@@ -24,7 +24,8 @@ class Part(NamedTuple):
 
 
 KeyOf = Callable[[pa.Table], pa.Array | pa.ChunkedArray]
-"""Rows → the key of each, int64; null is a key that no other row has. Can be pickled."""
+"""Rows → the key of each, int64 of KEY_BITS all of which vary; null is a key that no other row has. Can be pickled."""
+KEY_BITS = 60
 
 
 class Step(NamedTuple):

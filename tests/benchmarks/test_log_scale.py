@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bahe_tasks.config import SparkConfig
+from bahe_tasks.stores.delta_tables import count_stored
+from bahe_tasks.stores.partition_records import partition_records
 from benchmarks import log_scale
 
 
@@ -17,6 +19,20 @@ def test_every_step_of_every_size_has_a_row(tmp_path):
     assert 50 < few < 200 < many
     assert all(row["seconds"] > 0 and row["peak_mb"] > 0 and row["impressions"] > 0 for row in document.rows)
     assert set(document.figures) == {"exponent", *(f"exponent_{step}" for step in log_scale.STEPS)}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_a_small_day_finds_a_state_of_each_size(tmp_path, taken_over):
+    rows = log_scale.measure_state(tmp_path, SparkConfig(driver_memory="1g"), pairs=[600, 0], taken_over=taken_over)
+    assert [row["state_pairs"] for row in rows] == [0, 600]
+    assert all(row["seconds"] > 0 and row["peak_mb"] > 0 and row["impressions"] > 0 for row in rows)
+    days = partition_records(tmp_path / "tables", "running_sums")
+    *_, before, day = (
+        count_stored(tmp_path / "tables", "running_sums", partitions=f"dt = '{dt}'") for dt in sorted(days)
+    )
+    assert before > 600
+    assert (day > before) == taken_over
 
 
 def test_the_exponent_is_the_slope_between_the_two_largest_sizes():
