@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
-from conftest import FIRST, Log, at, small_config
+from conftest import FIRST, Log, at, published_alone, small_config
 from typer.testing import CliRunner
 
 from bahe_tasks.cli import app
@@ -199,16 +197,8 @@ def test_who_is_not_published_for_having_been_idle_is_scored_as_if_published(day
     pd.DataFrame(ids, columns=["user_id", "item_id"]).to_csv(pairs, index=False)
     counts = score_file(pairs, tmp_path / "published.csv", config)
     assert (counts["users_without_history"], counts["items_not_published"]) == (1, 0)
-
-    def as_published(tables_dir, name, **of):
-        rows = read_table(tables_dir, name, **of)
-        if name in ("user_embeddings", "item_embeddings"):
-            return rows if name.startswith(is_published.removesuffix("s")) else rows.slice(0, 0)
-        mine = {"users": ("log", "cat", "all", "user", "user_item", "pair"), "items": ("log", "cat", "all", "item", "token"), "nothing": ("log", "cat", "all")}[is_published]  # fmt: skip
-        return rows.filter(pc.is_in(rows["scope"], pa.array(mine)))
-
     for module in ("score_pairs", "pair_sums"):
-        monkeypatch.setattr(f"bahe_tasks.stages.{module}.read_table", as_published)
+        monkeypatch.setattr(f"bahe_tasks.stages.{module}.read_table", published_alone(is_published))
     counts = score_file(pairs, tmp_path / "idle.csv", config)
     assert (counts["users_without_history"], counts["items_not_published"]) == (1, 0 if is_published == "items" else 3)
     before, after = (pd.read_csv(tmp_path / f"{name}.csv")["click_probability"] for name in ("published", "idle"))
