@@ -1,4 +1,4 @@
-"""The sums of (user_id, item_id) pairs as of the end of the champion's day, from its published state."""
+"""The sums of (user_id, item_id) pairs as of the end of the champion's day: from its published state, and for what is not published from the one behind it."""
 
 from __future__ import annotations
 

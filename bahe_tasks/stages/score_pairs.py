@@ -156,9 +156,8 @@ def _item_vectors(
     device = pick_device(config.encoder.device)
     extra = item_embeddings(model, title_rows(index, titles, to_encode), index.vectors, batch_size=256, device=device)
     vectors = np.concatenate([_vectors(table, model.parts.of_item), extra])
-    row_of = {
-        item: row for row, item in enumerate([*table["item_id"].to_pylist(), *to_encode])
-    }  # the file's title wins
+    # An item whose title the file gives anew stands twice: the later row is read.
+    row_of = {item: row for row, item in enumerate([*table["item_id"].to_pylist(), *to_encode])}
     row = np.array([row_of[item] for item in frame["item_id"]], np.int64)
     return vectors, row, described | known, titles, len(wanted) - len(known)
 
