@@ -23,6 +23,7 @@ from bahe_tasks.commands.console import (
     show,
     wants_traceback,
 )
+from bahe_tasks.commands.ranks import run_by_rank
 from bahe_tasks.processor_sharing import sleep_while_waiting
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -66,7 +67,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app()
+        run_by_rank(app)
     except AnswerLostError:
         raise
     except Exception as error:

@@ -25,9 +25,11 @@ from bahe_tasks.commands.console import (
     writable_config,
 )
 from bahe_tasks.commands.progress import day_progress
+from bahe_tasks.commands.ranks import started_by_torchrun
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.landing import not_read
+from bahe_tasks.wrong_use import WrongUseError
 
 if TYPE_CHECKING:
     from bahe_tasks.engines.day_outcome import DayOutcome
@@ -118,6 +120,8 @@ def _run(
     engine: Engine, start: date, end: date, config: Config, *, force: bool, accept_reason: str | None
 ) -> Iterable[DayOutcome]:
     if engine is Engine.airflow:
+        if started_by_torchrun():
+            raise WrongUseError("tasks of Airflow do not share torchrun's processes: use --engine inline under it")
         from bahe_tasks.engines.airflow_backfill import run_backfill_in_airflow
 
         return run_backfill_in_airflow(config, start, end, force=force, accept_inputs=accept_reason)

@@ -8,7 +8,7 @@
 4. Sequences of behavior embeddings through the deep layers, and the CTR head: `ctr_model` (with `sequence_inputs`, `text_topics`, `text_clusters`, `text_ids`,
    `head_fields`, `user_fields`, `kept_weights`, `heads`, `expected_click`, `target_attention`, `lora`).
 5. The daily fine-tune: `train` (with `training_step`, `one_ahead`, `label_loss`, `window_level`, `optimizers`, `muon`, `row_wise_adagrad`,
-   `schedule`, `compiled_layers`, `training_state`, `ranks`, `train_processes`, `halving`).
+   `schedule`, `compiled_layers`, `training_state`, `ranks`, `train_processes` (with `launched`, `child_processes`), `halving`).
 6. What comes of it: `model_files`, `score`, `metrics` (with `intervals`, `resampling`, `resampled_metrics`, `delong`).
 
 Runs alone on a GPU machine: torch, transformers, safetensors and numpy, and peft where LoRA is chosen.

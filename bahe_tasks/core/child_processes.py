@@ -33,7 +33,7 @@ def run_processes(
 
     An error of one ends all and is raised here: that of the rank that failed by itself, not of one that missed it.
     """
-    ForkingPickler.register(np.memmap, _by_name)
+    ForkingPickler.register(np.memmap, by_name)
     with tempfile.TemporaryDirectory(prefix="bahe-ranks-") as name:
         folder = Path(name)
         guard = (os.getpid(), torch.get_num_threads(), work, folder, arguments)
@@ -51,8 +51,8 @@ def run_processes(
                 process.terminate()
 
 
-def _by_name(array: np.memmap) -> tuple[Any, ...]:
-    """Reduce an array that maps a file to what opens it again; a part of one as any array."""
+def by_name(array: np.memmap) -> tuple[Any, ...]:
+    """Reduce an array that maps a file to what opens it again, for pickle; a part of one as any array."""
     if not isinstance(array.base, mmap.mmap):
         return np.asarray(array).__reduce__()  # type: ignore[return-value]
     return np.memmap, (array.filename, array.dtype, "r", array.offset, array.shape)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from bahe_tasks.config import EncoderConfig
-from bahe_tasks.core.child_processes import run_processes
 from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.encode_chunks import ChunkFolder, chunks_of
+from bahe_tasks.core.launched import launched_processes, run_shared
 from bahe_tasks.core.text_encoder import TextEncoder
 
 Progress = Callable[[int, int], None]
@@ -45,7 +45,8 @@ def encode_texts(
             found.append(text_encoder.encode(chunk))
             _tell(progress, range(n + 1), chunks)
     else:
-        processes = min(len(chunks), torch.cuda.device_count()) if device.type == "cuda" else 1
+        gpus = torch.cuda.device_count() if device.type == "cuda" else 1
+        processes = launched_processes() or min(len(chunks), gpus)
         shard = encode_shard if processes == 1 else encode_in_processes
         shard(
             texts,
@@ -119,7 +120,7 @@ def encode_in_processes(
     folder = ChunkFolder(chunk_dir, encoder, pick_device(encoder.device).type)
     chunks = chunks_of(texts)
     files = [folder.file(chunk) for chunk in chunks]
-    run_processes(
+    run_shared(
         _run_rank,
         (world_size, list(texts), checkpoint_dir, encoder, chunk_dir),
         count=world_size,

@@ -1,13 +1,16 @@
 """Tiny random LLMs and rows that the tests of core share. Everything is seeded."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedModel
 
+from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core import length_groups
 from bahe_tasks.core.batches import Batch, collate
@@ -17,6 +20,7 @@ from bahe_tasks.core.llm_split import LlmSplit
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.core.score import score_pairs
 from bahe_tasks.core.training_rows import Histories, ImpressionRows, row_columns
+from benchmarks.kit.tiny_llms import tiny_llm as built_tiny_llm
 
 WIDTH = 32
 TINY = {
@@ -50,6 +54,16 @@ def tiny_llm() -> Callable[[str], PreTrainedModel]:
         return LlamaModel(LlamaConfig(**TINY, num_key_value_heads=2)).eval()
 
     return build
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory) -> Path:
+    """Return the folder of a tiny random BERT with MiniLM's tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    built_tiny_llm("bert", vocab_size=30522).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(checkpoint_dir("all-MiniLM-L6-v2") / name, folder / name)
+    return folder
 
 
 @pytest.fixture

@@ -1,32 +1,20 @@
 """Encodes that are killed, resumed and shared: 2,500 short texts in three chunks, by a tiny random BERT."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bahe_tasks.checkpoint import checkpoint_dir
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core import encoder as encoder_module
 from bahe_tasks.core.encode_chunks import TEXTS_PER_CHUNK, ChunkFolder, chunks_of
 from bahe_tasks.core.encoder import encode_in_processes, encode_shard, encode_texts
 from bahe_tasks.core.llm_split import UnsplittableArchitectureError
 from bahe_tasks.core.text_encoder import TextEncoder
-from benchmarks.kit.tiny_llms import tiny_llm
 
 TEXTS = [f"{'word ' * (n % 7)}{n}" for n in range(2500)]
 ENCODER = EncoderConfig(device="cpu", num_shallow_layers=2, tokens_per_batch=256)
-
-
-@pytest.fixture(scope="module")
-def llm(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_llm("bert", vocab_size=30522).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        shutil.copy(checkpoint_dir("all-MiniLM-L6-v2") / name, folder / name)
-    return folder
 
 
 @pytest.fixture(scope="module")
