@@ -13,6 +13,7 @@ from bahe_tasks.commands.console import (
     DEFAULT_HOME,
     EXIT_FAILED,
     EXIT_REFUSED,
+    EXIT_WRONG_USE,
     AsJson,
     Home,
     log,
@@ -154,7 +155,7 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
             remark(f"{outcome.day}: not promoted, {promotion.get('reason')}")
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(EXIT_WRONG_USE if single and outcomes[0].wrong_use else EXIT_FAILED)
     if "refused" in states:
         raise typer.Exit(EXIT_REFUSED)
 

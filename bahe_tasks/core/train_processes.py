@@ -23,9 +23,10 @@ from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.training_rows import ImpressionRows
+from bahe_tasks.wrong_use import WrongUseError
 
 
-class TooManyProcessesError(ValueError):
+class TooManyProcessesError(WrongUseError):
     """More processes than there are GPUs."""
 
 
