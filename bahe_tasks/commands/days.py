@@ -150,9 +150,8 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
             log.print(outcome.traceback, end="", highlight=False, markup=False, soft_wrap=True)
         if outcome.message:
             log.print(f"{outcome.day}: {outcome.message}", style="red", highlight=False, markup=False, soft_wrap=True)
-        promotion = outcome.results.get("promote_champion", {})
-        if single and outcome.results.get("publish_embeddings", {}).get("state") == "not_champion":
-            remark(f"{outcome.day}: not promoted, {promotion.get('reason')}")
+        elif single and outcome.results.get("publish_embeddings", {}).get("state") == "not_champion":
+            remark(f"{outcome.day}: not promoted, {outcome.results.get('promote_champion', {}).get('reason')}")
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
         raise typer.Exit(EXIT_WRONG_USE if single and outcomes[0].wrong_use else EXIT_FAILED)

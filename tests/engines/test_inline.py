@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import date
 
 import pytest
 
@@ -18,6 +19,7 @@ from bahe_tasks.core.train import NothingToRecomputeError
 from bahe_tasks.core.train_processes import TooManyProcessesError
 from bahe_tasks.core.training_step import UnknownLabelError
 from bahe_tasks.engines import inline
+from bahe_tasks.engines.day_outcome import DayOutcome, why_without_model
 from bahe_tasks.stages.model_of_day import MissingColumnError, PoolingError
 from bahe_tasks.wrong_use import WrongUseError
 
@@ -106,6 +108,18 @@ def test_a_setting_that_a_day_cannot_be_run_with_is_wrong_use(run, capsys):
 
 def test_in_a_backfill_a_day_of_wrong_settings_is_a_day_that_fails(backfill):
     assert backfill(misconfigured) == (1, [1, 2])
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_why_a_day_has_no_champion_is_said_once(run, monkeypatch, capsys, withdrawn):
+    results = {
+        "promote_champion": {"promoted": False, "reason": "of this reason", "withdrawn": withdrawn},
+        "publish_embeddings": {"state": "not_champion"},
+    }
+    done = DayOutcome(date(2024, 1, 1), "done", 1.0, results=results, message=why_without_model(results))
+    monkeypatch.setattr(inline, "run_backfill", lambda *_days, **_options: [done])
+    assert run(broken, "run-day", "2024-01-01") == (0, [])
+    assert capsys.readouterr().err.count("of this reason") == 1
 
 
 @pytest.mark.parametrize("error", OF_SETTINGS)
