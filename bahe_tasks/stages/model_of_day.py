@@ -87,8 +87,8 @@ def model_to_train(
         ).grown(**found)  # type: ignore[arg-type]
         rates = _base_rates(rows, spec, spec.labels) | {LABEL: rate_to_start_at(rows, spec)}
         model = new_model(spec, split.deep, seed=seed, base_rates=rates)
-        if model.topics is not None and start is not None:
-            model.topics.start_from(*start, seed=seed)
+        if start is not None:
+            model.topics.start_from(*start, seed=seed)  # type: ignore[union-attr]
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(
