@@ -14,6 +14,7 @@ from bahe_tasks.behavior_key import CANONICALISATION_RULE
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.config_checks import ConfigError
 from bahe_tasks.fingerprint import file_sha256, fingerprint
+from bahe_tasks.wrong_use import WrongUseError
 
 STORAGE_DTYPE = "float16"
 """Type of a stored embedding's numbers (little-endian)."""
@@ -32,7 +33,7 @@ _DECIDING_NAMES = (
 )
 
 
-class CheckpointNotFoundError(FileNotFoundError):
+class CheckpointNotFoundError(WrongUseError):
     """No transformers checkpoint stands where the configuration says."""
 
 

@@ -27,12 +27,11 @@ from torch.nn import functional
 
 from bahe_tasks.config import Config
 from bahe_tasks.core.metrics import auc
-from bahe_tasks.sources.synthetic import oracle_auc
 from bahe_tasks.sources.synthetic.population import APPEAL_KEPT, APPEAL_STD, OWN_STD, TASTES
 from bahe_tasks.sources.synthetic.vocabulary import TOPICS
 from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog
-from benchmarks.kit.judged_days import Size, judged_days, read_judged
+from benchmarks.kit.judged_days import Size, judged_days, oracle_figures, read_judged
 from benchmarks.kit.known_world import Shares, class_evidence, known_logits, log_evidence, shares_by_class, topics_of
 from benchmarks.kit.label_times import day_of
 from benchmarks.kit.landed_log import landed_frame
@@ -168,10 +167,10 @@ def main(
         days = judged_days(None, first=any_day, report_from=any_day, last=any_day, small=size, scratch=scratch)
         log, judged = read_judged(days, Config(home=scratch))
         found = observe(Past.of(log, days.landing), judged, refits=2 if small else refits)[judged]
-        labels, best = log.rows.labels[judged].astype(np.float64), oracle_auc(days.landing, days.report_from, days.last)
-    reached = auc(labels, found)
-    document = Document("known_generator")
-    document.figures |= {"auc": reached, "oracle_auc": best, "oracle_share": (reached - 0.5) / (best - 0.5)}
+        labels = log.rows.labels[judged].astype(np.float64)
+        reached = auc(labels, found)
+        document = Document("known_generator")
+        document.figures |= {"auc": reached, **oracle_figures(days, reached)}
     document.figures |= {"calibration": float(found.mean() / labels.mean()), "rows": float(judged.sum())}
     document.show(as_json=as_json)
 

@@ -41,10 +41,9 @@ from bahe_tasks.core.resampling import Interval
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.landing import landed_days, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
-from bahe_tasks.sources.synthetic import oracle_auc
 from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog, read_log
-from benchmarks.kit.judged_days import JudgedDays, Size, judged_days, read_judged
+from benchmarks.kit.judged_days import JudgedDays, Size, judged_days, oracle_figures, read_judged
 from benchmarks.kit.label_times import day_of
 from benchmarks.kit.settings import Settings, config_with
 from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
@@ -237,8 +236,7 @@ def main(
         comparison = prepare(days, config, cache=cache or scratch / "cache")
         document = compare(comparison, names, seeds=seeds)
         if landing is None and "auc" in document.figures:
-            best = oracle_auc(days.landing, days.report_from, days.last)
-            document.figures |= {"oracle_auc": best, "oracle_share": (document.figures["auc"] - 0.5) / (best - 0.5)}
+            document.figures |= oracle_figures(days, document.figures["auc"])
     document.show(as_json=as_json)
 
 

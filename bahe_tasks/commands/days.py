@@ -13,6 +13,7 @@ from bahe_tasks.commands.console import (
     DEFAULT_HOME,
     EXIT_FAILED,
     EXIT_REFUSED,
+    EXIT_WRONG_USE,
     AsJson,
     Home,
     log,
@@ -153,12 +154,11 @@ def _finish(outcomes: list[DayOutcome], *, as_json: bool, single: bool = False) 
             log.print(outcome.traceback, end="", highlight=False, markup=False, soft_wrap=True)
         if outcome.message:
             log.print(f"{outcome.day}: {outcome.message}", style="red", highlight=False, markup=False, soft_wrap=True)
-        promotion = outcome.results.get("promote_champion", {})
-        if single and outcome.results.get("publish_embeddings", {}).get("state") == "not_champion":
-            remark(f"{outcome.day}: not promoted, {promotion.get('reason')}")
+        elif single and outcome.results.get("publish_embeddings", {}).get("state") == "not_champion":
+            remark(f"{outcome.day}: not promoted, {outcome.results.get('promote_champion', {}).get('reason')}")
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(EXIT_WRONG_USE if single and outcomes[0].wrong_use else EXIT_FAILED)
     if "refused" in states:
         raise typer.Exit(EXIT_REFUSED)
 

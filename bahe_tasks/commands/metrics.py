@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -52,14 +53,16 @@ def metrics(
     as_json: AsJson = False,
 ) -> None:
     """Show progressive metrics: each day scored by the model of the days before it; per day, averaged and pooled."""
-    from bahe_tasks.stages.read_metrics import read_metrics
+    from bahe_tasks.stages.read_metrics import predicted_days, read_metrics
 
-    start, end = optional_days(first, last)
-    document = read_metrics(read_config(home), first=start, last=end, intervals=intervals, segments=segments)
+    config, (start, end) = read_config(home), optional_days(first, last)
+    document = read_metrics(config, first=start, last=end, intervals=intervals, segments=segments)
     tables = [_days_table(document), *_segment_tables(document)]
     show(document, as_json=as_json, table=Group(*tables, _legend(document)))
     for line in _absent(document["pooled"]):
         remark(line)
+    if not document["days"]:
+        remark(_nothing(predicted_days(config)))
 
 
 def _absent(pooled: dict[str, Any]) -> Iterator[str]:
@@ -70,6 +73,13 @@ def _absent(pooled: dict[str, Any]) -> Iterator[str]:
     ends = pooled.get("intervals", {}).values()
     if pooled["rows"] and ends and all(math.isnan(of["low"]) for of in ends):
         yield "warning: there is no interval: users are drawn, and all rows are of one"
+
+
+def _nothing(days: list[date]) -> str:
+    """Say why there is not one row; `days` are those that have some."""
+    if not days:
+        return "no day has progressive predictions yet: the first that has a model before it makes some"
+    return f"none of the days asked for has progressive predictions; days that have are {days[0]} to {days[-1]}"
 
 
 def _days_table(document: dict[str, Any]) -> Table:

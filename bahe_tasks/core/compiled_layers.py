@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from bahe_tasks.core.ctr_model import BaheCtrModel
+from bahe_tasks.wrong_use import WrongUseError
 
 BACKEND = "inductor"
 """It needs a C++ compiler on a CPU, Triton on a GPU."""
@@ -21,7 +22,7 @@ _MOST_PROGRAMS = 64
 """Of one layer, in the whole process; beyond it torch goes on uncompiled."""
 
 
-class NothingToCompileError(ValueError):
+class NothingToCompileError(WrongUseError):
     """Compiling of deep layers of which none may be compiled."""
 
 

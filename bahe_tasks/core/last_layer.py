@@ -13,6 +13,7 @@ one query, such as choosing the rows of its own causal mask, need not show on a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(B, S, H) and mask (B, S) → (B, S, H)."""
 
 _found: dict[tuple[Any, ...], tuple[str, ...]] = {}  # configuration, modules called, kind of weights → modules narrowed
+
+_OF_THE_MACHINE = (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError)
+"""What says nothing of the modules: bits would depend on free memory, or on a device that is broken from then on."""
+_LOG = logging.getLogger(__name__)
 
 _MASK = [[1] * 7, [1] * 5 + [0] * 2, [0] * 3 + [1] * 4]
 _POSITION = [5, 4, 3]
@@ -82,9 +87,10 @@ class Trial:
         try:
             with narrowed(self.narrowed, self.position), context or nullcontext():
                 return agree(self.expected, _output_and_gradient(self.forward, self.hidden, self.mask, self.position))
-        except torch.OutOfMemoryError:  # says nothing of the modules, and would make bits depend on free memory
+        except _OF_THE_MACHINE:
             raise
-        except Exception:  # whatever a module raises that must see all
+        except Exception as error:  # whatever a module raises that must see all
+            _LOG.debug("a trial of what may be left out failed: %s: %s", type(error).__name__, error)
             return False
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bahe_tasks.core.llm_parts import LlmParts, Trace, UnsplittableArchitectureError, find_parts, is_vectors
+from bahe_tasks.wrong_use import WrongUseError
 
 _Architecture = tuple[str, str]
 """Class and configuration, which decide both of what is remembered of it."""
@@ -22,7 +23,7 @@ _parts: dict[_Architecture, LlmParts] = {}
 _scales: dict[_Architecture, float] = {}
 
 
-class LayerCountError(ValueError):
+class LayerCountError(WrongUseError):
     """More shallow layers were asked for than the LLM has layers."""
 
 

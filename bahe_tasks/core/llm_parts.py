@@ -19,9 +19,10 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from bahe_tasks.core.llm_check import sample_tokens
+from bahe_tasks.wrong_use import WrongUseError
 
 
-class UnsplittableArchitectureError(ValueError):
+class UnsplittableArchitectureError(WrongUseError):
     """An architecture that cannot be cut into shallow and deep layers, or has not the attention asked for."""
 
 

@@ -12,9 +12,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from bahe_tasks.core.llm_split import DeepLayers
+from bahe_tasks.wrong_use import WrongUseError
 
 
-class NothingToAdaptError(ValueError):
+class NothingToAdaptError(WrongUseError):
     """Deep layers without a linear map that LoRA could adapt."""
 
 

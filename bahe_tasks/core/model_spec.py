@@ -15,6 +15,7 @@ from typing import Any
 from bahe_tasks.config import ModelConfig
 from bahe_tasks.core.columns import LABEL, NumStatistics, outcome_labels
 from bahe_tasks.core.point_in_time import NUMBERS
+from bahe_tasks.wrong_use import WrongUseError
 
 _ID_COLUMNS = ("id:user", "id:item")
 _MAY_CHANGE = frozenset({"features", "cat_columns", "num_columns", "extra_labels", "dropout", "lora_dropout"})
@@ -23,11 +24,11 @@ _ARCHITECTURE = 8
 _NEW_LINEAGE = "restore the setting, or start a new lineage with another registry.model_name (docs/model.md)"
 
 
-class EncoderMismatchError(ValueError):
+class EncoderMismatchError(WrongUseError):
     """A parent model that was trained on embeddings of another encoder_version."""
 
 
-class ModelMismatchError(ValueError):
+class ModelMismatchError(WrongUseError):
     """A parent model whose weights do not fit the configured model."""
 
 

@@ -4,13 +4,15 @@ Where the user embedding does not depend on the item, `score` equals `score_pair
 `item_embeddings`, within float tolerance. Where it does (`ModelConfig.user_is_cacheable` is false), only `score` exists:
 the others raise `ItemDependentUserError`.
 
-A device that runs out of memory is given half the rows at once, for the rest of the call, and one warning says so; one row
-that does not fit raises `torch.OutOfMemoryError`. `score_pairs`, whose batches are small, does without.
+A device that runs out of memory is given half the rows or pairs at once, for the rest of the call, and one warning says
+so; one that does not fit raises `torch.OutOfMemoryError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +36,27 @@ _MIN_PAIRS_A_USER = 32
 
 PAIRS_AT_ONCE = 2048
 """A batch of a thread: fewer wait for Python, the embeddings of more leave the processor's caches (benchmarks.score_cost)."""
+
+
+class _Smaller(NamedTuple):
+    """What is said where a batch does not fit the device."""
+
+    unit: str
+    advice: str
+    of_one: str
+
+
+_SMALLER_ROWS = _Smaller(
+    "rows at once",
+    "Set training.rows_a_pass lower to begin there: eight times as many are scored at once.",
+    "One row alone does not fit the device's memory: lower sequences.max_behaviors_per_sequence, or set encoder.device "
+    "to cpu.",
+)
+_SMALLER_PAIRS = _Smaller(
+    "pairs at once",
+    "Pairs of cached embeddings are small: something else fills the device.",
+    "One pair alone does not fit the device's memory: set encoder.device to cpu.",
+)
 
 
 class NonFiniteScoreError(ArithmeticError):
@@ -157,7 +180,8 @@ def score_pairs(
     by_user = np.argsort(user_of, kind="stable")
     logits = np.zeros(count)
 
-    def logit_of(part: np.ndarray) -> np.ndarray:
+    def logit_of(index: np.ndarray) -> torch.Tensor:
+        part = by_user[index]
         hashed = hashed_columns(
             model.spec, user_ids=user_ids[part], item_ids=item_ids[part], cat={name: cat[name][part] for name in cat}
         )
@@ -175,17 +199,23 @@ def score_pairs(
             hashed,
             numbers,
         )
-        with torch.inference_mode():
-            logit = model.click_logit(
-                *(torch.from_numpy(array).to(device) for array in arrays),
-                counts=torch.from_numpy(counts).to(device) if together else None,
-            )
-            return logit.double().cpu().numpy()
+        logit = model.click_logit(
+            *(torch.from_numpy(array).to(device) for array in arrays),
+            counts=torch.from_numpy(counts).to(device) if together else None,
+        )
+        return logit.double()
 
-    parts = [by_user[index] for index in _batches(count, batch_size)]
     with weights_kept():
-        for part, logit in zip(parts, batch_a_thread(logit_of, parts, device=device), strict=True):
-            logits[part] = logit
+        made = _made_in_batches(
+            logit_of,
+            count,
+            batch_size=batch_size,
+            device=device,
+            batches_by=partial(batch_a_thread, device=device),
+            smaller=_SMALLER_PAIRS,
+        )
+        for index, found in made:
+            logits[by_user[index]] = found
     return _probabilities(logits)
 
 
@@ -202,41 +232,41 @@ def _rows(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return matrix[rows]
 
 
-def _batches(num_rows: int, batch_size: int) -> Iterator[np.ndarray]:
-    for start in range(0, num_rows, batch_size):
-        yield np.arange(start, min(start + batch_size, num_rows))
-
-
 def _made_in_batches(
-    make: Callable[[np.ndarray], torch.Tensor], num_rows: int, *, batch_size: int, device: torch.device
+    make: Callable[[np.ndarray], torch.Tensor],
+    num_rows: int,
+    *,
+    batch_size: int,
+    device: torch.device,
+    batches_by: Callable[[Callable[[np.ndarray], np.ndarray], list[np.ndarray]], Iterable[np.ndarray]] = map,
+    smaller: _Smaller = _SMALLER_ROWS,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield, in order, batches of row numbers (B,) and what `make` makes of each, (B, ...), halved until they fit the device.
 
-    Raises `torch.OutOfMemoryError` where one row does not fit.
+    `batches_by` calls a function with each batch and gives what it returns, in order. Raises `torch.OutOfMemoryError` where
+    one row does not fit.
     """
-    halving = Halving(
-        device,
-        unit="rows at once",
-        advice="Set training.rows_a_pass lower to begin there: eight times as many are scored at once.",
-    )
+
+    def made_of(index: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return make(index).cpu().numpy()
+
+    halving = Halving(device, unit=smaller.unit, advice=smaller.advice)
     start = 0
     while start < num_rows:
-        index = np.arange(start, min(start + batch_size, num_rows))
+        batches = [np.arange(n, min(n + batch_size, num_rows)) for n in range(start, num_rows, batch_size)]
         try:
-            with torch.inference_mode():
-                made = make(index).cpu().numpy()
+            for index, made in zip(batches, batches_by(made_of, batches), strict=True):
+                yield index, made
+                start += len(index)
         except torch.OutOfMemoryError as error:
-            if len(index) == 1:
-                error.add_note(
-                    "One row alone does not fit the device's memory: lower sequences.max_behaviors_per_sequence, "
-                    "or set encoder.device to cpu."
-                )
+            tried = min(batch_size, num_rows - start)
+            if tried == 1:
+                error.add_note(smaller.of_one)
                 raise
         else:
-            yield index, made
-            start += len(index)
-            continue
-        batch_size = halving.of(len(index))
+            return
+        batch_size = halving.of(tried)
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core.llm_check import cause
+from bahe_tasks.wrong_use import WrongUseError
 
 
 class TokenizerNotFoundError(ValueError):
@@ -22,7 +23,7 @@ _PROBES = 16
 """How many of a tokenizer's own words are tried as texts."""
 
 
-class NoRoomForTextError(ValueError):
+class NoRoomForTextError(WrongUseError):
     """Settings that cut off every text: all would have one embedding."""
 
 

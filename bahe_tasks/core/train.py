@@ -32,9 +32,10 @@ from bahe_tasks.core.training_rows import ImpressionRows, passed_together, row_c
 from bahe_tasks.core.training_state import Position, resume_state, save_state, take_state, trained_state
 from bahe_tasks.core.training_step import TrainingStep
 from bahe_tasks.core.window_level import WindowLevel
+from bahe_tasks.wrong_use import WrongUseError
 
 
-class NothingToRecomputeError(ValueError):
+class NothingToRecomputeError(WrongUseError):
     """Gradient checkpointing of deep layers that do not offer it."""
 
 

@@ -25,9 +25,10 @@ from bahe_tasks.core.launched import launched_processes, run_shared
 from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.train import TrainingCurve, train
 from bahe_tasks.core.training_rows import ImpressionRows
+from bahe_tasks.wrong_use import WrongUseError
 
 
-class TooManyProcessesError(ValueError):
+class TooManyProcessesError(WrongUseError):
     """More processes than there are GPUs."""
 
 

@@ -25,6 +25,7 @@ from bahe_tasks.core.ranks import Ranks
 from bahe_tasks.core.schedule import learning_rate_share
 from bahe_tasks.core.training_rows import ImpressionRows, RowColumns, num_behaviors
 from bahe_tasks.core.window_level import WindowLevel
+from bahe_tasks.wrong_use import WrongUseError
 
 _WIDEST_BY_WIDTH = 4
 """Numbers of a position in the widest tensor of a layer, that of its MLP, by the width of the model; about, for most LLMs."""
@@ -37,7 +38,7 @@ class TrainingDivergedError(ArithmeticError):
     """A loss that is not a number."""
 
 
-class UnknownLabelError(ValueError):
+class UnknownLabelError(WrongUseError):
     """A weight of a label that is not in force."""
 
 

@@ -27,7 +27,8 @@ class DayOutcome:
     """One day: how it ended, and per task its state, its seconds and the small JSON document it returned.
 
     `state` is "done", "no_impressions", "no_training_rows", "refused" (by a gate) or "failed"; `message` says why
-    a day was refused or failed, or has no model in force, `traceback` where its error came from, if it was raised in this process.
+    a day was refused or failed, or has no model in force. Of an error that was raised in this process, `traceback` says where it
+    came from and `wrong_use` whether a setting is to be mended.
     """
 
     day: date
@@ -38,6 +39,7 @@ class DayOutcome:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     message: str = ""
     traceback: str = ""
+    wrong_use: bool = False
 
 
 def why_without_model(results: Mapping[str, Mapping[str, Any]]) -> str:

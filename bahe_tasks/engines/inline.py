@@ -29,6 +29,7 @@ from bahe_tasks.stages.validate_inputs import validate_inputs
 from bahe_tasks.stores.expectations import write_data_docs
 from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.held_files import small_files_held
+from bahe_tasks.wrong_use import WrongUseError
 from spark_jobs.session import FOR_MANY_DAYS
 
 _MANY_DAYS = 5
@@ -73,8 +74,8 @@ def _run_tasks(
     def steps(name: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, total: progress(day, name, done, total)
 
-    def outcome(state: Any, message: str = "", traceback: str = "") -> DayOutcome:
-        return DayOutcome(day, state, sum(task_seconds.values()), states, task_seconds, results, message, traceback)
+    def outcome(state: Any, message: str = "", **of_error: Any) -> DayOutcome:
+        return DayOutcome(day, state, sum(task_seconds.values()), states, task_seconds, results, message, **of_error)
 
     lock = config.home / "work" / "day.lock"
     try:
@@ -95,7 +96,9 @@ def _run_tasks(
         # PySpark raises what its cancelled job ended with over the KeyboardInterrupt that cancelled it.
         if any(isinstance(earlier, KeyboardInterrupt) for earlier in chain_of(error)):
             raise KeyboardInterrupt from error
-        return outcome("failed", f"{type(error).__name__}: {error}", "".join(format_exception(error))), error
+        traceback, wrong_use = "".join(format_exception(error)), isinstance(error, WrongUseError)
+        told = f"{type(error).__name__}: {error}"
+        return outcome("failed", told, traceback=traceback, wrong_use=wrong_use), error
     return outcome("done", why_without_model(results)), None
 
 

@@ -1,4 +1,4 @@
-"""Errors that say how a day ended. Anything else a stage raises is a failure that may heal on a retry."""
+"""Errors that say how a day ended. Of others a `WrongUseError` is mended by a setting; the rest may heal on a retry."""
 
 from __future__ import annotations
 

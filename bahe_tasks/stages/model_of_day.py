@@ -18,13 +18,14 @@ from bahe_tasks.core.point_in_time import NUMBERS, expected_log_odds
 from bahe_tasks.core.training_rows import ImpressionRows, sums_read, texts_read
 from bahe_tasks.running_sums import BASE_PRIOR, MIN_RATE
 from bahe_tasks.stages.topics_start import TextsAt, topics_start
+from bahe_tasks.wrong_use import WrongUseError
 
 
-class PoolingError(ValueError):
+class PoolingError(WrongUseError):
     """A pooling that would drop all behaviors but one."""
 
 
-class MissingColumnError(ValueError):
+class MissingColumnError(WrongUseError):
     """A text feature, column or label that the configuration names and the log does not have."""
 
 
@@ -86,8 +87,8 @@ def model_to_train(
         ).grown(**found)  # type: ignore[arg-type]
         rates = _base_rates(rows, spec, spec.labels) | {LABEL: rate_to_start_at(rows, spec)}
         model = new_model(spec, split.deep, seed=seed, base_rates=rates)
-        if model.topics is not None and start is not None:
-            model.topics.start_from(*start, seed=seed)
+        if start is not None:
+            model.topics.start_from(*start, seed=seed)  # type: ignore[union-attr]
         _refuse_first_of_causal(model)
     if settings.head == "din" and not spec.features:
         raise MissingColumnError(

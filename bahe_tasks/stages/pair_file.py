@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import pyarrow as pa
 from pyarrow.parquet import write_table
 
 from bahe_tasks.wrong_use import WrongUseError, check_place
+from spark_jobs.landed.rows import written_out
+
+_TEXTS = ("user_id", "item_id", "title")
 
 
 class ScoreFileError(WrongUseError):
@@ -45,7 +50,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
         else:
             # Nullable types: an integer column with a gap would be read as floats, and 94110 as the category "94110.0".
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
-            for column in (c for c in frame if str(c) in ("user_id", "item_id") or str(c).startswith(("cat_", "num_"))):
+            for column in (c for c in frame if str(c) in _TEXTS or str(c).startswith(("cat_", "num_"))):
                 if pd.api.types.is_object_dtype(frame[column]):
                     frame[column] = frame[column].map(_decoded)
                 elif pd.api.types.is_float_dtype(frame[column]) and not str(column).startswith("num_"):
@@ -58,7 +63,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
             raise ScoreFileError(f"{path} has no column {column}; it has {', '.join(map(str, frame)) or 'none'}")
         if frame[column].isna().any() or (frame[column].map(str).str.strip() == "").any():
             raise ScoreFileError(f"{path}: every row needs its {column}")
-        frame[column] = frame[column].map(str)
+        frame[column] = frame[column].map(as_landed)
     for column in frame.columns[frame.columns.astype(str).str.startswith("num_")]:
         given = frame[column].notna() & (frame[column] != "")
         numbers = pd.to_numeric(frame[column][given].map(str), errors="coerce").astype(float)
@@ -66,6 +71,13 @@ def read_pairs(path: Path) -> pd.DataFrame:
         if len(wrong):
             raise ScoreFileError(f"{path}: {column} of row {wrong[0] + 1} is no number: {frame[column][wrong[0]]!r}")
     return frame
+
+
+def as_landed(value: Any) -> str:
+    """Return a value as the text that the landing makes of it: `true`, not `True`."""
+    if type(value) is str:
+        return value
+    return written_out(bool(value) if isinstance(value, np.bool_) else value)
 
 
 def check_out(out: Path) -> None:
@@ -97,14 +109,30 @@ def _check_ending(path: Path) -> None:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Return a csv file's columns as texts. Raises `ValueError`."""
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].str.strip()
-    twice = header[header.duplicated() & (header != "")].tolist()  # a spreadsheet may end its lines in empty columns
+    header = _checked_header(path)
+    # A spreadsheet may end its lines in empty columns.
+    twice = [name for n, name in enumerate(header) if name in header[:n] and name]
     if twice:
         raise ValueError(f"it has the column {twice[0]} twice")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
-    if not isinstance(frame.index, pd.RangeIndex):  # where the first row is longer than the header, its first values
-        raise ValueError("rows hold more values than the header has names")
-    return frame
+    return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=str.strip)
+
+
+def _checked_header(path: Path) -> list[str]:
+    """Return the names of a csv file's columns. Raises `ValueError` for a row of more or fewer values.
+
+    pandas fills a short row up, and takes the first values of rows that are all too long for their numbers.
+    """
+    csv.field_size_limit(sys.maxsize)
+    header: list[str] = []
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows, line = csv.reader(lines), 1
+        for row in rows:
+            if len(row) > 1 or "".join(row).strip():  # no blank line
+                header = header or [name.strip() for name in row]
+                if len(row) != len(header):
+                    raise ValueError(f"line {line} has {len(row)} values, the header {len(header)} names")
+            line = rows.line_num + 1
+    return header
 
 
 def _decoded(value: Any) -> Any:

@@ -13,7 +13,7 @@ from bahe_tasks.behavior_key import canonical_text
 from bahe_tasks.config import Config
 from bahe_tasks.core.model_spec import ModelSpec
 from bahe_tasks.stages.histories_as_of import newest_items
-from bahe_tasks.stages.pair_file import ScoreFileError
+from bahe_tasks.stages.pair_file import ScoreFileError, as_landed
 
 ItemColumns = dict[str, dict[str, dict[str, Any]]]
 """item_id → "cat" and "num" → column without its prefix → value."""
@@ -29,7 +29,7 @@ def given_titles(frame: pd.DataFrame) -> dict[str, str]:
     """Return the canonical titles that a file of pairs gives, by item. Raises `ScoreFileError` for an item with two."""
     if "title" not in frame:
         return {}
-    given = frame[["item_id", "title"]].dropna().astype(str).drop_duplicates()
+    given = frame[["item_id", "title"]].dropna().map(as_landed).drop_duplicates()
     found: dict[str, str] = {}
     for item, title in given.itertuples(index=False):
         canonical = canonical_text(title)
@@ -78,11 +78,6 @@ def _columns(frame: pd.DataFrame, kind: str, known: ItemColumns, *, dtype: type,
         if name in given:
             present = (given[name].notna() & (given[name] != "")).to_numpy(dtype=bool)  # a landed "" is none either
             values = given[name][present]
-            column[present] = values.map(_as_landed) if dtype is object else values.astype(float)
+            column[present] = values.map(as_landed) if dtype is object else values.astype(float)
         columns[name] = column
     return columns
-
-
-def _as_landed(value: Any) -> str:
-    """Return a categorical value as the landing of json lines has it: `true`, not `True`."""
-    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)

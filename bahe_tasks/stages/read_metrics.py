@@ -60,6 +60,11 @@ def read_metrics(
     return document
 
 
+def predicted_days(config: Config) -> list[date]:
+    """Return the days that have progressive predictions, in order."""
+    return sorted(read_table(config.tables_dir, "progressive_predictions", columns=["dt"])["dt"].unique().to_pylist())
+
+
 def _record(rows: JudgedRows, samples: int, seed: int) -> dict[str, Any]:
     """Return rows, metrics and, with samples, their intervals."""
     found = rows.metrics() if len(rows) else dict.fromkeys(METRICS)

@@ -40,8 +40,8 @@ from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.publish_embeddings import published_record
 from bahe_tasks.stages.score_with_histories import score_with_histories
 from bahe_tasks.stores.delta_tables import read_table
+from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, models_with_champion
 from bahe_tasks.stores.model_registry import champion as current_champion
-from bahe_tasks.stores.model_registry import connect, local_model_folder
 from bahe_tasks.stores.promotion_rules import ModelVersion
 
 
@@ -60,7 +60,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     registry = connect(config)
     champion = current_champion(registry)
     if champion is None:
-        raise NothingToScoreWithError("there is no champion; run a day first: `bahe run-day DAY`")
+        raise NothingToScoreWithError(_no_champion(registry))
     if published_record(champion, config) is None:
         raise NothingToScoreWithError(
             f"embeddings of champion {champion.version} are not published; run its day: `bahe run-day {champion.day}`"
@@ -81,6 +81,13 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
         "columns_not_read": not_read,
         "out": str(out),
     }
+
+
+def _no_champion(registry: Registry) -> str:
+    """Return what to do; the setting may name another registered model than the days that were run."""
+    told = f"registered model {registry.model_name} has no champion; run a day first: `bahe run-day DAY`"
+    others = models_with_champion(registry)
+    return told if not others else f"{told}, or set registry.model_name to one that has: {', '.join(others)}"
 
 
 def _score_published(

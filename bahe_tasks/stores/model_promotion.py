@@ -11,7 +11,16 @@ from datetime import date
 from typing import Literal
 
 from bahe_tasks.stores.fine_tune_runs import LOGGED_MODEL_TAG
-from bahe_tasks.stores.model_registry import CHALLENGER, CHAMPION, Registry, aliases, champion, version_of, versions
+from bahe_tasks.stores.model_registry import (
+    CHALLENGER,
+    CHAMPION,
+    Registry,
+    VersionNotFoundError,
+    aliases,
+    champion,
+    version_of,
+    versions,
+)
 from bahe_tasks.stores.promotion_rules import (
     ROLLING_BACK,
     ModelVersion,
@@ -140,8 +149,13 @@ def end_rollback(registry: Registry, version: int) -> None:
 
 def _withdrawn_parent(registry: Registry, version: ModelVersion) -> int | None:
     """Return the number of the version's parent if that was withdrawn; one that was deleted on MLflow's page was not."""
-    number = version.parent_version
-    return next((v.version for v in versions(registry) if v.version == number and v.withdrawn), None)
+    if version.parent_version is None:
+        return None
+    try:
+        parent = version_of(registry, version.parent_version)
+    except VersionNotFoundError:
+        return None
+    return parent.version if parent.withdrawn else None
 
 
 def _description(judged: ModelVersion, outcome: str, reason: str) -> str:

@@ -179,6 +179,18 @@ def aliases(registry: Registry) -> dict[str, int]:
     return {alias: int(number) for alias, number in model.aliases.items()}
 
 
+def models_with_champion(registry: Registry) -> list[str]:
+    """Return the names of all registered models that have a champion: each is a lineage of its own."""
+    found: list[str] = []
+    token: str | None = None
+    while True:
+        page = registry.client.search_registered_models(max_results=_PAGE, page_token=token)
+        found += [model.name for model in page if CHAMPION in model.aliases]
+        token = page.token
+        if not token:
+            return sorted(found)
+
+
 def local_model_folder(registry: Registry, version: int) -> Path:
     """Return a folder with the version's model.safetensors and model_spec.json.
 

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from bahe_tasks.config import Config
-from bahe_tasks.sources.synthetic import synthesize
+from bahe_tasks.sources.synthetic import oracle_auc, synthesize
 from benchmarks.kit.in_memory_log import InMemoryLog, read_log
 from benchmarks.kit.label_times import NEVER, day_of
 
@@ -66,6 +66,15 @@ def judged_days(
     if report_from <= first:
         raise typer.BadParameter("--report-from must be later than --first, a day that no model scores")
     return JudgedDays(landing, first.date(), report_from.date(), last.date())
+
+
+def oracle_figures(days: JudgedDays, reached: float) -> dict[str, float]:
+    """Return `oracle_auc`, the best AUC of the judged days of a synthetic log, and `oracle_share`, the share `reached`.
+
+    Both are counted from ½ on, the AUC of a guess.
+    """
+    best = oracle_auc(days.landing, days.report_from, days.last)
+    return {"oracle_auc": best, "oracle_share": (reached - 0.5) / (best - 0.5)}
 
 
 def read_judged(days: JudgedDays, config: Config) -> tuple[InMemoryLog, np.ndarray]:

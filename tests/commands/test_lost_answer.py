@@ -36,13 +36,13 @@ def home(tmp_path):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_document_into_a_pipe_that_nobody_reads(home, unbuffered):
-    ended = run(closed_pipe(), "metrics", "--json", "--home", home, unbuffered=unbuffered)
+    ended = run(closed_pipe(), "status", "--json", "--home", home, unbuffered=unbuffered)
     said = "error: the answer cannot be written to standard output: Broken pipe\n"
     assert (ended.returncode, ended.stderr) == (1, said)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
-@pytest.mark.parametrize("words", [["metrics", "--json"], ["metrics"]])
+@pytest.mark.parametrize("words", [["status", "--json"], ["status"]])
 def test_an_answer_onto_a_disk_that_is_full(home, words):
     ended = run(os.open(FULL, os.O_WRONLY), *words, "--home", home)
     said = "error: the answer cannot be written to standard output: No space left on device\n"

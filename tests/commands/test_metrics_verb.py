@@ -51,9 +51,25 @@ def test_a_person_sees_the_day_the_pool_and_a_dash_for_what_does_not_exist(home)
     assert "–" in alone
 
 
-def test_a_home_without_predictions_shows_an_empty_table(tmp_path):
+def test_a_home_without_predictions_shows_an_empty_table_and_says_what_makes_some(tmp_path):
     (tmp_path / "bahe.yaml").write_text("", encoding="utf-8")
     assert "pooled" in run(tmp_path, "--intervals", "--segments")
+    [said] = CliRunner().invoke(app, ["metrics", "--home", str(tmp_path)]).stderr.splitlines()
+    assert said == "no day has progressive predictions yet: the first that has a model before it makes some"
+
+
+def test_days_without_predictions_are_told_beside_a_document_of_the_same_shape(home):
+    asked = ["metrics", "--home", str(home), "--from", "2030-01-01", "--to", "2030-01-02", "--json"]
+    answer = CliRunner().invoke(app, asked)
+    assert answer.exit_code == 0
+    empty, full = json.loads(answer.stdout), json.loads(run(home, "--json"))
+    assert (empty["days"], empty["pooled"]["rows"]) == ([], 0)
+    assert [(name, set(empty[name])) for name in ("average", "pooled")] == [
+        (name, set(full[name])) for name in ("average", "pooled")
+    ]
+    [said] = answer.stderr.splitlines()
+    assert said.startswith("none of the days asked for has progressive predictions")
+    assert said.endswith(f"are {DAY} to {DAY}")
 
 
 def test_what_a_log_of_one_user_or_without_clicks_cannot_tell_is_named_beside_the_answer(tmp_path):

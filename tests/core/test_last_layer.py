@@ -176,3 +176,29 @@ def test_what_is_tried_leaves_the_generator_and_the_mode_as_they_were():
         assert deep.narrowable
     assert torch.equal(torch.get_rng_state(), before)
     assert all(module.training for module in deep.llm.modules())
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError, MemoryError])
+def test_what_the_machine_lacks_says_nothing_of_a_module(error):
+    def breaks(_module, _inputs):
+        raise error("of the machine")
+
+    deep = deep_of("bert")
+    with last_layer.on_trial(deep.llm, deep) as trial:
+        hook = deep.layers[-1].register_forward_pre_hook(breaks)
+        with pytest.raises(error, match="of the machine"):
+            trial.agrees()
+        hook.remove()
+        assert trial.agrees()
+
+
+def test_what_a_failed_trial_raised_is_logged(caplog):
+    def breaks(_module, _inputs):
+        raise IndexError("one position is too few")
+
+    deep = deep_of("bert")
+    with last_layer.on_trial(deep.llm, deep) as trial, caplog.at_level("DEBUG", last_layer.__name__):
+        deep.layers[-1].register_forward_pre_hook(breaks)
+        assert not trial.agrees()
+    [message] = caplog.messages
+    assert message.endswith("failed: IndexError: one position is too few")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forty_texts import EMBEDDINGS, TEXTS
 
 from bahe_tasks.config import Config, EncoderConfig, ModelConfig
 from bahe_tasks.core.encoder import encode_by_whole_llm
@@ -14,9 +15,6 @@ from bahe_tasks.core.text_topics import TextTopics
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
 from bahe_tasks.stages.model_of_day import MissingColumnError, PoolingError, model_to_train
 from benchmarks.model_matrix import save_checkpoint
-
-EMBEDDINGS = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float16)
-TEXTS = [f"{thing} {place}" for thing in ("bread", "cake", "train", "bus", "rent") for place in "abcdefgh"]
 
 
 def made(rows, config, parent=None, *, seed=1):

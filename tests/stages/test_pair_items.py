@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bahe_tasks.stages.pair_file import ScoreFileError, check_columns, read_pairs, write_pairs
-from bahe_tasks.stages.pair_items import pair_columns
+from bahe_tasks.stages.pair_items import given_titles, pair_columns
+from spark_jobs.landed.pieces import Piece
+from spark_jobs.landed.read_json_lines import read_json_lines
 
 
 def test_what_the_file_says_wins_and_an_empty_text_says_nothing():
@@ -56,6 +58,27 @@ def test_json_lines_are_read_as_they_landed(tmp_path):
     assert (cat["version"].tolist(), cat["cut"].tolist(), num["price"].tolist()) == (["1.10"], ["e"], [10.0])
 
 
+def test_a_value_of_json_that_is_no_text_is_the_text_that_landed(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    values = ("true", "1", '"1"', "1.0", '[1, true, "\u00fc"]', '{"a": 1.10}')
+    path.write_text(
+        "".join(f'{{"user_id": {v}, "item_id": "{n}", "cat_c": {v}, "title": {v}}}\n' for n, v in enumerate(values)),
+        encoding="utf-8",
+    )
+    frame = read_pairs(path)
+    [landed] = read_json_lines(Piece("impressions", date(2024, 1, 1), str(path), 0, 10**6, 10**6))
+    texts = landed.text("user_id").to_pylist()
+    assert texts == ["true", "1", "1", "1.0", '[1,true,"ü"]', '{"a":1.1}']
+    assert frame["user_id"].tolist() == texts
+    assert pair_columns(frame, {})[0]["c"].tolist() == texts
+    assert list(given_titles(frame).values()) == texts
+
+
+def test_a_truth_of_parquet_is_the_id_that_landed(tmp_path):
+    pq.write_table(pa.table({"user_id": [True, False], "item_id": ["i", "j"]}), tmp_path / "pairs.parquet")
+    assert read_pairs(tmp_path / "pairs.parquet")["user_id"].tolist() == ["true", "false"]
+
+
 def test_names_of_csv_columns_are_stripped_as_those_that_land(tmp_path):
     (tmp_path / "pairs.csv").write_text("user_id, item_id\nu,i\n")
     assert read_pairs(tmp_path / "pairs.csv").columns.tolist() == ["user_id", "item_id"]
@@ -72,9 +95,12 @@ def test_names_of_csv_columns_are_stripped_as_those_that_land(tmp_path):
         ("p.jsonl", "", "has no column user_id; it has none"),
         ("s", "", "s: the ending must be one of .csv"),
         ("p.jsonl", "[1, 2]\n", "line 1 is no object"),
-        ("p.csv", "user_id,item_id\nu,i,x\nv,j,y\n", "rows hold more values than the header"),
-        ("p.csv", "user_id,item_id\nu,i,\nv,j,\n", "rows hold more values than the header"),
-        ("p.csv", "user_id,item_id\nu,i\nv,j,y\n", "Expected 2 fields in line 3, saw 3"),
+        ("p.csv", "user_id,item_id\nu,i,x\nv,j,y\n", "line 2 has 3 values, the header 2 names"),
+        ("p.csv", "user_id,item_id\nu,i,\nv,j,\n", "line 2 has 3 values, the header 2 names"),
+        ("p.csv", "user_id,item_id\nu,i\nv,j,y\n", "line 3 has 3 values, the header 2 names"),
+        ("p.csv", 'user_id,item_id,title\n\nu,i,"a\nb"\n  \nv,j\n', "line 6 has 2 values, the header 3 names"),
+        ("p.csv", 'user_id,item_id,title\nu,i,"a\nv,j,b\n', "EOF inside string"),
+        ("p.csv", "", "No columns to parse"),
         ("p.csv", "user_id,item_id, item_id\nu,i,j\n", "has the column item_id twice"),
         ("p.csv", "user_id,item_id,user_id\nu,i,j\n", "has the column user_id twice"),
         ("p.jsonl", '{"user_id": "u\\ud83c", "item_id": "i"}\n', "line 1: half a surrogate pair in user_id"),
@@ -133,6 +159,7 @@ def test_texts_that_parquet_holds_as_bytes_are_texts_as_those_that_land(tmp_path
     columns = {
         "user_id": [b"u1", "ü".encode()],
         "item_id": [b"i", b"j"],
+        "title": [b"tea", b"jam"],
         "cat_kind": [b"food", None],
         "num_age": [b"1.5", b"2"],
     }
@@ -141,6 +168,7 @@ def test_texts_that_parquet_holds_as_bytes_are_texts_as_those_that_land(tmp_path
     assert frame[["user_id", "item_id"]].to_numpy().tolist() == [["u1", "i"], ["ü", "j"]]
     cat, num = pair_columns(frame, {})
     assert (cat["kind"].tolist(), num["age"].tolist()) == (["food", None], [1.5, 2.0])
+    assert given_titles(frame) == {"i": "tea", "j": "jam"}
     pq.write_table(pa.table({"user_id": [b"\xff"], "item_id": [b"i"]}), tmp_path / "pairs.parquet")
     with pytest.raises(ScoreFileError, match="cannot be read"):
         read_pairs(tmp_path / "pairs.parquet")

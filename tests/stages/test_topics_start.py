@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from forty_texts import EMBEDDINGS, TEXTS, WIDTH
 from transformers import AutoModel, AutoTokenizer
 
 from bahe_tasks.config import EncoderConfig
@@ -11,10 +12,6 @@ from bahe_tasks.core.text_topics import TextTopics
 from bahe_tasks.stages import topics_start as stage
 from bahe_tasks.stages.topics_start import topics_start
 from benchmarks.model_matrix import save_checkpoint
-
-WIDTH = 32
-TEXTS = [f"{thing} {place}" for thing in ("bread", "cake", "train", "bus", "rent") for place in "abcdefgh"]
-EMBEDDINGS = np.random.default_rng(0).normal(size=(len(TEXTS), WIDTH)).astype(np.float16)
 
 
 @pytest.fixture
