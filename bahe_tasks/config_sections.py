@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Literal
 
 from bahe_tasks.config_checks import ConfigError, at_least, setting, share
@@ -33,17 +33,21 @@ class LandingConfig:
 class SequencesConfig:
     """Point-in-time user histories."""
 
-    history_days: int = setting(90, "days of landed events, D included, that a history is built from")
+    history_days: int = setting(
+        90,
+        "days of landed events that a history is built from, up to D, or with history_as_of day_start up to the day before",
+    )
     max_behaviors_per_sequence: int = setting(50, "S: newest behaviors a model reads of one text feature")
     max_behaviors_by_feature: dict[str, int] = setting({}, "S of single text features by name, none above the S above")
     history_as_of: Literal["impression", "day_start"] = setting(
         "impression",
-        "where a history ends: before its impression, or at the start of its day (UTC), as a user embedding that is "
-        "published daily serves; then all of a user's impressions of a day share one pass of the deep layers",
+        "where a history ends: before its impression, or at the start of its day (UTC) with what had landed by then, as a user "
+        "embedding that is published daily serves; then all of a user's impressions of a day share one pass of the deep layers",
     )
     max_events_per_sequence: int = setting(
         1000,
-        "behaviors stored for one user, feature and day; if its impressions read more, each loses its oldest, which is counted",
+        "behaviors stored for one user, feature and day; if its impressions read more, each keeps its newest, and what "
+        "is left out is counted; older ones that another impression of the day keeps may stand in their place",
     )
 
     def __post_init__(self) -> None:
@@ -56,6 +60,11 @@ class SequencesConfig:
                     f"max_behaviors_by_feature.{feature} must be between 1 and "
                     f"max_behaviors_per_sequence ({self.max_behaviors_per_sequence}), not {longest}"
                 )
+
+    def landed_days(self, day: date) -> tuple[date, date]:
+        """Return the first and the last dt of the events that histories of a day are built from."""
+        last = day if self.history_as_of == "impression" else day - timedelta(days=1)
+        return last - timedelta(days=self.history_days - 1), last
 
     def behaviors_read(self, feature: str) -> int:
         """Return S of one text feature."""

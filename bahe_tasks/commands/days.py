@@ -27,7 +27,7 @@ from bahe_tasks.commands.console import (
 )
 from bahe_tasks.commands.progress import day_progress
 from bahe_tasks.commands.ranks import started_by_torchrun
-from bahe_tasks.config import Config
+from bahe_tasks.config import Config, SequencesConfig
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.landing import not_read
 from bahe_tasks.wrong_use import WrongUseError
@@ -211,26 +211,26 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
             remark(
                 f"{day['day']}: {day['capped_behaviors']} behaviors left out of histories (sequences.max_events_per_sequence)"
             )
-        for line in _landed_again(day, [d["day"] for d in document["days"]], config.sequences.history_days):
+        for line in _landed_again(day, [d["day"] for d in document["days"]], config.sequences):
             remark(line)
 
 
-def _landed_again(day: dict[str, Any], run_days: list[str], history_days: int) -> list[str]:
+def _landed_again(day: dict[str, Any], run_days: list[str], sequences: SequencesConfig) -> list[str]:
     """Return what landed again of a day, and how it is taken in."""
     ways: dict[str, list[str]] = {}
     for source in day["landed_again"]:
-        ways.setdefault(_way_in(day["day"], source, run_days, history_days), []).append(source)
+        ways.setdefault(_way_in(day["day"], source, run_days, sequences), []).append(source)
     return [f"{day['day']}: landed again since it was taken in: {', '.join(of)}; {way}" for way, of in ways.items()]
 
 
-def _way_in(dt: str, source: str, run_days: list[str], history_days: int) -> str:
+def _way_in(dt: str, source: str, run_days: list[str], sequences: SequencesConfig) -> str:
     """Return what takes in a source of a day: its own run, else the first after it, which looks furthest back."""
     if dt in run_days:
         return f"`bahe run-day {dt}` takes it in"
     later = next((day for day in run_days if day > dt), None)
     if later is None:
         return "a later day with --force takes it in"
-    if source != "items" and (date.fromisoformat(later) - date.fromisoformat(dt)).days >= history_days:
+    if source != "items" and date.fromisoformat(dt) < sequences.landed_days(date.fromisoformat(later))[0]:
         return "no day that was run looks back as far (sequences.history_days)"
     return f"`bahe run-day {later} --force` takes it in"
 

@@ -68,10 +68,7 @@ def encode_by_whole_llm(texts: Sequence[str], *, checkpoint_dir: Path, encoder: 
     Raises what `TextEncoder` raises.
     """
     device = pick_device(encoder.device)
-    vectors = TextEncoder(checkpoint_dir, encoder, device=device, whole=True).encode(texts)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # for the processes that train there next
-    return vectors
+    return TextEncoder(checkpoint_dir, encoder, device=device, whole=True).encode(texts)
 
 
 def encode_shard(

@@ -61,6 +61,8 @@ def train_in_processes(
     """Do what `train` does, in processes; `arguments` are its others but `progress`, which is not told."""
     with tempfile.TemporaryDirectory(prefix="bahe-train-") as folder:
         model.cpu()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # of what this process computed before: one of the others trains on the same GPU
         shared = {"training": training, "seed": seed, **arguments}
         work = (num_processes, Path(folder), device.type, model, rows, embeddings, shared)
         run_shared(_work, work, count=num_processes)

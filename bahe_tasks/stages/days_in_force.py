@@ -57,9 +57,9 @@ def _records(name: str, config: Config) -> dict[date, PartitionRecord]:
 
 
 def readable_partitions(first: date, last: date, config: Config) -> str:
-    """Return the condition on dt (SQL) of the days from `first` to a run's day `last` that the run may read."""
+    """Return the condition on dt (SQL) of the days from `first` to `last` that may be read once `last` was judged."""
     conditions = [f"dt >= '{first}'", f"dt <= '{last}'"]
-    conditions += [f"dt != '{excluded}'" for excluded in sorted(excluded_days(config)) if first <= excluded < last]
+    conditions += [f"dt != '{excluded}'" for excluded in sorted(excluded_days(config)) if first <= excluded <= last]
     return " AND ".join(conditions)
 
 

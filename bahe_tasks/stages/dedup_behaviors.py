@@ -38,6 +38,8 @@ from spark_jobs.settle_landing import settled_folder
 
 _DAY_START_RULE = 2
 """Which meaning of `numbers.as_of: day_start` a day was run with; 1: gaps and ages as of the impression."""
+_DAY_START_HISTORIES = 2
+"""Likewise of `sequences.history_as_of: day_start`; 1: with events that landed on the day itself, and without those of one day before."""
 _SMALL_BYTES = 512 << 20
 """Bytes of landed rows that one task of Spark settles."""
 _STATE_ROWS_A_ROW, _HISTORY_ROWS_A_ROW = 5, 8
@@ -79,6 +81,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
         encoder_version=version,
         rules=[config.landing.late_days, config.landing.label_delay_s, config.sequences],
         needed_from=needed_from,
+        **({"histories": _DAY_START_HISTORIES} if config.sequences.history_as_of == "day_start" else {}),
         running_sums=_counted_inputs(day, config, state_days=state_days, excluded=excluded),
     )
     # Of the day's tables these are written first and last: a run of other inputs may have been killed between them.
@@ -125,7 +128,7 @@ def _partitions_to_read(
     had_a_run = {date.fromisoformat(dt) for dt in partition_records(config.tables_dir, "impressions")}
     ingest: dict[str, dict[date, str]] = {}
     history: dict[str, dict[str, str]] = {}
-    oldest_event = day - timedelta(days=config.sequences.history_days - 1)
+    oldest_event, _ = config.sequences.landed_days(day)
     for source in SOURCES:
         ingest[source] = {day: landing_fingerprint(config.landing_dir, source, day)}
         if source == "impressions":
@@ -198,7 +201,7 @@ def _fits_driver(
         count_stored(config.tables_dir, "running_sums", partitions=f"dt = '{d}'")
         for d in days_to_merge(day, state_days)
     )
-    oldest_event = day - timedelta(days=config.sequences.history_days - 1)
+    oldest_event, _ = config.sequences.landed_days(day)
     histories = min(stored("behavior_events", oldest_event), _history_rows(day, config))
     rows = max(counted, merged / _STATE_ROWS_A_ROW, histories / _HISTORY_ROWS_A_ROW)
     return rows <= config.spark.driver_rows and _keys_fit_driver(day, config, stored)

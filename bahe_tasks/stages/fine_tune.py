@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
@@ -48,7 +49,7 @@ from bahe_tasks.stores.model_registry import Registry, connect, is_withdrawn, lo
 
 _LOG = logging.getLogger(__name__)
 _MOST_ROWS_IN_USE = 0.5
-_DECIDING_SECTIONS = ("landing", "sequences", "encoder", "model", "training", "gate")
+_DECIDING_SECTIONS = ("landing", "sequences", "numbers", "encoder", "model", "training", "gate")
 
 
 def fine_tune(
@@ -85,6 +86,7 @@ def fine_tune(
     if parent_model:
         check_encoder(parent_model[1], encoder_version=version)  # before the day is scored by it
     mapped = _mapped(window, config, encoder_version=version)
+    read |= table_versions(config, ["behavior_embeddings"])  # some may have been encoded just now
 
     def rows_of(mask: np.ndarray) -> ImpressionRows:
         return impression_rows(window, mask, mapped, sequences=config.sequences)
@@ -128,6 +130,8 @@ def fine_tune(
     state_file = _states_dir(config) / f"{day}-{stage_fingerprint[:16]}.safetensors"
     if force:
         state_file.unlink(missing_ok=True)
+    device = pick_device(config.encoder.device)
+    count = process_count(config.training, device)
     curve = _train(
         model,
         rows,
@@ -136,6 +140,8 @@ def fine_tune(
         seed=seed,
         optimizer_state=load_optimizer_state(parent_folder) if warm and parent_folder else None,
         state_file=state_file,
+        device=device,
+        count=count,
         progress=progress,
     )
     _warn_of_full_tables(model)
@@ -168,6 +174,8 @@ def fine_tune(
                 "parent_version": str(parent.version) if parent else "",
                 "parent_fingerprint": parent.fingerprint if parent else "",
                 "seed": str(seed),
+                "device": device.type,
+                "processes": str(count),  # each draws its own dropout
                 "training_days": " ".join(map(str, trained_days)),
                 "configuration": json.dumps({name: asdict(getattr(config, name)) for name in _DECIDING_SECTIONS}),
                 "code_revision": code_revision(),
@@ -231,11 +239,12 @@ def _train(
     seed: int,
     optimizer_state: OptimizerState | None,
     state_file: Path,
+    device: torch.device,
+    count: int,
     progress: Callable[[int, int], None] | None,
 ) -> TrainingCurve:
-    """Train in this process, or in as many as training.num_processes says; those tell no progress."""
-    training, device = config.training, pick_device(config.encoder.device)
-    count = process_count(training, device)
+    """Train in this process, or in so many; those tell no progress."""
+    training = config.training
     settings: dict[str, Any] = {"training": training, "seed": seed, "device": device}
     state: dict[str, Any] = {"optimizer_state": optimizer_state, "state_file": state_file}
     if count == 1:

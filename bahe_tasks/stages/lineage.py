@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -15,9 +16,9 @@ _READ_TABLES = (
 )  # fmt: skip
 
 
-def table_versions(config: Config) -> dict[str, int]:
-    """Return the Delta version of each table that training reads."""
-    versions = {name: table_version(config.tables_dir, name) for name in _READ_TABLES}
+def table_versions(config: Config, names: Sequence[str] = _READ_TABLES) -> dict[str, int]:
+    """Return the Delta version of each of these tables, those that training reads, that is there."""
+    versions = {name: table_version(config.tables_dir, name) for name in names}
     return {name: version for name, version in versions.items() if version is not None}
 
 

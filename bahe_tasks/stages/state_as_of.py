@@ -33,7 +33,7 @@ from bahe_tasks.stores.partition_records import partition_records
 def state_days(day: date, config: Config) -> tuple[date, ...]:
     """Return the partitions of running_sums that hold the state at the end of `day`, newest first."""
     recorded = [date.fromisoformat(dt) for dt in partition_records(config.tables_dir, "running_sums")]
-    return state_cover(day + timedelta(days=1), recorded=recorded, excluded=excluded_days(config) - {day})
+    return state_cover(day + timedelta(days=1), recorded=recorded, excluded=excluded_days(config))
 
 
 def active_state(

@@ -22,7 +22,7 @@ _TIME = pa.timestamp("us", "UTC")
 def histories_of(
     events: pd.DataFrame, impressions: pd.DataFrame, row_of: pd.Index, sequences: SequencesConfig
 ) -> dict[str, Histories]:
-    """Return by text feature each impression's newest behaviors, of events that landed on its day or the `history_days` - 1 before.
+    """Return by text feature each impression's newest behaviors, of events that landed on the days `SequencesConfig.landed_days` says.
 
     Frames of `landed_frame`; `row_of`: text → row of the embeddings. A user's behaviors are written anew for each day, as in the
     table user_sequences.
@@ -37,8 +37,9 @@ def histories_of(
     dts = impressions["landed_from"].to_numpy(np.int64)
     for dt_us in np.unique(dts):
         rows = np.flatnonzero(dts == dt_us)
-        oldest = dt_us - sequences.history_days * DAY_US
-        first, end = np.searchsorted(landed_from, [oldest, dt_us], side="right")
+        newest = dt_us if sequences.history_as_of == "impression" else dt_us - DAY_US
+        oldest = newest - sequences.history_days * DAY_US
+        first, end = np.searchsorted(landed_from, [oldest, newest], side="right")
         users, shown = (impressions[name].to_numpy()[rows] for name in ("user_id", "shown_at"))
         asked = pa.table({"user_id": pa.array(users, pa.string()), "shown_at": pa.array(shown, pa.int64()).cast(_TIME)})
         made, ends = build_sequences(table.slice(first, end - first), asked, sequences=sequences)

@@ -71,14 +71,16 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
             "state": _state(plan, {"item": met.keys("item_id", "item")}),
         },
     )
-    oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
+    oldest, newest_read = plan.sequences.landed_days(plan.day)
     has_user = _is_shown(run, "user_id")
     users = run.run(
         user_step(plan, scalars.base, newest),
         {
             "impressions": items.get("impressions", []),
             "counted": items.get("counted", []),
-            "history": readable(run, plan, "behavior_events", columns=EVENT_COLUMNS, first=oldest, filters=has_user),
+            "history": readable(
+                run, plan, "behavior_events", columns=EVENT_COLUMNS, first=oldest, last=newest_read, filters=has_user
+            ),
             "state": _state(plan, dict.fromkeys(("user", "user_item", "pair"), met.keys("user_id", "user"))),
         },
     )
@@ -105,7 +107,7 @@ def derive(run: Runner, plan: DedupPlan) -> Derived:
 
 def partitions_read(plan: DedupPlan) -> dict[str, str]:
     """Return the stored partitions of the tables that grow with a log which `derive` reads."""
-    oldest = plan.day - timedelta(days=plan.sequences.history_days - 1)
+    oldest, _ = plan.sequences.landed_days(plan.day)
     since = _since(plan)
     return {
         "behavior_events": written_before(plan, "behavior_events", first=since and min(since, oldest)),

@@ -22,10 +22,11 @@ def readable(
     *,
     columns: Sequence[str],
     first: date | None,
+    last: date | None = None,
     filters: pc.Expression | None = None,
 ) -> list[Part]:
-    """Return columns of the rows of dt in [first, D] that satisfy `filters`, without excluded days: the fresh rows first."""
-    may_be_read = pc.field("dt") <= pa.scalar(plan.day)
+    """Return columns of the rows of dt in [first, last], or [first, D], that satisfy `filters`, without excluded days: the fresh rows first."""
+    may_be_read = pc.field("dt") <= pa.scalar(last or plan.day)
     if first is not None:
         may_be_read &= pc.field("dt") >= pa.scalar(first)
     if plan.excluded_days:
@@ -34,13 +35,17 @@ def readable(
         may_be_read &= filters
     schema = pa.schema([arrow_schema(name).field(column) for column in columns])
     fresh = where(run.settled(name, columns), may_be_read)
-    stored = run.stored(name, columns=columns, partitions=written_before(plan, name, first=first), filters=filters)
+    stored = run.stored(
+        name, columns=columns, partitions=written_before(plan, name, first=first, last=last), filters=filters
+    )
     return mapped([*fresh, *stored], partial(_fitted, schema=schema))
 
 
-def written_before(plan: DedupPlan, name: str, *, first: date | None) -> str:
-    """Return which stored partitions of dt in [first, D] may be read, but for those that this run writes."""
-    wanted = f"dt <= '{plan.day}'" if first is None else f"dt >= '{first}' AND dt <= '{plan.day}'"
+def written_before(plan: DedupPlan, name: str, *, first: date | None, last: date | None = None) -> str:
+    """Return which stored partitions of dt in [first, last], or [first, D], may be read, but for those that this run writes."""
+    wanted = f"dt <= '{last or plan.day}'"
+    if first is not None:
+        wanted += f" AND dt >= '{first}'"
     excluded = f" AND NOT {in_days(plan.excluded_days)}" if plan.excluded_days else ""
     return f"{wanted}{excluded} AND NOT {in_days(plan.days_of(name))}"
 

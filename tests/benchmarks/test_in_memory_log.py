@@ -240,14 +240,14 @@ def test_an_impression_is_told_what_the_contract_says(tmp_path, seed, history_da
             log.rows.user_ids[r],
             log.rows.item_ids[r],
         )
-        as_of = shown if history_as_of == "impression" else shown // 86_400 * 86_400
+        as_of, last = (shown, dt) if history_as_of == "impression" else (shown // 86_400 * 86_400, dt - 1)
         assert log.rows.as_of[r] == as_of * 1_000_000
         for feature, longest in (("f", 4), ("g", 2)):
             known = {  # equal ones are one, also of two days
                 (row["occurred_at"], behavior_key(row["text"]), row["text"])
                 for day, row in events
                 if (row["user_id"], row["feature"]) == (user, feature)
-                and dt - history_days < day <= dt
+                and last - history_days < day <= last
                 and row["occurred_at"] < as_of
             }
             assert behaviors(log, feature, r) == [(time, text) for time, _, text in sorted(known)[-longest:]]

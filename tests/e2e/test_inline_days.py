@@ -108,6 +108,8 @@ def test_each_version_names_its_parent_and_can_be_rebuilt_from_its_tags(days):
         "code_revision",
         "table_version.impressions",
         "table_version.behavior_embeddings",
+        "device",
+        "processes",
     ):
         assert third.tags[tag]
 

@@ -17,7 +17,7 @@ from conftest import FIRST, Log, small_config
 
 from bahe_tasks.engines.inline import run_day
 from bahe_tasks.stores.delta_tables import read_table
-from bahe_tasks.stores.model_registry import connect, local_model_folder
+from bahe_tasks.stores.model_registry import connect, local_model_folder, version_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.usefixtures("one_thread")]
 
@@ -54,7 +54,9 @@ def test_a_day_of_two_hosts_is_that_of_two_processes_of_one(tmp_path, spark):
     embeddings, models = [], []
     for config in (launched, own):
         embeddings.append(read_table(config.tables_dir, "behavior_embeddings").sort_by("behavior_key"))
-        models.append((local_model_folder(connect(config), 1) / "model.safetensors").read_bytes())
+        registry = connect(config)
+        models.append((local_model_folder(registry, 1) / "model.safetensors").read_bytes())
+        assert registry.client.get_run(version_of(registry, 1).run_id).data.tags["processes"] == "2"
     assert embeddings[0].equals(embeddings[1])
     assert models[0] == models[1]
 

@@ -51,7 +51,7 @@ def test_a_day_no_gate_has_looked_at_is_read_by_itself_alone(config):
     assert window_fingerprints(D1, config, [D1]) == {str(D1): "first"}
     write(config, D2, "other")
     assert window_fingerprints(D2, config, [D2]) == {str(D2): "other"}
-    assert readable_partitions(D1, D2, config) == f"dt >= '{D1}' AND dt <= '{D2}' AND dt != '{D1}'"
+    assert readable_partitions(D1, D2, config) == f"dt >= '{D1}' AND dt <= '{D2}' AND dt != '{D1}' AND dt != '{D2}'"
 
 
 def test_a_refused_day_is_not_read_until_it_is_accepted(config):
