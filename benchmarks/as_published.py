@@ -141,18 +141,20 @@ def reference(served: list[ServedDay], landed: LandedRows, days: JudgedDays, con
     """Return the day-old scores of the compared days' rows, (R,), None where none can be told."""
     compared = [day for day in served if not day.left_out]
     excluded = sorted(day for day in excluded_days(config) if day <= days.last)
-    if not compared:
+    known = [
+        landed.known_of(day.day).assign(model_version=day.model_version)
+        for day in compared
+        if not day.is_of_an_older_champion
+    ]
+    if not known:
         return None
     if excluded or not can_be_told(days.landing, days.first, config):
         why = f"inputs of {excluded[0]} are refused" if excluded else f"rows landed long before {days.first}"
         print(f"no score is of a state that is a day old: {why}", file=sys.stderr)
         return None
-    asked = pd.concat(
-        [landed.known_of(day.day).assign(model_version=day.model_version) for day in compared], ignore_index=True
-    )
     of_the_eve = np.repeat([not day.is_of_an_older_champion for day in compared], [len(day.rows) for day in compared])
-    found = np.full(len(asked), np.nan)
-    found[of_the_eve] = day_old_scores(days.landing, asked[of_the_eve], config, last=days.last)
+    found = np.full(len(of_the_eve), np.nan)
+    found[of_the_eve] = day_old_scores(days.landing, pd.concat(known, ignore_index=True), config, last=days.last)
     return found
 
 

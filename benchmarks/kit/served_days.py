@@ -35,7 +35,7 @@ class ServedDay:
     """What a server said of a day's impressions, and what progressive validation did.
 
     `rows`: impression_id, user_id, item_id, `published`, `user_idle` and `item_idle` days, `is_repeated` (the pair was asked for before),
-    and once the day has run label, `progressive` and model_version. None but the pairs of a day that is left out.
+    and once the day has run label, `progressive` and model_version. A day that is left out may lack the scores.
     """
 
     day: date
@@ -54,9 +54,10 @@ class ServedDay:
 def serve_days(
     days: JudgedDays, landed: LandedRows, config: Config, *, scratch: Path, told: bool
 ) -> Iterator[ServedDay]:
-    """Backfill the days from `first` on and yield each judged one, once it has run. Raises `RuntimeError` where inputs are not passed.
+    """Backfill the days from `first` on and yield each judged one, once it has run.
 
-    `told`: whether pairs tell what they show of items that no row described before.
+    `told`: whether pairs tell what they show of items that no row described before. Raises `RuntimeError` where a day's predictions are of
+    other impressions than its pairs.
     """
     asked: ServedDay | None = None
     for outcome in inline.run_backfill(days.first, days.last, config):

@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from handmade_landed_rows import landed_rows, shown
 from predicted_days import prediction, write_rows
 
-from bahe_tasks.config import Config, PublishConfig
+from bahe_tasks.config import Config, GateConfig, PublishConfig
+from bahe_tasks.engines.inline import run_day
+from bahe_tasks.key_sums import DAY_US
 from bahe_tasks.stages import score_pairs
 from bahe_tasks.stages.publish_embeddings import publish_embeddings
 from bahe_tasks.stores.delta_tables import read_table
-from benchmarks.as_published import SMALL, comparison, judge, reference, segments
+from benchmarks.as_published import SMALL, comparison, judge, reference
 from benchmarks.kit.judged_days import judged_days
-from benchmarks.kit.next_day import STRANGER, LandedRows, start_us
+from benchmarks.kit.next_day import LandedRows
 from benchmarks.kit.served_days import ServedDay, beside_predictions, serve, serve_days
 from benchmarks.quality import tiny
 
@@ -144,6 +147,22 @@ def test_titles_that_are_not_told_show_on_new_items_alone(home, tmp_path):
     assert apart["stranger"] == document.figures["rows_apart"] > 0
 
 
+@pytest.mark.e2e
+@pytest.mark.spark
+def test_after_a_refused_day_the_older_champion_is_judged_and_its_state_is_older(home, tmp_path):
+    """Runs the last day of the home: stands after the tests that need it not to have run."""
+    config, days, landed, _ = home
+    refusing = GateConfig(min_gate_rows=10, min_calibration=5.0, max_calibration=9.0)
+    assert run_day(days.last, replace(config, gate=refusing)).state == "refused"
+    again = {name: rows.assign(landed_from=rows["landed_from"] + DAY_US) for name, rows in landed.of.items()}
+    again["impressions"]["shown_at"] += DAY_US
+    found = serve(days.last + timedelta(days=1), LandedRows(again), config, scratch=tmp_path, told=True)
+    assert found.is_of_an_older_champion
+    assert found.champion_day == days.last - timedelta(days=1)
+    figures = judged(home, [replace(found, rows=found.rows.assign(label=0.0, progressive=0.5))]).figures
+    assert (figures["days_of_an_older_champion"], figures["rows"] > 0, figures["rows_day_old"]) == (1, True, 0)
+
+
 def publish_again(config, days, served, *, publish_days):
     """Publish the champion anew, users and items of other days."""
     changed = replace(config, publish=PublishConfig(publish_days=publish_days))
@@ -153,78 +172,6 @@ def publish_again(config, days, served, *, publish_days):
 
 def model_width(model):
     return len(model.features) * model.parts.of_history
-
-
-def landed_rows(*, impressions=(), events=(), items=()):
-    """Frames of rows given as (day, hour of the row's own time, columns)."""
-    keys = {"impressions": "shown_at", "behavior_events": "occurred_at", "items": "updated_at"}
-    frames = {}
-    for (source, time), rows in zip(keys.items(), (impressions, events, items), strict=True):
-        timed = [
-            {time: start_us(day) + hour * 3_600_000_000, "landed_from": start_us(day), **columns}
-            for day, hour, columns in rows
-        ]
-        empty = pd.DataFrame(columns=[time, "landed_from", "user_id", "item_id", "impression_id"])
-        frames[source] = pd.DataFrame(timed) if timed else empty
-    return LandedRows(frames)
-
-
-def shown(number, user, item, **columns):
-    return {"impression_id": f"m{number}", "user_id": user, "item_id": item, **columns}
-
-
-def test_pairs_tell_of_an_item_what_no_row_had_told_before():
-    landed = landed_rows(
-        impressions=[
-            (DAY, 9, shown(1, "u", "new", cat_page="a")),
-            (DAY, 2, shown(0, "u", "new", cat_page="b", num_price=7.0)),
-            (DAY, 5, shown(2, "v", "old", cat_page="c")),
-            (DAY, -3, shown(3, "v", "old", cat_page="late")),
-            (EVE, 5, shown(4, "v", "old", cat_page="d")),
-        ],
-        items=[
-            (EVE, 1, {"item_id": "old", "title": "as of the eve", "cat_kind": "x", "num_price": 1.0}),
-            (DAY, 1, {"item_id": "old", "title": "as of the day", "cat_kind": "y", "num_price": 2.0}),
-            (DAY, 4, {"item_id": "new", "title": "first", "cat_kind": "z", "num_price": 3.0}),
-            (DAY, 6, {"item_id": "new", "title": "second", "cat_kind": "w", "num_price": 4.0}),
-        ],
-    )
-    told, untold, known = landed.pairs_of(DAY), landed.pairs_of(DAY, told=False), landed.known_of(DAY)
-    columns = ["impression_id", "title", "cat_page", "cat_kind", "num_price"]
-    assert as_rows(told[columns]) == [
-        ("m0", "first", "b", "z", 7.0),
-        ("m1", "first", "a", "z", 3.0),
-        ("m2", None, "c", None, None),
-    ]
-    assert as_rows(known[columns])[2] == ("m2", "as of the eve", "c", "x", 1.0)
-    assert list(untold) == ["impression_id", "user_id", "item_id", "cat_page", "num_price"]
-    assert as_rows(untold[["num_price"]]) == [(7.0,), (None,), (None,)]
-
-
-def as_rows(frame):
-    return [tuple(None if pd.isna(value) else value for value in row) for row in frame.itertuples(index=False)]
-
-
-def test_idle_days_are_whole_days_without_anything_of_whatever_source():
-    def before(days):
-        return DAY - timedelta(days=days)
-
-    landed = landed_rows(
-        impressions=[
-            (before(1), 5, shown(0, "eve", "i")),
-            (before(9), 5, shown(1, "long", "i")),
-            (DAY, 5, shown(2, "new", "j")),
-        ],
-        events=[(before(8), 5, {"user_id": "week", "item_id": None})],
-        items=[(before(3), 5, {"item_id": "j"})],
-    )
-    users = landed.idle_days("user_id", pd.Series(["eve", "week", "long", "new"]), DAY)
-    assert users.tolist() == [0, 7, 8, STRANGER]
-    assert landed.idle_days("item_id", pd.Series(["i", "j", "k"]), DAY).tolist() == [0, 2, STRANGER]
-    masks = dict(segments(users, publish_days=8))
-    assert {name: mask.tolist().index(True) for name, mask in masks.items()} == {
-        "active": 0, "idle_to_7": 1, "idle_over_7": 2, "not_published": 2, "stranger": 3,
-    }  # fmt: skip
 
 
 @pytest.fixture
