@@ -1,7 +1,8 @@
 """What versions in a registry make of impressions whose histories and numbers are as of the start of their day: what serving should give.
 
 Read from the landing folder in memory (`in_memory_log`), without the tables, the published ones among them. So where a server's scores are others,
-it is what was published, or how it is read, and not that a state is a day old.
+it is what was published, or how it is read, and not that a state is a day old. Embeddings of texts alone are the stored ones: encoded anew they
+have other last bits, which `core.text_ids` takes for other texts.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from bahe_tasks.checkpoint import checkpoint_dir
+from bahe_tasks.behavior_key import behavior_key
 from bahe_tasks.config import Config
+from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.model_files import load_model
+from bahe_tasks.core.training_rows import texts_read
 from bahe_tasks.landing import landed_days
+from bahe_tasks.stages.pair_texts import index_of_texts
 from bahe_tasks.stages.score_rows import score_rows
 from bahe_tasks.stores.model_registry import connect, local_model_folder
 from benchmarks.kit.in_memory_log import part_of, read_log
@@ -55,14 +60,25 @@ def day_old_scores(landing: Path, asked: pd.DataFrame, config: Config, *, last: 
         },
         num={name: column.to_numpy(np.float64) for name, column in _columns("num_", asked)},
     )
-    embeddings = log.encode_read([rows], checkpoint_dir(config.encoder.checkpoint), config.encoder)
-    registry = connect(config)
+    registry, embeddings = connect(config), None
     found = np.full(len(asked), np.nan)
     for version in asked["model_version"].unique():
         of_version = np.flatnonzero(asked["model_version"] == version)
         model, _ = load_model(local_model_folder(registry, int(version)))
+        if embeddings is None:
+            embeddings = _embeddings(log.texts, texts_read([rows]), model, last, config)
         found[of_version] = score_rows(model, part_of(rows, of_version), embeddings, config)
     return found
+
+
+def _embeddings(texts: list[str], read: np.ndarray, model: BaheCtrModel, day: date, config: Config) -> np.ndarray:
+    """Return the embeddings of the texts, (M, H) float16, zero for those that are not read."""
+    index = index_of_texts((texts[n] for n in read), model, day, config)
+    embeddings = np.zeros((len(texts), index.vectors.shape[1]), "<f2")
+    embeddings[read] = index.vectors[
+        index.rows_of(pa.chunked_array([[behavior_key(texts[n]) for n in read]], pa.string()))
+    ]
+    return embeddings
 
 
 def _columns(prefix: str, rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
