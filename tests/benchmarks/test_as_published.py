@@ -88,6 +88,7 @@ def test_what_is_published_is_a_day_old_and_nothing_else(home):
 @pytest.mark.e2e
 @pytest.mark.spark
 def test_publishing_fewer_days_changes_no_score(home, tmp_path):
+    """Of a log whose categorical values are all met each day: of others sums are published for so many days alone."""
     config, days, _, _ = home
     before = served_last(home, tmp_path)
     idle = (before.rows[["user_idle", "item_idle"]] > 0).any(axis=0)
