@@ -7,7 +7,8 @@ The pipeline runs day after day in a home of its own. Progressive validation jud
 of each impression. Here that version also scores the day's (user, item) pairs by the stage behind `bahe score`, from its published
 embeddings, sums and tables, before the day runs. Both are judged on the same impressions. A third score tells what is the price of a state that is
 a day old from what publishing loses: *day old* is the same version again, over histories and numbers as of the start of the day, read from
-the landing folder in memory without any table but stored embeddings of texts. **What is published should be that**: of `rows_day_old` that have such a score, `rows_apart` are those on which it is not, within `APART`.
+the landing folder in memory without any table but stored embeddings of texts. **What is published should be that**: of `rows_day_old` that have
+such a score, `rows_apart` are those on which it is not, within `APART`.
 
 Without LANDING a synthetic log is made. `--home` keeps the home, and goes on from the days it has. A server knows what it shows: pairs tell title and
 columns of an item that no row had described by the evening before; with `--untold` they do not. Of two impressions of one pair both are scored and
