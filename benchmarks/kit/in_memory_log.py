@@ -26,6 +26,9 @@ from benchmarks.kit.label_times import LabelTimes, day_of, label_times_of
 from benchmarks.kit.landed_log import TIMES, landed_frame
 from benchmarks.kit.point_in_time_sums import point_in_time_sums
 
+NumbersAsOf = Literal["impression", "day_start", "published"]
+"""As `numbers.as_of` of a configuration; `published`: what a home with `impression` publishes the evening before."""
+
 
 @dataclass(frozen=True)
 class InMemoryLog:
@@ -33,8 +36,8 @@ class InMemoryLog:
 
     rows: ImpressionRows
     texts: list[str]
-    numbers_as_of: Literal["impression", "day_start"] = "impression"
-    """As of when the numbers of an impression are, as `numbers.as_of` of a configuration."""
+    numbers_as_of: NumbersAsOf = "impression"
+    """As of when the numbers of an impression are."""
     label_times: LabelTimes | None = None
     """None: every label is known when shown."""
 
@@ -122,7 +125,7 @@ def read_log(
     landing: Path,
     *,
     last: date | None = None,
-    numbers_as_of: Literal["impression", "day_start"] = "impression",
+    numbers_as_of: NumbersAsOf = "impression",
     landing_settings: LandingConfig | None = None,
     sequences: SequencesConfig | None = None,
 ) -> InMemoryLog:
@@ -168,6 +171,7 @@ def read_log(
                 cat,
                 label_times=times,
                 stop_at_day_start=numbers_as_of == "day_start",
+                as_published=numbers_as_of == "published",
             ),
             outcome_values=outcomes_of(impressions, events, label_times=times),
         ),

@@ -23,13 +23,15 @@ def point_in_time_sums(
     *,
     label_times: LabelTimes | None = None,
     stop_at_day_start: bool = False,
+    as_published: bool = False,
 ) -> np.ndarray:
     """Return the sums of R impressions in order of shown_at, (R, len(IMPRESSION_SUMS)) float64.
 
     `impressions`: user_id, item_id, shown_at (µs since 1970), label; `titles` (R,), None = not known; `events`: user_id,
     feature, occurred_at (µs), text, and item_id and value where the log has them; `cat`: categorical columns, (R,) object each, None = absent. Events with `landed_from` (µs) are
     counted on the day they landed on. Labels are known when shown, unless `label_times` say otherwise; late impressions are no
-    sightings and have sums of NaN. With `stop_at_day_start` all is as at the start of the impression's day.
+    sightings and have sums of NaN. With `stop_at_day_start` all is as at the start of the impression's day; with `as_published` it is what a home
+    whose numbers are as of the impression publishes the evening before.
     """
     events = events.sort_values("occurred_at", kind="stable").reset_index(drop=True)
     event_items = events["item_id"] if "item_id" in events else pd.Series([None] * len(events), dtype=object)
@@ -59,7 +61,7 @@ def point_in_time_sums(
     features, feature_of = np.unique(events["feature"].to_numpy(str), return_inverse=True)
     of_events = events["value"].to_numpy(np.float64) if "value" in events else np.full(len(events), np.nan)
     labels = impressions["label"].to_numpy(np.float64)
-    state = RunningSums(counts, len(features), as_of_day_start=stop_at_day_start)
+    state = RunningSums(counts, len(features), as_of_day_start=stop_at_day_start, as_published=as_published)
     found = np.full((len(impressions), len(IMPRESSION_SUMS)), np.nan)
     is_late = np.zeros(len(shown), bool) if label_times is None else label_times.is_late
     counted_us = shown.time_us if label_times is None else label_times.counted_us

@@ -92,6 +92,10 @@ class KeyedRows:
         return np.repeat(rows, np.diff(self.token_starts)), self.token if scope == "token" else self.pair
 
 
+def _at(rows: KeyedRows, time_us: int) -> KeyedRows:
+    return replace(rows, time_us=np.full(len(rows), time_us))
+
+
 class _Places(NamedTuple):
     starts: np.ndarray
     places: np.ndarray
@@ -112,6 +116,8 @@ class RunningSums:
     num_features: int
     as_of_day_start: bool = False
     """Whether questions are answered as at the start of their day, and what a day counts counts from its end."""
+    as_published: bool = False
+    """Whether questions are answered from the state of the evening before alone, in which what a day counted counts from its own time."""
     state: dict[str, KeyState] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,8 +145,7 @@ class RunningSums:
         `events`. All are sorted by time; questions are of the day that starts at `start_us`, the others may have come late.
         """
         if self.as_of_day_start:
-            end_us = start_us + DAY_US - 1
-            labelled, events = (replace(rows, time_us=np.full(len(rows), end_us)) for rows in (labelled, events))
+            labelled, events = (_at(rows, start_us + DAY_US - 1) for rows in (labelled, events))
         has_value = ~np.isnan(values)
         moments = np.stack([np.ones(has_value.sum()), values[has_value], values[has_value] ** 2], 1)
         of_features, is_early = features[has_value], events.time_us[has_value] < start_us
@@ -152,7 +157,12 @@ class RunningSums:
             (events, {"label": absent[1], "score": self._scores(values, features), "is_event": np.ones(len(events))}),
         ]
         known = [(rows, of | self._expected(rows, base)) for rows, of in facts]
-        answers = [self._answer(scope, start_us, questions, known, base) for scope in _RUNNING]
+        if self.as_published:
+            eve, later = dict(self.state), [(_at(rows, start_us + DAY_US - 1), of) for rows, of in known]
+            answers = [self._answer(scope, start_us, questions, later, base) for scope in _RUNNING]
+            self.state = eve
+        of_times = [self._answer(scope, start_us, questions, known, base) for scope in _RUNNING]
+        answers = answers if self.as_published else of_times
         weights = 0.5 ** ((start_us // DAY_US - labelled.time_us // DAY_US) / BASE_HALF_LIFE_DAYS)
         added = np.array([weights.sum(), (weights * labels).sum()])
         self._of_all = (self._of_all + added) * 0.5 ** (1 / BASE_HALF_LIFE_DAYS)
@@ -202,7 +212,8 @@ class RunningSums:
             added.append(statistics_of(scope, of_rows, of_rows["base_rate"])[row])
         row, key = questions.of_scope(scope)
         seen = Timed(key, questions.time_us[row] - start_us)
-        asked_us = np.zeros(len(questions), np.int64) if self.as_of_day_start else questions.time_us - start_us
+        at_start = self.as_of_day_start or self.as_published
+        asked_us = np.zeros(len(questions), np.int64) if at_start else questions.time_us - start_us
         asked = Timed(key, asked_us[row] // LOG_STEP_US * LOG_STEP_US if scope == "log" else asked_us[row])
         happened = Timed(np.concatenate(keys), np.concatenate(times))
         found, (sums, first, last) = key_sums(scope, self.state[scope], happened, np.concatenate(added), seen, asked)

@@ -77,6 +77,25 @@ def test_no_label_moves_its_own_or_earlier_sums(seed, data):
     np.testing.assert_allclose(before[earlier], after[earlier], rtol=0, atol=1e-12)  # cumulative sums round
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_what_is_published_is_what_an_impression_at_the_start_of_the_day_reads(seed):
+    """And so it stays whatever the day brings, at whatever time of it is asked."""
+    days, impressions, events = log_in_order(seed, num_days=4, rows_a_day=9)
+    shown, titles, happened, cat = frames(impressions, events)
+    start = days[-1] * DAY_US
+    is_last = (shown["shown_at"] >= start).to_numpy()
+    assume(is_last.any())
+    published = point_in_time_sums(shown, titles, happened, cat, as_published=True)
+    at_start = shown.assign(shown_at=shown["shown_at"].where(~is_last, start))
+    before = happened[happened["occurred_at"] < start]
+    expected = point_in_time_sums(at_start, titles, before, cat)
+    np.testing.assert_allclose(published[is_last], expected[is_last], rtol=1e-9, atol=1e-6)
+    other_way = shown.assign(label=shown["label"].where(~is_last, 1 - shown["label"]))
+    again = point_in_time_sums(other_way, titles, before, cat, as_published=True)
+    np.testing.assert_array_equal(published[is_last], again[is_last])
+
+
 @pytest.mark.parametrize("flaw", ["no item_id", "no value", "equal titles", "one user", "no events", "no columns"])
 def test_a_log_that_lacks_something_has_sums(flaw):
     _, impressions, events = log_in_order(5, num_days=2, rows_a_day=30)
