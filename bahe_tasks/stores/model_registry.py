@@ -14,6 +14,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 from urllib.parse import urlsplit
@@ -195,7 +196,8 @@ def local_model_folder(registry: Registry, version: int) -> Path:
     """Return a folder with the version's model.safetensors and model_spec.json.
 
     Where the artifacts lie on this machine it is their own folder, not to be written to; else they are downloaded
-    once. Raises `VersionNotFoundError`.
+    once, and kept: another process may be reading any of them, so nothing here removes one. Raises
+    `VersionNotFoundError`.
     """
     version_of(registry, version)
     source = registry.client.get_model_version_download_uri(registry.model_name, str(version))
@@ -205,17 +207,21 @@ def local_model_folder(registry: Registry, version: int) -> Path:
         from mlflow.utils.file_utils import local_file_uri_to_path
 
         return Path(local_file_uri_to_path(source)) / "artifacts"
-    return _downloaded(registry, version) / "artifacts"
+    return _downloaded(registry, version, source) / "artifacts"
 
 
-def _downloaded(registry: Registry, version: int) -> Path:
-    """Fetch a version's files once; a download that was cut short is never taken for a whole one."""
+def _downloaded(registry: Registry, version: int, source: str) -> Path:
+    """Fetch a version's files once; a download that was cut short is never taken for a whole one.
+
+    `source` tells versions of one number apart: of another registry, or of a model that was deleted and made anew.
+    """
     from mlflow.artifacts import download_artifacts
 
     downloads_dir = registry.folder / "downloads"
-    whole = downloads_dir / f"{registry.model_name}-{version}"
+    name = f"{registry.model_name}-{version}-{sha256(source.encode()).hexdigest()[:16]}"
+    whole = downloads_dir / name
     if not whole.is_dir():
-        partial = downloads_dir / f".{registry.model_name}-{version}.{os.getpid()}"
+        partial = downloads_dir / f".{name}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         address = f"models:/{registry.model_name}/{version}"
