@@ -25,8 +25,8 @@ from bahe_tasks.stores.promotion_rules import ModelVersion
 
 def score_with_histories(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, int, int]:
-    """Return the click probability of each pair (P,), and the numbers of users without history and items without title."""
+) -> tuple[np.ndarray, int]:
+    """Return the click probability of each pair (P,), and how many users have no behavior that the model reads."""
     day = champion.day
     users, items = (sorted(frame[name].unique()) for name in ("user_id", "item_id"))
     history = histories_as_of(users, day, config)
@@ -56,5 +56,5 @@ def score_with_histories(
         ),
     )
     probabilities = score_rows(model, rows, index.vectors, config)
-    with_history = set(history.events["user_id"])
-    return probabilities, len(set(users) - with_history), len(set(items) - set(titles))
+    with_history = history.events["user_id"][history.events["feature"].isin(model.features)].nunique()
+    return probabilities, len(users) - with_history
