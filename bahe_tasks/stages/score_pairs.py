@@ -24,7 +24,7 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
-from bahe_tasks.data_interval import end_of
+from bahe_tasks.data_interval import end_us
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_file import check_columns, check_out, read_pairs, write_pairs
 from bahe_tasks.stages.pair_items import (
@@ -147,7 +147,7 @@ def _idle_users(
     vectors = user_embeddings(
         model,
         history.histories(index),
-        np.full(len(history.users), int(end_of(champion.day).timestamp()) * 1_000_000, np.int64),
+        np.full(len(history.users), end_us(champion.day), np.int64),
         index.vectors,
         batch_size=config.training.scored_at_once,
         device=pick_device(config.encoder.device),

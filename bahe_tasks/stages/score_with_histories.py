@@ -13,7 +13,7 @@ import pandas as pd
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
-from bahe_tasks.data_interval import end_of
+from bahe_tasks.data_interval import end_us
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_items import describe_items, given_titles, pair_columns
 from bahe_tasks.stages.pair_sums import pair_sums
@@ -36,7 +36,7 @@ def score_with_histories(
 
     row = pd.Index(users).get_indexer(frame["user_id"])
     cat, num = pair_columns(frame, known)
-    end = np.full(len(frame), int(end_of(day).timestamp()) * 1_000_000, np.int64)
+    end = np.full(len(frame), end_us(day), np.int64)
     rows = ImpressionRows(
         impression_ids=np.arange(len(frame)).astype(object),
         user_ids=frame["user_id"].to_numpy(dtype=object),
