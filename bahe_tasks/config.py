@@ -13,7 +13,7 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -86,19 +86,8 @@ class Config:
 _NO_PART_OF_A_NAME = re.compile(r"[#?*\[\]{^|\\]|\$(?=\w)|%[0-9A-Fa-f]{2}")
 """Parts of an address, a pattern or a variable. A landing folder may have them: only pyarrow opens its files."""
 
-SECTIONS: dict[str, type] = {
-    "landing": LandingConfig,
-    "sequences": SequencesConfig,
-    "numbers": NumbersConfig,
-    "encoder": EncoderConfig,
-    "model": ModelConfig,
-    "training": TrainingConfig,
-    "gate": GateConfig,
-    "publish": PublishConfig,
-    "registry": RegistryConfig,
-    "spark": SparkConfig,
-    "airflow": AirflowConfig,
-}
+SECTIONS = {item.name: cast(type, item.default_factory) for item in dataclasses.fields(Config) if item.name != "home"}
+"""The type of each section of bahe.yaml."""
 
 
 def _expanded(path: Path) -> Path:

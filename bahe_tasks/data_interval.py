@@ -44,6 +44,11 @@ def end_of(day: date) -> datetime:
     return start_of(day + timedelta(days=1))
 
 
+def end_us(day: date) -> int:
+    """Return the first instant after the day as microseconds since 1970."""
+    return int(end_of(day).timestamp()) * 1_000_000
+
+
 def day_of_run(data_interval_start: datetime | None, day_param: str | None) -> date:
     """Return the day an Airflow run is for.
 

@@ -159,13 +159,15 @@ def check_packages() -> Check:
 def check_delta_jars(spark: SparkConfig, *, java_ok: bool) -> Check:
     """Check that Spark has its two Delta jars: configured, cached, or now fetched by Spark's own resolver."""
     try:
-        from spark_jobs.session import cached_delta_jars
+        from spark_jobs.session import DeltaJarsMissingError, cached_delta_jars, configured_jars
     except ImportError as error:
         return Check("delta jars", False, f"Spark's Python packages are not all there: {error}", "make clean setup")
     if spark.jars:
-        missing = [jar for jar in spark.jars.split(",") if "://" not in jar and not Path(jar.strip()).is_file()]
-        sentence = f"spark.jars names {', '.join(missing)}, which is not there" if missing else "spark.jars are there"
-        return Check("delta jars", not missing, sentence, "correct spark.jars in bahe.yaml" if missing else "")
+        try:
+            configured_jars(spark.jars)
+        except DeltaJarsMissingError as error:
+            return Check("delta jars", False, str(error), "correct spark.jars in bahe.yaml")
+        return Check("delta jars", True, "spark.jars are there")
     if not cached_delta_jars() and java_ok:
         with suppress(subprocess.TimeoutExpired):
             subprocess.run([sys.executable, "-c", _FETCH_JARS], capture_output=True, timeout=FETCH_TIMEOUT_S)

@@ -48,14 +48,13 @@ _SETTINGS = {
     "spark.driver.maxResultSize": "0",  # what comes to the driver is bounded by this project, in rows
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.driver.host": "localhost",
-    "spark.driver.bindAddress": "127.0.0.1",
 }
-
-
 _ON_ONE_MACHINE = {
     # A machine that slept for two minutes, or stopped the JVM as long, would make Spark think its only executor lost and end.
     "spark.network.timeout": "7d",
+    # Its JVM finds itself whatever it is called; executors of other hosts would look for the driver on theirs.
+    "spark.driver.host": "localhost",
+    "spark.driver.bindAddress": "127.0.0.1",
 }
 
 
@@ -79,17 +78,9 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
     _require_java()
     # Else Spark's Python workers are whatever `python3` is on the path, without this project.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    jars = _configured_jars(config.jars) if config.jars else cached_delta_jars()
+    jars = configured_jars(config.jars) if config.jars else cached_delta_jars()
     builder = SparkSession.builder.appName(app_name).master(config.master)
-    settings = (
-        _SETTINGS
-        | (_ON_ONE_MACHINE if config.master.startswith("local") else {})
-        | {
-            "spark.driver.memory": config.driver_memory,
-            "spark.driver.extraJavaOptions": with_archive(config.jvm_options or FOR_ONE_DAY),
-        }
-    )
-    for key, value in settings.items():
+    for key, value in _settings(config).items():
         builder = builder.config(key, value)
     if jars:
         builder = builder.config("spark.jars", ",".join(jars))
@@ -108,6 +99,15 @@ def spark_session(config: SparkConfig, *, app_name: str) -> SparkSession:
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def _settings(config: SparkConfig) -> dict[str, str]:
+    return {
+        **_SETTINGS,
+        **(_ON_ONE_MACHINE if config.master.startswith("local") else {}),
+        "spark.driver.memory": config.driver_memory,
+        "spark.driver.extraJavaOptions": with_archive(config.jvm_options or FOR_ONE_DAY),
+    }
 
 
 @contextmanager
@@ -149,13 +149,8 @@ def cached_delta_jars() -> list[str]:
     return [str(path) for path in found if path is not None] if all(found) else []
 
 
-def _jar_names() -> tuple[str, str]:
-    spark_line = ".".join(pyspark.__version__.split(".")[:2])
-    delta = version("delta-spark")
-    return f"delta-spark_{spark_line}_2.13-{delta}.jar", f"delta-storage-{delta}.jar"
-
-
-def _configured_jars(jars: str) -> list[str]:
+def configured_jars(jars: str) -> list[str]:
+    """Return the paths that the setting spark.jars names. Raises `DeltaJarsMissingError` where one is not there."""
     paths = [part.strip() for part in jars.split(",") if part.strip()]
     missing = [path for path in paths if "://" not in path and not Path(path).is_file()]
     if missing:
@@ -164,6 +159,12 @@ def _configured_jars(jars: str) -> list[str]:
             "or leave spark.jars empty to have them downloaded"
         )
     return paths
+
+
+def _jar_names() -> tuple[str, str]:
+    spark_line = ".".join(pyspark.__version__.split(".")[:2])
+    delta = version("delta-spark")
+    return f"delta-spark_{spark_line}_2.13-{delta}.jar", f"delta-storage-{delta}.jar"
 
 
 def _require_java() -> None:

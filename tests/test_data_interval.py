@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from bahe_tasks.data_interval import InvalidDayError, day_of_run, days_between, end_of, parse_day, start_of
+from bahe_tasks.data_interval import InvalidDayError, day_of_run, days_between, end_of, end_us, parse_day, start_of
 
 
 def test_a_day_is_written_year_month_day():
@@ -27,6 +27,7 @@ def test_days_between_includes_both_ends_and_crosses_months():
 def test_a_day_is_half_open_in_utc():
     assert start_of(date(2013, 9, 24)) == datetime(2013, 9, 24, tzinfo=UTC)
     assert end_of(date(2013, 9, 24)) == datetime(2013, 9, 25, tzinfo=UTC)
+    assert end_us(date(1970, 1, 2)) == 2 * 86_400_000_000
 
 
 def test_the_interval_decides_the_day_in_utc_whatever_its_zone():

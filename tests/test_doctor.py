@@ -123,6 +123,7 @@ def test_configured_delta_jars_must_be_there(tmp_path):
     assert str(jar) in missing.sentence
     jar.touch()
     assert doctor.check_delta_jars(SparkConfig(jars=str(jar)), java_ok=True).ok
+    assert doctor.check_delta_jars(SparkConfig(jars=f"{jar}, "), java_ok=True).ok  # Spark starts with it too
 
 
 def test_a_checkpoint_that_is_not_there_is_a_fault(tmp_path):

@@ -24,6 +24,7 @@ from bahe_tasks.commands.console import (
     remark,
     show,
 )
+from bahe_tasks.report.interval_text import interval_text
 
 _METRIC_HEADERS = {
     "auc": "AUC",
@@ -112,16 +113,8 @@ def _table(title: str, first: str, *others: str, last: str | None = None) -> Tab
 
 def _metric_cells(record: dict[str, Any]) -> list[str]:
     """Return the record's metrics, each with its interval under it where it has one."""
-    ends = record.get("intervals", {})
-    return [cell(record[name]) + _line_below(**ends.get(name, {})) for name in _METRIC_HEADERS]
-
-
-def _line_below(low: float = math.nan, high: float = math.nan) -> str:
-    if math.isnan(low) or math.isnan(high):
-        return ""
-    if math.isinf(low):  # no clicks in any resample
-        return ""
-    return f"\n{low:.3f} – {high:.3f}" if math.isfinite(high) else f"\n{low:.3f} – ∞"
+    below = {name: interval_text(ends) for name, ends in record.get("intervals", {}).items()}
+    return [f"{cell(record[name])}\n{below.get(name, '')}".rstrip() for name in _METRIC_HEADERS]
 
 
 def _legend(document: dict[str, Any]) -> str:

@@ -22,6 +22,10 @@ Progress = Callable[[int, int], None]
 _SECONDS_BETWEEN_PROGRESS = 1.0
 
 
+class LostChunkError(RuntimeError):
+    """A finished chunk that is not where it was written; an encode that is run again makes it."""
+
+
 def encode_texts(
     texts: Sequence[str],
     *,
@@ -34,7 +38,7 @@ def encode_texts(
 
     A text repeated in `texts` is computed once. `chunk_dir` (one for each encoder_version) keeps finished chunks: an
     encode that was killed goes on from there, and several GPUs share the work; the caller removes it. `progress` is
-    called with the distinct texts done and their total. Raises what `TextEncoder` raises.
+    called with the distinct texts done and their total. Raises what `TextEncoder` raises, and `LostChunkError`.
     """
     chunks = chunks_of(texts)
     device = pick_device(encoder.device)
@@ -147,5 +151,8 @@ def _tell(progress: Progress | None, done: Iterable[int], chunks: Sequence[Seque
 def _require(folder: ChunkFolder, chunk: Sequence[str]) -> np.ndarray:
     vectors = folder.read(chunk)
     if vectors is None:
-        raise FileNotFoundError(f"{folder.file(chunk)} was removed while its encode ran: run the stage again")
+        raise LostChunkError(
+            f"{folder.file(chunk)} is not there, or not whole, after its encode: where another run removed it, "
+            "run the stage again; processes that torchrun starts on several hosts must share the home folder"
+        )
     return vectors

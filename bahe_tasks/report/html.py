@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader
 
 from bahe_tasks.report.figures import auc_figure, common_look, rows_figure
+from bahe_tasks.report.interval_text import interval_text
 
 
 def write_report(
@@ -32,7 +33,7 @@ def write_report(
         figures.insert(0, auc_figure(metrics["days"]))
     environment = Environment(loader=PackageLoader("bahe_tasks.report"), autoescape=True)
     environment.filters["cell"] = _cell
-    environment.filters["interval"] = _interval
+    environment.filters["interval"] = interval_text
     page = environment.get_template("report.html.jinja").render(
         days=days,
         metrics=metrics,
@@ -59,10 +60,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _interval(ends: dict[str, float] | None) -> str:
-    """Return "0.512 – 0.634", the upper end ∞ where it is open; nothing for an interval that does not exist."""
-    if not ends or math.isnan(ends["low"]) or math.isnan(ends["high"]):
-        return ""
-    return f"{ends['low']:.3f} – {ends['high']:.3f}" if math.isfinite(ends["high"]) else f"{ends['low']:.3f} – ∞"

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from bahe_tasks.behavior_key import KEY_DIGITS
 from bahe_tasks.stores.mapped_arrays import map_array
 
 DIGEST, HEAD = "S32", "<u8"
-_HEX_DIGITS = 64
 _BUCKET_BITS = 6
 
 
@@ -68,12 +68,12 @@ def _digests(keys: pa.Array) -> np.ndarray:
         return np.zeros(0, DIGEST)
     offsets = np.frombuffer(keys.buffers()[1], np.int32)[keys.offset : keys.offset + len(keys) + 1]
     try:
-        if (np.diff(offsets) != _HEX_DIGITS).any():
+        if (np.diff(offsets) != KEY_DIGITS).any():
             raise binascii.Error("another length")
         return np.frombuffer(binascii.unhexlify(keys.buffers()[2][offsets[0] : offsets[-1]]), DIGEST)
     except binascii.Error as error:
         raise NotABehaviorKeyError(
-            f"behavior keys must be {_HEX_DIGITS} hex digits, as {keys[0]} is not: {error}"
+            f"behavior keys must be {KEY_DIGITS} hex digits, as {keys[0]} is not: {error}"
         ) from error
 
 

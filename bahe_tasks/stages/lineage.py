@@ -23,17 +23,22 @@ def table_versions(config: Config, names: Sequence[str] = _READ_TABLES) -> dict[
 
 
 def code_revision() -> str:
-    """Return the git commit of the running code, with "+changes" when files differ from it, or the package version."""
-    root = Path(__file__).resolve().parents[2]
+    """Return the git commit of the running code, with "+changes" when files differ from it, or the package version.
+
+    A package that is installed inside somebody's repository is not of its commits.
+    """
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
-        )
-        return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         pass
     try:
         return f"bahe-daily {package_version('bahe-daily')}"
     except PackageNotFoundError:
         return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says of the repository around this file. Raises `CalledProcessError` where there is none."""
+    here = Path(__file__).resolve().parent
+    return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()

@@ -30,6 +30,7 @@ from bahe_tasks.stages.work_folders import kept_folder
 from bahe_tasks.stored_sums import stored_sums
 from bahe_tasks.stores.delta_tables import read_batches, table_identity
 from bahe_tasks.stores.mapped_arrays import map_array
+from spark_jobs.arrow_columns import micros
 
 _TABLES = ("impressions", "user_sequences", "behavior_embeddings")
 _EVENTS = {"behavior_rows": "<i8", "occurred_at": "<i8"}
@@ -108,11 +109,6 @@ def map_window(window: Window, mask: np.ndarray, config: Config, *, encoder_vers
         return MappedWindow(index, MappedSequences(starts, **events), sums, in_table)
 
     return kept_folder(window.day, name[:16], config, write=write, read=read)
-
-
-def micros(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Return times as microseconds since 1970 UTC, int64."""
-    return np.asarray(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), dtype=np.int64)
 
 
 def _sequences(window: Window, wanted: pd.Index, config: Config, columns: list[str]) -> Iterator[pa.RecordBatch]:

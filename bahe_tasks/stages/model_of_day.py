@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -19,6 +20,8 @@ from bahe_tasks.core.training_rows import ImpressionRows, sums_read, texts_read
 from bahe_tasks.running_sums import BASE_PRIOR, MIN_RATE
 from bahe_tasks.stages.topics_start import TextsAt, topics_start
 from bahe_tasks.wrong_use import WrongUseError
+
+_LOG = logging.getLogger(__name__)
 
 
 class PoolingError(WrongUseError):
@@ -42,9 +45,9 @@ def model_to_train(
     """Return the untrained model of the day and its spec; `embeddings` (M, H) are those the rows' numbers mean, `texts_at` their texts.
 
     Text features and columns in force are the configured ones, else the parent's and those of the training rows; extra
-    labels are the configured ones. Statistics of a numeric column come from the rows of the day it appeared. Raises the
-    errors of `check_parent` when the parent was built on another encoder_version or another model, and
-    `MissingColumnError`.
+    labels are the configured ones. Statistics of a numeric column come from the rows of the day it appeared. Warns of
+    sequences.max_behaviors_by_feature for features unknown so far. Raises the errors of `check_parent` when the parent
+    was built on another encoder_version or another model, and `MissingColumnError`.
     """
     settings = config.model
     numbers = num_statistics(_chosen(rows.num, settings.num_columns))
@@ -60,6 +63,7 @@ def model_to_train(
     _refuse_missing("cat_columns", settings.cat_columns, rows.cat, known.cat_columns if known else ())
     _refuse_missing("num_columns", settings.num_columns, rows.num, known.num_columns if known else ())
     _refuse_missing("extra_labels", settings.extra_labels, rows.extra_labels, known.extra_labels if known else ())
+    _warn_of_unknown_limits(config.sequences.max_behaviors_by_feature, rows.histories, known.features if known else ())
     if parent is not None:
         check_parent(parent[1], encoder_version=encoder_version, model=settings)
         spec = parent[1].grown(**found, model=settings)  # type: ignore[arg-type]
@@ -138,6 +142,17 @@ def _filled_features(rows: ImpressionRows) -> tuple[str, ...]:
 
 def _chosen(columns: Mapping[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
     return {name: column for name, column in columns.items() if not names or name in names}
+
+
+def _warn_of_unknown_limits(limits: Iterable[str], in_log: Iterable[str], in_parent: Iterable[str]) -> None:
+    """Name the features that have a limit and neither training rows nor parent: misspelt, or of days yet to come."""
+    unknown = sorted({*limits} - {*in_log} - {*in_parent})
+    if unknown:
+        _LOG.warning(
+            "sequences.max_behaviors_by_feature names %s, which no training row has a history of; the log has %s",
+            ", ".join(unknown),
+            ", ".join(sorted(in_log)) or "none",
+        )
 
 
 def _refuse_missing(setting: str, configured: Iterable[str], in_log: Iterable[str], in_parent: Iterable[str]) -> None:

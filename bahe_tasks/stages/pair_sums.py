@@ -16,6 +16,7 @@ from bahe_tasks.running_sums import state_key, title_tokens
 from bahe_tasks.stages.state_as_of import StateAsOf, active_state
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.promotion_rules import ModelVersion
+from spark_jobs.derived.token_rows import members_of_rows
 
 
 def published_pair_sums(
@@ -56,12 +57,9 @@ def pair_sums(
     item_of, items = pd.factorize(frame["item_id"])
     tokens_of = [title_tokens(titles[item]) if item in titles else [] for item in items]
     counts = np.array([len(tokens) for tokens in tokens_of], np.int64)
-    starts = np.cumsum(counts) - counts
     number_of, tokens = pd.factorize(np.array([token for of_item in tokens_of for token in of_item], object))
-    row_of = np.repeat(np.arange(len(frame)), counts[item_of])
-    of_row = counts[item_of]
-    within = np.arange(len(row_of)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
-    token = number_of[np.repeat(starts[item_of], of_row) + within]
+    row_of, place = members_of_rows(item_of, counts)
+    token = number_of[place]
     cat_row_of, cat_keys = _keys_of_columns(cat)
     user_ids, item_ids, words = (list(of) for of in (users, items, tokens))
     keys = {

@@ -19,7 +19,7 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, user_embeddings
-from bahe_tasks.data_interval import end_of
+from bahe_tasks.data_interval import end_us
 from bahe_tasks.fingerprint import fingerprint
 from bahe_tasks.stages.behavior_digests import digests_of
 from bahe_tasks.stages.days_in_force import excluded_days
@@ -75,7 +75,7 @@ def _publish(
     keys = map(digests_of, (history.texts["behavior_key"], items["title_key"]))
     index = read_embeddings(day, config, keys, encoder_version=spec.encoder_version)
     batch_size, device = config.training.scored_at_once, pick_device(config.encoder.device)
-    as_of = np.full(len(users), int(end_of(day).timestamp()) * 1_000_000, np.int64)
+    as_of = np.full(len(users), end_us(day), np.int64)
     of_users: np.ndarray = np.zeros((0, 0), np.float32)
     if cacheable:
         of_users = user_embeddings(

@@ -24,7 +24,7 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.model_files import load_model
 from bahe_tasks.core.model_spec import check_encoder
 from bahe_tasks.core.score import item_embeddings, score_pairs, user_embeddings
-from bahe_tasks.data_interval import end_of
+from bahe_tasks.data_interval import end_us
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_file import check_columns, check_out, read_pairs, write_pairs
 from bahe_tasks.stages.pair_items import (
@@ -50,9 +50,11 @@ class NothingToScoreWithError(LookupError):
 
 
 def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
-    """Write the pairs with a column `click_probability`; return counts of pairs, of users without history and of items not published, and columns of the file that the model does not know.
+    """Write the pairs with a column `click_probability`; return counts, and columns that the model does not know.
 
-    Raises `ScoreFileError` and `NothingToScoreWithError`.
+    `users_without_history` are users of whom the model has no behavior to read, published or not; `items_not_published`
+    those without a published embedding, whether they have a title or not. Raises `ScoreFileError` and
+    `NothingToScoreWithError`.
     """
     check_out(out)
     frame = read_pairs(pairs)
@@ -70,14 +72,16 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     not_read = unread_columns(frame, spec)
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
     read = frame.drop(columns=not_read)
-    frame["click_probability"], new_users, new_items = score_all(read, model, champion, config)
+    frame["click_probability"], new_users = score_all(read, model, champion, config)
+    items = pd.Index(frame["item_id"].unique())
+    is_published = _published("item_embeddings", "item_id", items, champion, config, columns=["item_id"])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_pairs(frame, out)
     return {
         "pairs": len(frame),
         "model_version": champion.version,
         "users_without_history": new_users,
-        "items_not_published": new_items,
+        "items_not_published": len(items) - is_published.num_rows,
         "columns_not_read": not_read,
         "out": str(out),
     }
@@ -92,10 +96,10 @@ def _no_champion(registry: Registry) -> str:
 
 def _score_published(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, int, int]:
-    """Return the click probability of each pair (P,), and how many users have no history and items are not published."""
+) -> tuple[np.ndarray, int]:
+    """Return the click probability of each pair (P,), and how many users have no behavior that the model reads."""
     users, user_of, new_users = _user_vectors(frame, model, champion, config)
-    items, item_of, known, titles, new_items = _item_vectors(frame, model, champion, config)
+    items, item_of, known, titles = _item_vectors(frame, model, champion, config)
     cat, num = pair_columns(frame, known)
     probabilities = score_pairs(
         model,
@@ -110,7 +114,7 @@ def _score_published(
         sums=published_pair_sums(frame, titles, cat, champion, config),
         device=pick_device(config.encoder.device),
     )
-    return probabilities, new_users, new_items
+    return probabilities, new_users
 
 
 def _user_vectors(
@@ -127,8 +131,10 @@ def _user_vectors(
     others = wanted.difference(published)
     idle, of_idle = _idle_users(others, model, champion, config) if len(others) else ([], empty[:0])
     vectors = np.concatenate([_vectors(table, empty.shape[1]), of_idle, empty])
-    row = pd.Index([*published, *idle]).get_indexer(pd.Index(frame["user_id"]))  # -1 is the empty history, the last row
-    return vectors, row % len(vectors), len(others) - len(idle)
+    known = pd.Index([*published, *idle])  # -1, of others, is the empty history, the last row
+    row, row_of_one = (known.get_indexer(users) for users in (pd.Index(frame["user_id"]), wanted))
+    is_empty = (vectors == empty).all(1)  # what is learned of an empty history is published as it is, to the bit
+    return vectors, row % len(vectors), int(is_empty[row_of_one].sum())
 
 
 def _idle_users(
@@ -141,7 +147,7 @@ def _idle_users(
     vectors = user_embeddings(
         model,
         history.histories(index),
-        np.full(len(history.users), int(end_of(champion.day).timestamp()) * 1_000_000, np.int64),
+        np.full(len(history.users), end_us(champion.day), np.int64),
         index.vectors,
         batch_size=config.training.scored_at_once,
         device=pick_device(config.encoder.device),
@@ -151,8 +157,8 @@ def _idle_users(
 
 def _item_vectors(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, np.ndarray, ItemColumns, dict[str, str], int]:
-    """Return item embeddings (I, E) float32, each pair's row in them (P,), columns and titles, how many are not published."""
+) -> tuple[np.ndarray, np.ndarray, ItemColumns, dict[str, str]]:
+    """Return item embeddings (I, E) float32, each pair's row in them (P,), columns and titles."""
     wanted = pd.Index(frame["item_id"].unique())
     table = _published("item_embeddings", "item_id", wanted, champion, config)
     known = {row["item_id"]: columns_of(row) for row in table.select(["item_id", "cat", "num"]).to_pylist()}
@@ -166,13 +172,22 @@ def _item_vectors(
     # An item whose title the file gives anew stands twice: the later row is read.
     row_of = {item: row for row, item in enumerate([*table["item_id"].to_pylist(), *to_encode])}
     row = np.array([row_of[item] for item in frame["item_id"]], np.int64)
-    return vectors, row, described | known, titles, len(wanted) - len(known)
+    return vectors, row, described | known, titles
 
 
-def _published(name: str, id_column: str, wanted: pd.Index, champion: ModelVersion, config: Config) -> pa.Table:
+def _published(
+    name: str,
+    id_column: str,
+    wanted: pd.Index,
+    champion: ModelVersion,
+    config: Config,
+    *,
+    columns: list[str] | None = None,
+) -> pa.Table:
     return read_table(
         config.tables_dir,
         name,
+        columns=columns,
         partitions=f"model_version = {champion.version}",
         filters=pc.field(id_column).isin(pa.array(wanted, pa.string())),
     )

@@ -13,7 +13,7 @@ import pandas as pd
 from bahe_tasks.config import Config
 from bahe_tasks.core.ctr_model import BaheCtrModel
 from bahe_tasks.core.training_rows import Histories, ImpressionRows
-from bahe_tasks.data_interval import end_of
+from bahe_tasks.data_interval import end_us
 from bahe_tasks.stages.histories_as_of import histories_as_of
 from bahe_tasks.stages.pair_items import describe_items, given_titles, pair_columns
 from bahe_tasks.stages.pair_sums import pair_sums
@@ -25,8 +25,8 @@ from bahe_tasks.stores.promotion_rules import ModelVersion
 
 def score_with_histories(
     frame: pd.DataFrame, model: BaheCtrModel, champion: ModelVersion, config: Config
-) -> tuple[np.ndarray, int, int]:
-    """Return the click probability of each pair (P,), and the numbers of users without history and items without title."""
+) -> tuple[np.ndarray, int]:
+    """Return the click probability of each pair (P,), and how many users have no behavior that the model reads."""
     day = champion.day
     users, items = (sorted(frame[name].unique()) for name in ("user_id", "item_id"))
     history = histories_as_of(users, day, config)
@@ -36,7 +36,7 @@ def score_with_histories(
 
     row = pd.Index(users).get_indexer(frame["user_id"])
     cat, num = pair_columns(frame, known)
-    end = np.full(len(frame), int(end_of(day).timestamp()) * 1_000_000, np.int64)
+    end = np.full(len(frame), end_us(day), np.int64)
     rows = ImpressionRows(
         impression_ids=np.arange(len(frame)).astype(object),
         user_ids=frame["user_id"].to_numpy(dtype=object),
@@ -56,5 +56,5 @@ def score_with_histories(
         ),
     )
     probabilities = score_rows(model, rows, index.vectors, config)
-    with_history = set(history.events["user_id"])
-    return probabilities, len(set(users) - with_history), len(set(items) - set(titles))
+    with_history = history.events["user_id"][history.events["feature"].isin(model.features)].nunique()
+    return probabilities, len(users) - with_history

@@ -9,23 +9,18 @@ Unusual: a file never spans partitions, so a table partitioned by day keeps a fi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 
 from bahe_tasks.stores.delta_tables import table_uri
-from bahe_tasks.stores.delta_writes import TABLE_PROPERTIES, writer_properties
+from bahe_tasks.stores.delta_writes import TABLE_PROPERTIES, again_after_conflict, writer_properties
 
 TARGET_BYTES = 128 << 20
 """Files grow up to this size, Parquet's usual one: read at full speed, and small beside a reader's memory."""
-
-_ATTEMPTS = 5
-_RETRY_PAUSE_S = 0.2
 
 
 class Compacted(NamedTuple):
@@ -48,25 +43,16 @@ def compact_table(
     if not DeltaTable.is_deltatable(uri):
         return None
     before = len(DeltaTable(uri).file_uris())
-    table = _merged(uri, name)
+    table = again_after_conflict(lambda: _merged(uri, name))
     deleted = [] if delete_after_days is None else _vacuumed(table, delete_after_days, pinned)
     return Compacted(before, len(table.file_uris()), len(deleted))
 
 
 def _merged(uri: str, name: str) -> DeltaTable:
-    """Merge and return the table; a writer that came between makes it try again."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        table = DeltaTable(uri)
-        try:
-            table.optimize.compact(
-                target_size=TARGET_BYTES, max_concurrent_tasks=1, writer_properties=writer_properties(name)
-            )
-            return table
-        except CommitFailedError:
-            if attempt == _ATTEMPTS:
-                raise
-            time.sleep(_RETRY_PAUSE_S * attempt)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    """Merge and return the table."""
+    table = DeltaTable(uri)
+    table.optimize.compact(target_size=TARGET_BYTES, max_concurrent_tasks=1, writer_properties=writer_properties(name))
+    return table
 
 
 def _vacuumed(table: DeltaTable, delete_after_days: int, pinned: Collection[int]) -> list[str]:

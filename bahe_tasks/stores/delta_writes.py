@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, WriterProperties, write_deltalake
@@ -37,6 +37,7 @@ _ROWS_A_GROUP_OF_KEYS = 1 << 12
 _COMMIT_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.2
 
+Made = TypeVar("Made")
 Rows: TypeAlias = pa.Table | Callable[[], Iterable[pa.Table]]
 """Rows to write: a table, or what yields them part by part, again whenever it is called."""
 
@@ -82,29 +83,39 @@ def _commit(
     raised: list[BaseException] = []
     how: dict[str, Any] = {"mode": "append"} if replaced is None else {"mode": "overwrite", "predicate": replaced}
     document = json.dumps({"partitions": {key: dict(entry) for key, entry in partitions.items()}}, sort_keys=True)
-    for attempt in range(1, _COMMIT_ATTEMPTS + 1):
+
+    def commit() -> int:
+        table = _open_or_create(uri, name)
+        write_deltalake(
+            table,
+            _batches(rows, uri, name, raised) if fitted is None else fitted,
+            schema_mode="merge",  # a table written before a column was added gets it
+            commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
+            writer_properties=writer_properties(name),
+            **how,
+        )
+        return table.version()
+
+    try:
+        return again_after_conflict(commit)
+    except CommitFailedError:
+        raise
+    except DeltaError as error:
+        if raised:
+            raise raised[0] from error
+        if "failed validation check" in str(error):
+            raise RowsRefusedError(f"rows for {uri} lie outside {replaced}: {error}") from error
+        raise
+
+
+def again_after_conflict(commit: Callable[[], Made]) -> Made:
+    """Return what `commit` returns; where another writer came between it is called again, some times."""
+    for attempt in range(1, _COMMIT_ATTEMPTS):
         try:
-            table = _open_or_create(uri, name)
-            write_deltalake(
-                table,
-                _batches(rows, uri, name, raised) if fitted is None else fitted,
-                schema_mode="merge",  # a table written before a column was added gets it
-                commit_properties=CommitProperties(custom_metadata={COMMIT_METADATA_KEY: document}),
-                writer_properties=writer_properties(name),
-                **how,
-            )
-            return table.version()
+            return commit()
         except CommitFailedError:
-            if attempt == _COMMIT_ATTEMPTS:
-                raise
             time.sleep(_RETRY_PAUSE_S * attempt)
-        except DeltaError as error:
-            if raised:
-                raise raised[0] from error
-            if "failed validation check" in str(error):
-                raise RowsRefusedError(f"rows for {uri} lie outside {replaced}: {error}") from error
-            raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return commit()
 
 
 def _batches(

@@ -12,10 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 from bahe_tasks.config import Config
@@ -26,7 +28,10 @@ from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_fo
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.store.entities import PagedList
     from mlflow.tracking import MlflowClient
+
+Entity = TypeVar("Entity")
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -106,14 +111,9 @@ def versions(registry: Registry, **tags: str) -> list[ModelVersion]:
     A version costs about a millisecond, so what is asked each day names a tag that few versions have.
     """
     asked = " AND ".join([f"name = '{registry.model_name}'", *(f"tags.{name} = '{tags[name]}'" for name in tags)])
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = registry.client.search_model_versions(asked, max_results=_PAGE, page_token=token)
-        found += [_read(entry) for entry in page if entry.tags.get("input_fingerprint")]
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda version: version.version)
+    entries = _on_all_pages(registry.client.search_model_versions, asked)
+    found = [_read(entry) for entry in entries if entry.tags.get("input_fingerprint")]
+    return sorted(found, key=lambda version: version.version)
 
 
 def parent_of(registry: Registry, day: date) -> ModelVersion | None:
@@ -127,14 +127,7 @@ def parent_of(registry: Registry, day: date) -> ModelVersion | None:
 
 def tags_of_all_versions(registry: Registry) -> list[dict[str, str]]:
     """Return the tags of every version of every registered model: other lineages may read the same tables."""
-    found: list[dict[str, str]] = []
-    token: str | None = None
-    while True:
-        page = registry.client.search_model_versions(max_results=_PAGE, page_token=token)
-        found += [dict(entry.tags) for entry in page]
-        token = page.token
-        if not token:
-            return found
+    return [dict(entry.tags) for entry in _on_all_pages(registry.client.search_model_versions)]
 
 
 def version_of(registry: Registry, version: int) -> ModelVersion:
@@ -181,21 +174,16 @@ def aliases(registry: Registry) -> dict[str, int]:
 
 def models_with_champion(registry: Registry) -> list[str]:
     """Return the names of all registered models that have a champion: each is a lineage of its own."""
-    found: list[str] = []
-    token: str | None = None
-    while True:
-        page = registry.client.search_registered_models(max_results=_PAGE, page_token=token)
-        found += [model.name for model in page if CHAMPION in model.aliases]
-        token = page.token
-        if not token:
-            return sorted(found)
+    models = _on_all_pages(registry.client.search_registered_models)
+    return sorted(model.name for model in models if CHAMPION in model.aliases)
 
 
 def local_model_folder(registry: Registry, version: int) -> Path:
     """Return a folder with the version's model.safetensors and model_spec.json.
 
     Where the artifacts lie on this machine it is their own folder, not to be written to; else they are downloaded
-    once. Raises `VersionNotFoundError`.
+    once, and kept: another process may be reading any of them, so nothing here removes one. Raises
+    `VersionNotFoundError`.
     """
     version_of(registry, version)
     source = registry.client.get_model_version_download_uri(registry.model_name, str(version))
@@ -205,17 +193,21 @@ def local_model_folder(registry: Registry, version: int) -> Path:
         from mlflow.utils.file_utils import local_file_uri_to_path
 
         return Path(local_file_uri_to_path(source)) / "artifacts"
-    return _downloaded(registry, version) / "artifacts"
+    return _downloaded(registry, version, source) / "artifacts"
 
 
-def _downloaded(registry: Registry, version: int) -> Path:
-    """Fetch a version's files once; a download that was cut short is never taken for a whole one."""
+def _downloaded(registry: Registry, version: int, source: str) -> Path:
+    """Fetch a version's files once; a download that was cut short is never taken for a whole one.
+
+    `source` tells versions of one number apart: of another registry, or of a model that was deleted and made anew.
+    """
     from mlflow.artifacts import download_artifacts
 
     downloads_dir = registry.folder / "downloads"
-    whole = downloads_dir / f"{registry.model_name}-{version}"
+    name = f"{registry.model_name}-{version}-{sha256(source.encode()).hexdigest()[:16]}"
+    whole = downloads_dir / name
     if not whole.is_dir():
-        partial = downloads_dir / f".{registry.model_name}-{version}.{os.getpid()}"
+        partial = downloads_dir / f".{name}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         address = f"models:/{registry.model_name}/{version}"
@@ -225,6 +217,15 @@ def _downloaded(registry: Registry, version: int) -> Path:
         except OSError:
             shutil.rmtree(partial)  # another process was first
     return whole
+
+
+def _on_all_pages(search: Callable[..., PagedList[Entity]], asked: str | None = None) -> Iterator[Entity]:
+    """Yield what a search finds, page after page."""
+    page = search(asked, max_results=_PAGE)
+    yield from page
+    while page.token:
+        page = search(asked, max_results=_PAGE, page_token=page.token)
+        yield from page
 
 
 def _read(entry: MlflowVersion) -> ModelVersion:

@@ -28,15 +28,23 @@ def token_rows(rows: pa.Table) -> TokenRows:
     tokens_of = [title_tokens(words) for words in texts]
     number_of = {token: n for n, token in enumerate(dict.fromkeys(t for tokens in tokens_of for t in tokens))}
     counts = np.array([*map(len, tokens_of), 0], np.int64)  # the last is that of rows without a text
-    starts = np.cumsum(counts) - counts
     flat = np.array([number_of[token] for tokens in tokens_of for token in tokens], np.int64)
-    of_row = counts[text]
-    row = np.repeat(np.arange(len(user)), of_row)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
-    token = flat[np.repeat(starts[text], of_row) + within] if len(flat) else np.zeros(0, np.int64)
+    row, place = members_of_rows(text, counts)
+    token = flat[place]
     words = list(number_of)
     token_keys = np.array([state_key("token", word) for word in words], np.int64)
     return TokenRows(row, token_keys[token], keys_of_pairs("pair", users, user[row], words, token))
+
+
+def members_of_rows(group: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the place of each of E members of the groups that R rows have, (E,) int64 each, row after row.
+
+    `group` (R,) are places among the groups, `sizes` (G,) how many members each has; members stand group behind group.
+    """
+    begins, of_row = np.cumsum(sizes) - sizes, sizes[group]
+    row_of = np.repeat(np.arange(len(group)), of_row)
+    within = np.arange(len(row_of)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
+    return row_of, np.repeat(begins[group], of_row) + within
 
 
 class ItemRows(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from bahe_tasks.config import EncoderConfig
 from bahe_tasks.core import encoder as encoder_module
 from bahe_tasks.core.encode_chunks import TEXTS_PER_CHUNK, ChunkFolder, chunks_of
-from bahe_tasks.core.encoder import encode_in_processes, encode_shard, encode_texts
+from bahe_tasks.core.encoder import LostChunkError, encode_in_processes, encode_shard, encode_texts
 from bahe_tasks.core.llm_split import UnsplittableArchitectureError
 from bahe_tasks.core.text_encoder import TextEncoder
 
@@ -68,6 +68,12 @@ def test_a_killed_encode_resumes_without_its_finished_texts_and_gives_equal_bits
     assert sorted(before + encoded) == sorted(TEXTS)
     assert told == [(2500, 2500)]
     assert np.array_equal(resumed, undisturbed)
+
+
+def test_a_chunk_that_vanished_is_told_with_what_to_do(llm, monkeypatch, tmp_path):
+    monkeypatch.setattr(ChunkFolder, "write", lambda *_: None)
+    with pytest.raises(LostChunkError, match=r"run the stage again; .* must share the home folder"):
+        encode_texts(TEXTS[:2], checkpoint_dir=llm, encoder=ENCODER, chunk_dir=tmp_path)
 
 
 def test_an_encode_killed_after_its_last_chunk_reads_it_all_again(llm, undisturbed, encoded, tmp_path):

@@ -100,7 +100,7 @@ def test_no_user_embedding_is_published_and_pairs_are_scored_from_histories(two_
     pairs["title"] = [None, None, "a title nobody has seen"] * 3
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
     counts = score_file(tmp_path / "pairs.csv", tmp_path / "out.csv", config)
-    assert (counts["users_without_history"], counts["items_not_published"]) == (1, 0)
+    assert (counts["users_without_history"], counts["items_not_published"]) == (1, 1)
     scores = pd.read_csv(tmp_path / "out.csv")["click_probability"].to_numpy().reshape(3, 3)
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) == 9  # the item matters to each user, the user to each item

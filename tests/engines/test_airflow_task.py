@@ -108,6 +108,13 @@ def test_what_may_heal_is_raised_as_it_is(run_as):
     assert run_as.pushed["problem"] == {"state": "failed", "message": "ConnectionError: reset"}
 
 
+def test_a_chunk_of_an_encode_that_vanished_is_retried(run_as):
+    from bahe_tasks.core.encoder import LostChunkError
+
+    with pytest.raises(LostChunkError):
+        run_as(raising(LostChunkError("removed by another run")))
+
+
 def test_a_skipped_task_keeps_what_it_returned(airflow_task, monkeypatch):
     from airflow.sdk.exceptions import AirflowSkipException
 

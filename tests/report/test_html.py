@@ -53,17 +53,22 @@ def test_the_page_shows_the_days_numbers_and_a_dash_for_what_does_not_exist(page
 def test_intervals_stand_under_their_numbers_and_segments_have_a_table(tmp_path):
     ends = {"auc": {"low": 0.512, "high": 0.7}, "gauc": {"low": float("nan"), "high": 0.0}, "calibration": {"low": 0.8, "high": float("inf")}}  # fmt: skip
     judged = {**SCORED, "intervals": ends}
+    without_click = {**judged, "intervals": {"calibration": {"low": float("inf"), "high": float("inf")}}}
     metrics = {
         "days": [judged],
         "average": {**judged, "rows": None},
         "pooled": judged,
-        "segments": [{**judged, "segment": "user_impressions", "value": "10+", "positives": 3}],
+        "segments": [
+            {**judged, "segment": "user_impressions", "value": "10+", "positives": 3},
+            {**without_click, "segment": "user_impressions", "value": "0", "positives": 0},
+        ],
         "bootstrap": {"level": 0.95, "samples": 77, "seed": 1, "drawn": "users"},
     }
     write_report(tmp_path / "r.html", days=[DAY], metrics=metrics, gate_results=[], versions=[], champion=None)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<td>0.6125<small>0.512 – 0.700</small></td><td>–</td>" in page
     assert "<td>1.0000<small>0.800 – ∞</small></td>" in page
+    assert "inf –" not in page  # no click in any resample
     assert "95 % interval, 77 resamples of users" in page
     assert "<td>user_impressions</td><td>10+</td><td>4</td><td>3</td>" in page
     assert "<td>average</td><td>–</td>" in page

@@ -42,6 +42,16 @@ def test_a_configured_jar_that_is_not_there_is_named(no_session, monkeypatch):
         session.spark_session(SparkConfig(jars="/nowhere/delta.jar"), app_name="tests")
 
 
+@pytest.mark.parametrize(
+    ("master", "host"), [("local[2]", "localhost"), ("spark://a:7077", None), ("k8s://https://a", None), ("yarn", None)]
+)
+def test_executors_of_other_hosts_are_not_told_to_find_the_driver_on_their_own(master, host, monkeypatch):
+    monkeypatch.setattr(session, "with_archive", lambda options: options)
+    settings = session._settings(SparkConfig(master=master))
+    assert settings.get("spark.driver.host") == host
+    assert ("spark.driver.bindAddress" in settings) == (host is not None)
+
+
 @pytest.mark.parametrize("end", ["started", "failed"])
 def test_ctrl_c_waits_until_spark_has_started(end):
     ends = []

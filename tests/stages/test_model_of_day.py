@@ -8,7 +8,7 @@ import pytest
 import torch
 from forty_texts import EMBEDDINGS, TEXTS
 
-from bahe_tasks.config import Config, EncoderConfig, ModelConfig
+from bahe_tasks.config import Config, EncoderConfig, ModelConfig, SequencesConfig
 from bahe_tasks.core.encoder import encode_by_whole_llm
 from bahe_tasks.core.score import score
 from bahe_tasks.core.text_topics import TextTopics
@@ -115,6 +115,22 @@ def test_the_first_output_of_causal_layers_is_not_pooled(rows, config_of):
     made(rows, config_of("bert", behavior_pooling="first"))
     both_ways = config_of("llama", behavior_pooling="first", deep_attention="bidirectional")
     made(rows, both_ways)
+
+
+def test_a_limit_of_a_feature_that_neither_rows_nor_parent_have_is_named(rows, config_of, caplog):
+    def told(rows, parent=None):
+        caplog.clear()
+        made(rows, config, parent)
+        return caplog.messages
+
+    limits = SequencesConfig(max_behaviors_by_feature={"bills": 4, "bils": 4})
+    config = dataclasses.replace(config_of(), sequences=limits)
+    [message] = told(rows)
+    assert "max_behaviors_by_feature names bils, which no training row has a history of; the log has bills" in message
+    parent = made(dataclasses.replace(rows, histories={"bils": rows.histories["bills"]}), config_of())
+    assert told(rows, parent) == []
+    [message] = told(dataclasses.replace(rows, histories={}), parent)
+    assert "names bills, which" in message
 
 
 def test_din_without_a_text_feature_is_refused(rows, config_of):

@@ -196,13 +196,38 @@ def test_the_files_of_a_local_model_are_read_where_they_lie(registry, add):
     assert (folder / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_the_files_of_a_remote_model_are_fetched_once(registry, add):
+@pytest.fixture
+def remote(registry, monkeypatch):
+    """The registry, with artifacts that seem to lie on a server."""
+    ask = registry.client.get_model_version_download_uri
+    monkeypatch.setattr(
+        registry.client,
+        "get_model_version_download_uri",
+        lambda name, version: ask(name, version).replace("file:", "mlflow-artifacts:"),
+    )
+    return registry
+
+
+def test_the_files_of_a_remote_model_are_fetched_once(remote, add):
     number = add(D1, "f1")
-    folder = model_registry._downloaded(registry, number)
-    assert (folder / "artifacts" / "model.safetensors").read_bytes() == b"weights"
+    folder = local_model_folder(remote, number)
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
     (folder / "mark").touch()
-    assert (model_registry._downloaded(registry, number) / "mark").exists()
-    assert [path.name for path in (registry.folder / "downloads").iterdir()] == [folder.name]
+    assert (local_model_folder(remote, number) / "mark").exists()
+    assert [path.name for path in (remote.folder / "downloads").iterdir()] == [folder.parent.name]
+
+
+def test_a_remote_model_made_anew_under_the_same_number_is_fetched_again(remote, add, log_run, tmp_path):
+    number = add(D1, "f1")
+    before = local_model_folder(remote, number)
+    remote.client.delete_registered_model(remote.model_name)
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    (tmp_path / "model_spec.json").write_text("{}")
+    run_id = log_run(remote, D1, "f2", model_dir=tmp_path)
+    lineage = {"day": D1, "input_fingerprint": "f2", "encoder_version": "enc-1", "parent": None, "tags": {}}
+    assert register(remote, run_id, **lineage) == number
+    assert (local_model_folder(remote, number) / "model.safetensors").read_bytes() == b"other weights"
+    assert (before / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_processes_that_meet_an_empty_home_at_once_share_one_database(tmp_path):
