@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from bahe_tasks.landing import changed_ns
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.count_rows import count_rows
 from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's interface
@@ -29,6 +31,10 @@ from spark_jobs.settled_rows import SettledRows
 from spark_jobs.write_day import DerivedCounts, write_day
 
 
+class LandingChangedError(RuntimeError):
+    """Landed files were written while they were read: what was read may be half of them, and is not kept."""
+
+
 class TextMissingError(RuntimeError):
     """A behavior_key is needed whose text is in no dictionary."""
 
@@ -37,7 +43,8 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     """Write the day's partitions and return its counts, which are the same in every run over the same landing.
 
     The counts are those of the day: per source and, beside them, those of impressions and of the derived tables.
-    Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`.
+    Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`,
+    `LandingChangedError`.
     """
     with settled_landing(spark, plan) as sources:
         counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
@@ -48,8 +55,24 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
             tables, derived = derive_many(spark, plan, sources, folder=settled_folder(plan.tables_dir, plan.day))
         day_counts = {source: counts[source][plan.day] for source in SOURCES}
         stage_counts = day_counts["impressions"] | day_counts | _derived_counts(derived, plan.day)
+        _check_unchanged(plan)
         write_day(tables, plan=plan, source_counts=counts, stage_counts=stage_counts)
     return stage_counts
+
+
+def _check_unchanged(plan: DedupPlan) -> None:
+    """Raise `LandingChangedError` where a partition that is taken in is not as it was before it was read."""
+    changed = [
+        f"{source}/dt={dt}"
+        for source, partitions in plan.changed_ns.items()
+        for dt, before in partitions.items()
+        if changed_ns(Path(plan.landing_dir), source, dt) != before
+    ]
+    if changed:
+        raise LandingChangedError(
+            f"{', '.join(changed)} changed while the run read it; nothing was written. Run the day again, and land files "
+            "under another name (.part) that are renamed when they are whole"
+        )
 
 
 def _quarantine(sources: Mapping[str, SettledRows[pa.Table]]) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class DedupPlan:
     """What landed fits the driver: Spark settles it, and the driver does the rest."""
     input_fingerprint: str
     """Fingerprint of the stage; recorded with the day's partition of impressions."""
-    landing_ns: int = 0
-    """When the day's landed files last changed, as seen before they were read (`landing.changed_ns`)."""
+    changed_ns: Mapping[str, Mapping[date, int]] = field(default_factory=dict)
+    """source → landed partition to take in → when it had last changed, as seen before it was read (`landing.changed_ns`)."""
 
     @property
     def state_before(self) -> date | None:

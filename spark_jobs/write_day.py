@@ -61,7 +61,10 @@ def write_day(
     stage_counts: dict[str, Any],
 ) -> None:
     """Write all tables. `source_counts`: per source and partition; `stage_counts`: of the day, recorded last."""
-    day, seen = str(plan.day), {"landing_ns": plan.landing_ns}
+    day = str(plan.day)
+
+    def seen(source: str, dt: date) -> dict[str, int]:
+        return {"landing_ns": plan.changed_ns.get(source, {}).get(dt, 0)}
 
     def record(counts: Mapping[str, Any]) -> dict[str, Any]:
         return {day: {"input_fingerprint": plan.input_fingerprint, "counts": dict(counts)}}
@@ -77,7 +80,8 @@ def write_day(
             name=source,
             where=in_days(plan.days_of(source)),
             partitions={
-                str(dt): {"input_fingerprint": plan.ingest.get(source, {}).get(dt, ""), "counts": counts, **seen}
+                str(dt): {"input_fingerprint": plan.ingest.get(source, {}).get(dt, ""), "counts": counts}
+                | seen(source, dt)
                 for dt, counts in source_counts[source].items()
             },
         )
@@ -98,7 +102,7 @@ def write_day(
         partial(write_derived, "new_behaviors", record({"new_behaviors": stage_counts["new_behaviors"]})),
         partial(write_derived, "running_sums", record({})),
     )
-    landed = {"landed": plan.ingest["impressions"][plan.day], **seen}
+    landed = {"landed": plan.ingest["impressions"][plan.day]} | seen("impressions", plan.day)
     write_derived("impressions", {dt: entry | landed for dt, entry in record(stage_counts).items()})
 
 

@@ -40,6 +40,8 @@ _DAY_START_RULE = 2
 """Which meaning of `numbers.as_of: day_start` a day was run with; 1: gaps and ages as of the impression."""
 _DAY_START_HISTORIES = 2
 """Likewise of `sequences.history_as_of: day_start`; 1: with events that landed on the day itself, and without those of one day before."""
+_OF_THE_DAY = ("user_sequences", "new_behaviors", "running_sums", "impressions")
+"""Tables of which a run writes the day's partition whole, the last one last."""
 _SMALL_BYTES = 512 << 20
 """Bytes of landed rows that one task of Spark settles."""
 _STATE_ROWS_A_ROW, _HISTORY_ROWS_A_ROW = 5, 8
@@ -65,12 +67,11 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
     landing_dir, tables_dir = config.landing_dir, config.tables_dir
     if not any(landed_files(landing_dir, source, day) for source in ("behavior_events", "impressions")):
         raise NothingLandedError(_nothing_landed(day, config, "has no files"))
-    landing_ns = max(changed_ns(landing_dir, source, day) for source in SOURCES)  # before anything is read
     excluded = frozenset(d for d in excluded_days(config) if d < day)
     state_days = state_cover(
         day, recorded=[date.fromisoformat(d) for d in partition_records(tables_dir, "running_sums")], excluded=excluded
     )
-    ingest, history = _partitions_to_read(day, config, state_days=state_days, again=force)
+    ingest, history, seen = _partitions_to_read(day, config, state_days=state_days, again=force)
     version = encoder_version(config.encoder)
     needed_from = first_impression_day(first_day_of_window(day, config), config)
     stage_fingerprint = fingerprint(
@@ -84,10 +85,11 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
         **({"histories": _DAY_START_HISTORIES} if config.sequences.history_as_of == "day_start" else {}),
         running_sums=_counted_inputs(day, config, state_days=state_days, excluded=excluded),
     )
-    # Of the day's tables these are written first and last: a run of other inputs may have been killed between them.
-    begun, record = (partition_records(tables_dir, name).get(str(day)) for name in ("user_sequences", "impressions"))
-    is_whole = begun is None or begun.input_fingerprint == stage_fingerprint
-    if record is not None and is_whole and record.input_fingerprint == stage_fingerprint and not force:
+    # A run of other inputs may have been killed between its tables, and a table may have been lost.
+    records = [partition_records(tables_dir, name).get(str(day)) for name in _OF_THE_DAY]
+    is_whole = all(of is not None and of.input_fingerprint == stage_fingerprint for of in records)
+    record = records[-1]
+    if record is not None and is_whole and not force:
         counts = record.counts
         remove_folder(settled_folder(tables_dir, day))  # of a run that was killed after its last commit
     else:
@@ -107,7 +109,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
             is_small=_landed_bytes(config, ingest) <= _SMALL_BYTES
             and _fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             input_fingerprint=stage_fingerprint,
-            landing_ns=landing_ns,
+            changed_ns=seen,
         )
         with jvm_must_last():
             counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
@@ -118,8 +120,8 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
 
 def _partitions_to_read(
     day: date, config: Config, *, state_days: Sequence[date], again: bool
-) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]]]:
-    """Return the landed partitions to take in (source → dt → fingerprint) and those of the whole history.
+) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]], dict[str, dict[date, int]]]:
+    """Return the landed partitions to take in (source → dt → fingerprint), those of the whole history, and when the former had changed.
 
     The history counts a partition by the fingerprint it was taken in with, so that a second run of the same day, which
     finds everything taken in, has the same inputs. `again`: of days that had no run of their own, partitions are taken in anew
@@ -128,9 +130,15 @@ def _partitions_to_read(
     had_a_run = {date.fromisoformat(dt) for dt in partition_records(config.tables_dir, "impressions")}
     ingest: dict[str, dict[date, str]] = {}
     history: dict[str, dict[str, str]] = {}
+    seen: dict[str, dict[date, int]] = {source: {} for source in SOURCES}
+
+    def look(source: str, dt: date) -> str:
+        seen[source][dt] = changed_ns(config.landing_dir, source, dt)  # before anything is read
+        return landing_fingerprint(config.landing_dir, source, dt)
+
     oldest_event, _ = config.sequences.landed_days(day)
     for source in SOURCES:
-        ingest[source] = {day: landing_fingerprint(config.landing_dir, source, day)}
+        ingest[source] = {day: look(source, day)}
         if source == "impressions":
             continue
         taken = partition_records(config.tables_dir, source)
@@ -139,13 +147,14 @@ def _partitions_to_read(
             if landed >= day or (source != "items" and landed < oldest_event):
                 continue
             if landed not in known or (again and landed not in had_a_run):
-                files = landing_fingerprint(config.landing_dir, source, landed)
+                files = look(source, landed)
                 reasons = taken[str(landed)].counts["reasons"] if landed in known else {}
                 if known.get(landed) != files or "too_late" in reasons:
                     ingest[source][landed] = known[landed] = files
         first = date.min if source == "items" or not state_days else min(oldest_event, state_days[0])
         history[source] = {str(d): known[d] for d in sorted(known) if first <= d < day}
-    return ingest, history
+    taken_in = {source: {dt: seen[source][dt] for dt in partitions} for source, partitions in ingest.items()}
+    return ingest, history, taken_in
 
 
 def _landed_rows(config: Config, ingest: Mapping[str, Mapping[date, str]]) -> int:
