@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.stores.file_lock import one_at_a_time
+from bahe_tasks.stores.home_database import make_database
 from bahe_tasks.stores.moved_home import address_now, follow_home, is_of_a_home
 from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_for
 
@@ -78,7 +79,7 @@ def connect(config: Config) -> Registry:
     """Open the registry of a home folder, creating its database and experiment the first time.
 
     Sets this process's MLflow address and switches MLflow's telemetry and progress bars off. Several processes may connect
-    at once: a local database is created and migrated by one of them, the others wait.
+    at once: a local database is created and migrated by one of them, the others wait. One killed meanwhile does no harm.
     """
     os.environ.update(_QUIET)
     import mlflow
@@ -95,6 +96,8 @@ def connect(config: Config) -> Registry:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     with one_at_a_time(folder / ".lock"):
+        if not config.registry.tracking_uri:
+            make_database(folder / "mlflow.db")
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         name = config.registry.model_name
         experiment = client.get_experiment_by_name(name)

@@ -1,0 +1,66 @@
+"""A kill while the MLflow database of a home is made leaves the home usable."""
+
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from bahe_tasks.config import Config
+from bahe_tasks.stores.home_database import make_database
+from bahe_tasks.stores.model_registry import connect, versions
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+import alembic.migration
+from bahe_tasks.config import Config
+from bahe_tasks.stores.model_registry import connect
+taken = 0
+def on_step(**_):
+    global taken
+    taken += 1
+    if taken == 5:
+        os._exit(9)
+original = alembic.migration.MigrationContext.__init__
+def counted(self, dialect, connection, opts, environment_context=None):
+    original(self, dialect, connection, opts, environment_context)
+    self.on_version_apply_callbacks = (on_step,)
+alembic.migration.MigrationContext.__init__ = counted
+connect(Config(home=Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "mlflow"
+    made.mkdir()
+    return made
+
+
+def test_a_home_whose_first_process_was_killed_while_it_made_the_database_is_usable(tmp_path, folder):
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False)
+    assert killed.returncode == 9
+    assert not (folder / "mlflow.db").exists()
+    assert (folder / "mlflow.db.new").exists()
+    assert versions(connect(Config(home=tmp_path))) == []
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "mlflow.db"]
+
+
+def test_what_was_left_half_made_under_either_name_does_not_matter(tmp_path, folder):
+    (folder / "mlflow.db.new").write_bytes(b"half")
+    (folder / "mlflow.db.new-journal").write_bytes(b"half")
+    with sqlite3.connect(folder / "mlflow.db") as cut_short:  # by code that made it in place
+        cut_short.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        cut_short.execute("CREATE TABLE trace_info (request_id TEXT)")
+    (folder / "mlflow.db-journal").write_bytes(b"")
+    assert versions(connect(Config(home=tmp_path))) == []
+
+
+def test_a_database_that_is_in_use_is_left_as_it_is(folder):
+    with sqlite3.connect(folder / "mlflow.db") as in_use:
+        in_use.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        in_use.execute("INSERT INTO experiments VALUES (0)")
+    before = (folder / "mlflow.db").read_bytes()
+    make_database(folder / "mlflow.db")
+    assert (folder / "mlflow.db").read_bytes() == before
