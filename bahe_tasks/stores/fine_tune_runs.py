@@ -1,6 +1,7 @@
 """One MLflow run per fine-tune: parameters, metrics, curves, tags and the model as a pyfunc.
 
-A run is FINISHED only when everything is written. One that was killed stays RUNNING and is never picked up.
+A run is FINISHED only when everything is written. One that was killed stays RUNNING until its day is logged again and is
+never picked up; of it and of one that failed no model stays.
 
 Unusual: the pyfunc is "model from code" over safetensors, so nothing is pickled and nothing is run while it is logged.
 """
@@ -16,6 +17,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bahe_tasks.stores.cut_short_runs import discard_attempt, only_attempt
 from bahe_tasks.stores.model_registry import Registry
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ def log_fine_tune_run(
     optimizer.safetensors. `cat_columns` and
     `num_columns` are the model's columns without cat_ and num_; they enter the signature, and so do `history_features`,
     the text features of a model that reads histories where others read a cached user embedding. A run that fails on the way
-    is marked FAILED and the error raised. Raises `ModelFilesNotFoundError` before anything is logged.
+    is marked FAILED, its model removed and the error raised; what earlier ones of the day left is removed first. Raises
+    `ModelFilesNotFoundError` before anything is logged.
     """
     missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
     if missing:
@@ -78,18 +81,19 @@ def log_fine_tune_run(
     registry.follow_home()
     client = registry.client
     named = {**tags, "day": day.isoformat(), "input_fingerprint": input_fingerprint}
-    run = client.create_run(registry.experiment_id, run_name=f"fine_tune {day}", tags=named)
-    run_id: str = run.info.run_id
-    try:
-        _log_numbers(registry, run_id, params=params, metrics=metrics, curves=curves, time_ms=run.info.start_time)
-        model_id = _log_model(
-            registry, run_id, model_dir, signature=_signature(cat_columns, num_columns, history_features)
-        )
-        client.set_tag(run_id, LOGGED_MODEL_TAG, model_id)
-    except BaseException:
-        client.set_terminated(run_id, status="FAILED")
-        raise
-    client.set_terminated(run_id)
+    with only_attempt(registry, day):
+        run = client.create_run(registry.experiment_id, run_name=f"fine_tune {day}", tags=named)
+        run_id: str = run.info.run_id
+        try:
+            _log_numbers(registry, run_id, params=params, metrics=metrics, curves=curves, time_ms=run.info.start_time)
+            model_id = _log_model(
+                registry, run_id, model_dir, signature=_signature(cat_columns, num_columns, history_features)
+            )
+            client.set_tag(run_id, LOGGED_MODEL_TAG, model_id)
+        except BaseException:
+            discard_attempt(registry, run_id)
+            raise
+        client.set_terminated(run_id)
     return run_id
 
 

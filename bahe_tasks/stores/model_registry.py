@@ -133,6 +133,14 @@ def tags_of_all_versions(registry: Registry) -> list[dict[str, str]]:
     return [dict(entry.tags) for entry in _on_all_pages(registry.client.search_model_versions)]
 
 
+def is_registered(registry: Registry, run_id: str, model_id: str) -> bool:
+    """Tell whether a version of any registered model is of this run or logged model. Asks for all versions."""
+    return any(
+        run_id == entry.run_id or model_id == entry.model_id or model_id in str(entry.source)
+        for entry in _on_all_pages(registry.client.search_model_versions)
+    )
+
+
 def version_of(registry: Registry, version: int) -> ModelVersion:
     """Return one version. Raises `VersionNotFoundError`."""
     from mlflow.exceptions import MlflowException
