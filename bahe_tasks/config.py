@@ -80,8 +80,11 @@ class Config:
 
     @property
     def tracking_uri(self) -> str:
-        return self.registry.tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+        return self.registry.tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}?timeout={LOCK_TIMEOUT_S}"
 
+
+LOCK_TIMEOUT_S = 60
+"""How long a process waits for another one that has the home's MLflow database locked."""
 
 _NO_PART_OF_A_NAME = re.compile(r"[#?*\[\]{^|\\]|\$(?=\w)|%[0-9A-Fa-f]{2}")
 """Parts of an address, a pattern or a variable. A landing folder may have them: only pyarrow opens its files."""

@@ -1,5 +1,8 @@
 """The MLflow database of a home: it is there whole, or not at all.
 
+Unusual: MLflow sets how long it waits for a lock anew at each step, to 20 s that nothing can change; the statement itself is
+changed on its way to the database.
+
 Unusual: MLflow makes its tables by many migrations, and one that was killed between two of them can never go on. So they
 are made in a file of another name, which takes the database's name when it is whole.
 """
@@ -10,6 +13,9 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+from bahe_tasks.config import LOCK_TIMEOUT_S
 
 _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite would apply to a database of that name
 
@@ -30,10 +36,27 @@ def make_database(database: Path) -> None:
     os.replace(half, database)
 
 
+def wait_for_locks() -> None:
+    """Make MLflow in this process wait `LOCK_TIMEOUT_S` for a locked SQLite database, as an address with that timeout alone does not."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    if not event.contains(Engine, "before_cursor_execute", _wait_longer):
+        event.listen(Engine, "before_cursor_execute", _wait_longer, retval=True)
+
+
+def _wait_longer(
+    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+) -> tuple[str, Any]:
+    if statement.startswith("PRAGMA busy_timeout ="):
+        statement = f"PRAGMA busy_timeout = {1000 * LOCK_TIMEOUT_S}"
+    return statement, parameters
+
+
 def _was_ever_opened(database: Path) -> bool:
     if not database.is_file():
         return False
-    with closing(sqlite3.connect(database, timeout=60)) as connection:
+    with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
             return False
         return bool(connection.execute("SELECT 1 FROM experiments LIMIT 1").fetchone())

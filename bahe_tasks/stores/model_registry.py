@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import parse_day
 from bahe_tasks.stores.file_lock import one_at_a_time
-from bahe_tasks.stores.home_database import make_database
+from bahe_tasks.stores.home_database import make_database, wait_for_locks
 from bahe_tasks.stores.moved_home import address_now, follow_home, is_of_a_home
 from bahe_tasks.stores.promotion_rules import GateState, ModelVersion, parent_for
 
@@ -89,12 +89,11 @@ def connect(config: Config) -> Registry:
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = config.home.resolve() / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
-    uri = config.tracking_uri
-    if not config.registry.tracking_uri:
-        uri = f"sqlite:///{folder / 'mlflow.db'}"  # absolute: a relative address depends on the working directory
+    uri = replace(config, home=config.home.resolve()).tracking_uri  # a relative one depends on the working directory
     served = urlsplit(uri).scheme in ("http", "https") or uri.startswith("databricks")
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    wait_for_locks()
     with one_at_a_time(folder / ".lock"):
         if not config.registry.tracking_uri:
             make_database(folder / "mlflow.db")

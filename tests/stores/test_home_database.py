@@ -1,10 +1,15 @@
-"""A kill while the MLflow database of a home is made leaves the home usable."""
+"""The MLflow database of a home: a kill while it is made leaves the home usable, a lock on it is waited for."""
 
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 
 import pytest
+from mlflow.tracking import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from bahe_tasks.config import Config
 from bahe_tasks.stores.home_database import make_database
@@ -64,3 +69,29 @@ def test_a_database_that_is_in_use_is_left_as_it_is(folder):
     before = (folder / "mlflow.db").read_bytes()
     make_database(folder / "mlflow.db")
     assert (folder / "mlflow.db").read_bytes() == before
+
+
+def test_a_database_that_is_locked_is_waited_for_when_it_is_opened(tmp_path, folder):
+    make_database(folder / "mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow.db", check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        end = threading.Timer(6, other.rollback)  # MLflow by itself gives up after five seconds
+        end.start()
+        assert MlflowClient(tracking_uri=Config(home=tmp_path).tracking_uri).search_experiments()
+        end.join()
+
+
+def test_each_step_of_mlflow_waits_for_a_locked_database_for_a_minute(registry):
+    asked = set()
+
+    def note(connection, cursor, statement, *_):
+        if "busy_timeout" in statement:
+            asked.add(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        registry.client.search_experiments()
+        registry.client.search_model_versions()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert asked == {"PRAGMA busy_timeout = 60000"}
