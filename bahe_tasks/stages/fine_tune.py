@@ -36,6 +36,7 @@ from bahe_tasks.stages.embedding_index import NotEncodedError
 from bahe_tasks.stages.encode_behaviors import encode_known
 from bahe_tasks.stages.impression_rows import impression_rows
 from bahe_tasks.stages.lineage import code_revision, table_versions
+from bahe_tasks.stages.lost_registry import warn_of_lost_registry
 from bahe_tasks.stages.mapped_window import MappedWindow, map_window
 from bahe_tasks.stages.model_of_day import model_to_train
 from bahe_tasks.stages.progressive import clear_predictions, score_day
@@ -112,6 +113,8 @@ def fine_tune(
         _clear_states(day, config)  # what a run left that was killed after it had logged
         return {"state": "trained", "run_id": finished, **summary, **progressive}
 
+    if parent is None:
+        warn_of_lost_registry(registry, config)
     rows = rows_of(training_mask)
     if config.model.point_in_time_numbers and parent_model and rows.sums is not None:
         _warn_of_lacking_numbers(rows.sums)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from conftest import FIRST, event, impression, kill_in
 
+from bahe_tasks.config import RegistryConfig
 from bahe_tasks.core.model_spec import EncoderMismatchError
 from bahe_tasks.engines import inline
 from bahe_tasks.engines.inline import run_day
@@ -189,3 +190,14 @@ def test_days_written_under_another_encoder_are_caught_up_with_once_the_setting_
     stored = read_table(config.tables_dir, "behavior_embeddings", partitions=f"encoder_version = '{version}'")
     assert keys <= set(stored["behavior_key"].to_pylist())
     assert stored.num_rows == len(set(stored["behavior_key"].to_pylist()))
+
+
+def test_a_day_whose_registry_was_lost_says_so_and_one_of_a_new_lineage_does_not(home, log, caplog, tmp_path):
+    for day in (FIRST, NEXT):
+        log.ordinary_day(day)
+    assert run_day(FIRST, home).state == "done"
+    assert run_day(NEXT, replace(home, registry=RegistryConfig(model_name="begun anew"))).state == "done"
+    assert "the registry holds none of them" not in caplog.text
+    lost = RegistryConfig(tracking_uri=f"sqlite:///{tmp_path / 'empty.db'}")
+    assert run_day(NEXT, replace(home, registry=lost)).state == "done"
+    assert f"models of 2 days up to {NEXT}, and the registry holds none of them" in caplog.text
