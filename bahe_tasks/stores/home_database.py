@@ -23,9 +23,9 @@ _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite would apply to a database 
 def make_database(database: Path) -> None:
     """Make an empty MLflow database unless there is one. For whoever holds the lock of the registry's folder.
 
-    One that never held an experiment, not even MLflow's first, was cut short while it was made: it is made anew.
+    One without any experiment, even MLflow's first, and any model was cut short while it was made: it is made anew.
     """
-    if _was_ever_opened(database):
+    if _holds_anything(database):
         return
     from mlflow.db import upgrade
 
@@ -53,13 +53,13 @@ def _wait_longer(
     return statement, parameters
 
 
-def _was_ever_opened(database: Path) -> bool:
+def _holds_anything(database: Path) -> bool:
     if not database.is_file():
         return False
     with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
-            return False
-        return bool(connection.execute("SELECT 1 FROM experiments LIMIT 1").fetchone())
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        asked = tables & {"experiments", "registered_models"}
+        return any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in asked)
 
 
 def _remove(database: Path) -> None:

@@ -62,10 +62,11 @@ def test_what_was_left_half_made_under_either_name_does_not_matter(tmp_path, fol
     assert versions(connect(Config(home=tmp_path))) == []
 
 
-def test_a_database_that_is_in_use_is_left_as_it_is(folder):
+@pytest.mark.parametrize("table", ["experiments", "registered_models"])
+def test_a_database_that_is_in_use_is_left_as_it_is(folder, table):
     with sqlite3.connect(folder / "mlflow.db") as in_use:
-        in_use.execute("CREATE TABLE experiments (experiment_id INTEGER)")
-        in_use.execute("INSERT INTO experiments VALUES (0)")
+        in_use.execute(f"CREATE TABLE {table} (name TEXT)")
+        in_use.execute(f"INSERT INTO {table} VALUES ('one')")
     before = (folder / "mlflow.db").read_bytes()
     make_database(folder / "mlflow.db")
     assert (folder / "mlflow.db").read_bytes() == before
