@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from bahe_tasks.cli import app
 from bahe_tasks.engines.inline import run_day
-from bahe_tasks.stages.dedup_behaviors import dedup_behaviors, run_spark_job
+from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
 from bahe_tasks.stages.landed_again import landed_again
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stores.delta_tables import read_table
+from spark_jobs.write_day import write_day
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
 NEXT, BEFORE, LONG_BEFORE = (FIRST + timedelta(days=n) for n in (1, -1, -30))
@@ -95,15 +96,15 @@ def test_the_status_names_what_landed_again(home, log):
     assert landed_again(home) == {str(FIRST): ["impressions"]}
 
 
-def test_what_lands_while_a_run_reads_counts_as_landed_again(home, log, monkeypatch):
+def test_what_lands_while_a_run_writes_counts_as_landed_again(home, log, monkeypatch):
     log.ordinary_day(FIRST)
 
-    def as_more_lands(*arguments):
+    def as_more_lands(*arguments, **named):
         log.land("impressions", FIRST, [impression(FIRST, "more")], name="more.jsonl")
-        return run_spark_job(*arguments)
+        return write_day(*arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr("bahe_tasks.stages.dedup_behaviors.run_spark_job", as_more_lands)
+        patch.setattr("spark_jobs.dedup_behaviors.write_day", as_more_lands)
         dedup_behaviors(FIRST, home)
     assert landed_again(home) == {str(FIRST): ["impressions"]}
     dedup_behaviors(FIRST, home)
