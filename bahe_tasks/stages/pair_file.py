@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,10 @@ def check_out(out: Path) -> None:
     """Raise `WrongUseError` where pairs cannot be written to such a file."""
     _check_ending(out)
     check_place(out)
+    if out.is_symlink():
+        check_place(out.resolve())
+    if out.exists() and not os.access(out, os.W_OK):  # a rename would not ask
+        raise ScoreFileError(f"{out} cannot be written: it is read-only")
 
 
 def check_columns(frame: pd.DataFrame, out: Path) -> None:
@@ -98,8 +104,25 @@ def check_columns(frame: pd.DataFrame, out: Path) -> None:
 
 
 def write_pairs(frame: pd.DataFrame, out: Path) -> None:
-    """Write pairs in the format of the file's ending."""
-    _WRITERS[out.suffix](frame, out)
+    """Write pairs in the format of the file's ending: `out` has them all, or is what it was.
+
+    A file that is replaced hands its permissions on; a link stays one, and what it points to is replaced. What is no
+    file, such as a pipe, is written to. A kill may leave a file `.NAME-half…` behind.
+    """
+    write, target = _WRITERS[out.suffix], out.resolve()
+    if target.exists() and not target.is_file():
+        write(frame, out)
+        return
+    half = target.with_name(f".{target.stem}-half-{os.getpid()}{out.suffix}")
+    try:
+        write(frame, half)
+        if target.exists():
+            shutil.copymode(target, half)
+        with half.open("rb") as written:
+            os.fsync(written.fileno())  # a name that survives a power cut must not stand for bytes that did not
+        os.replace(half, target)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _check_ending(path: Path) -> None:
