@@ -6,6 +6,7 @@ Airflow's own backfill does the work; this file starts it, watches it and reads 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from bahe_tasks.engines.airflow_api import AirflowApi, AirflowApiError
 from bahe_tasks.engines.airflow_progress import BackfillProgress
 from bahe_tasks.engines.airflow_runs import RUNS, day_of, lay_out_backfill, runs_of, unpaused
 from bahe_tasks.engines.airflow_server import AirflowServer, running_airflow
-from bahe_tasks.engines.day_outcome import TASK_ORDER, DayOutcome, why_without_model
+from bahe_tasks.engines.day_outcome import TASK_ORDER, DayOutcome, why_no_impressions, why_without_model
 
 POLL_S = 1.0
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -39,7 +40,14 @@ def run_backfill_in_airflow(
             outcomes = _watch(server, days, progress)
             progress.phase("ending Airflow")
         progress.phase("")
-    return outcomes
+    return [_with_landing(outcome, config) for outcome in outcomes]
+
+
+def _with_landing(outcome: DayOutcome, config: Config) -> DayOutcome:
+    """Return the outcome; that of a day without impressions says what lies where they should."""
+    if outcome.state != "no_impressions":
+        return outcome
+    return replace(outcome, message=why_no_impressions(outcome.day, outcome.results, config.landing_dir))
 
 
 def _watch(server: AirflowServer, days: list[date], progress: BackfillProgress) -> list[DayOutcome]:

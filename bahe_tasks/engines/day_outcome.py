@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any, Literal
+
+from bahe_tasks.landing import landed_files, not_read, passed_over
 
 Progress = Callable[[date, str, int, int], None]
 """Called with day, task, units done and units in all; a task starts with (0, 0)."""
@@ -27,7 +30,7 @@ class DayOutcome:
     """One day: how it ended, and per task its state, its seconds and the small JSON document it returned.
 
     `state` is "done", "no_impressions", "no_training_rows", "refused" (by a gate) or "failed"; `message` says why
-    a day was refused or failed, or has no model in force. Of an error that was raised in this process, `traceback` says where it
+    a day was refused or failed, or has no model in force, or what lies where its impressions should. Of an error that was raised in this process, `traceback` says where it
     came from and `wrong_use` whether a setting is to be mended.
     """
 
@@ -46,3 +49,14 @@ def why_without_model(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return why a day that is done has no model in force, "" where it may have one: a rollback withdrew what it made."""
     promoted = results.get("promote_champion", {})
     return str(promoted["reason"]) if promoted.get("withdrawn") else ""
+
+
+def why_no_impressions(day: date, results: Mapping[str, Mapping[str, Any]], landing_dir: Path) -> str:
+    """Return what lies where the impressions of a day without any should, "" where nothing does or rows did: a feed may be dead."""
+    told = []
+    files = landed_files(landing_dir, "impressions", day)
+    if files and results.get("dedup_behaviors", {}).get("impressions", {}).get("landed") == 0:
+        told.append(f"files without a row in impressions/dt={day}: {files[0].name}" + (", …" if len(files) > 1 else ""))
+    if others := passed_over(landing_dir, "impressions", day):
+        told.append(not_read(others))
+    return "; ".join(told)

@@ -15,7 +15,7 @@ from typing import Any
 
 from bahe_tasks.config import Config
 from bahe_tasks.data_interval import days_between
-from bahe_tasks.engines.day_outcome import DayOutcome, Progress, why_without_model
+from bahe_tasks.engines.day_outcome import DayOutcome, Progress, why_no_impressions, why_without_model
 from bahe_tasks.error_chain import chain_of
 from bahe_tasks.stages.dedup_behaviors import dedup_behaviors
 from bahe_tasks.stages.encode_behaviors import encode_behaviors
@@ -85,7 +85,10 @@ def _run_tasks(
             run(encode_behaviors, force=force, progress=steps("encode_behaviors"))
             tuned = run(fine_tune, force=force, progress=steps("fine_tune"))
             if tuned["state"] != "trained":
-                return outcome(tuned["state"]), None
+                none = tuned["state"] == "no_impressions"
+                return outcome(
+                    tuned["state"], why_no_impressions(day, results, config.landing_dir) if none else ""
+                ), None
             version = run(register_challenger, run_id=tuned["run_id"])["version"]
             run(validate_challenger, version=version, force=force)
             run(promote_champion, version=version)
