@@ -37,6 +37,8 @@ from bahe_tasks.engines.airflow_keeper import GRACE_S, end_session
 from bahe_tasks.engines.airflow_runs import close_leftovers, lay_out_missed_days
 
 START_TIMEOUT_S = 180.0
+KEEPER_ENDS_S = 3 * GRACE_S
+"""How long a keeper may take to end its programs, by request and then by force, and itself."""
 
 
 class AirflowStartError(RuntimeError):
@@ -66,8 +68,14 @@ class AirflowServer:
         self.start("scheduler", [sys.executable, "-m", "bahe_tasks.engines.airflow_scheduler"])
         self.api.wake()
 
-    def check(self) -> None:
-        """Raise `AirflowStartError` when one of the programs has ended; the keeper then ends the others."""
+    def check(self, *, within_s: float = 0.0) -> None:
+        """Raise `AirflowStartError` when one of the programs has ended, or will be known to have in so many seconds.
+
+        The keeper first ends the others, and then itself.
+        """
+        if within_s:
+            with suppress(subprocess.TimeoutExpired):
+                self.keeper.wait(within_s)
         if self.keeper.poll() is not None:
             assert self.keeper.stdout is not None
             name = self.keeper.stdout.readline().strip() or "keeper"
@@ -102,6 +110,10 @@ def running_airflow(config: Config, *, schedules: bool) -> Iterator[AirflowServe
             if schedules:
                 lay_out_missed_days(server.api, parse_day(config.airflow.schedule_start))
             yield server
+        except AirflowApiError as error:
+            # With the API server it is mostly another program that ended, which the keeper tells once all have ended.
+            server.check(within_s=0.0 if 0 < error.status < 500 else KEEPER_ENDS_S)
+            raise
         finally:
             _end(keeper)
 
