@@ -6,9 +6,11 @@ adapters are stored beside the weights they adapt. The optimisers' state lies in
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.initialization import no_init_weights
 
@@ -25,6 +27,16 @@ OPTIMIZER_FILE = "optimizer.safetensors"
 
 class ModelFilesError(ValueError):
     """A folder that holds no model version, or whose weights do not fit its spec."""
+
+
+class DamagedModelError(ModelFilesError):
+    """A file of a model version that was cut short or changed since it was written."""
+
+    def __init__(self, file: Path, error: Exception) -> None:
+        super().__init__(
+            f"{file} is damaged ({error}): restore it from a copy of the home, or train the day whose version it is again: "
+            "`bahe run-day DAY --force`"
+        )
 
 
 def save_model(
@@ -49,13 +61,16 @@ def load_model(
     for name in (WEIGHTS_FILE, SPEC_FILE):
         if not (folder / name).is_file():
             raise ModelFilesError(f"{folder} holds no model version: {name} is missing; train the day again")
-    spec = ModelSpec.from_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+    try:
+        spec = ModelSpec.from_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedModelError(folder / SPEC_FILE, error) from error
     check_numbers(spec)
     deep = empty_deep_layers(spec.llm_config, spec.num_shallow_layers, deep_attention=spec.model.deep_attention)
     with no_init_weights():  # all of them are read: millions of random numbers need not be drawn
         model = BaheCtrModel(spec, deep)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE), assign=True)
+        model.load_state_dict(_tensors(folder / WEIGHTS_FILE), assign=True)
     except RuntimeError as error:
         raise ModelFilesError(f"the weights in {folder} do not fit its {SPEC_FILE}: {error}") from error
     if not to_train:
@@ -64,6 +79,14 @@ def load_model(
 
 
 def load_optimizer_state(folder: Path) -> OptimizerState | None:
-    """Read the optimisers' state of a version, `None` where it was not kept."""
+    """Read the optimisers' state of a version, `None` where it was not kept. Raises `DamagedModelError`."""
     file = folder / OPTIMIZER_FILE
-    return load_file(file) if file.is_file() else None
+    return _tensors(file) if file.is_file() else None
+
+
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file. Raises `DamagedModelError`."""
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise DamagedModelError(file, error) from error

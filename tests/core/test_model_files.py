@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bahe_tasks.core.ctr_model import new_model
-from bahe_tasks.core.model_files import ModelFilesError, load_model, save_model
+from bahe_tasks.core.model_files import DamagedModelError, ModelFilesError, load_model, load_optimizer_state, save_model
 from bahe_tasks.core.model_spec import ModelMismatchError
 from bahe_tasks.core.point_in_time import NUMBERS
 
@@ -53,3 +53,15 @@ def test_weights_that_do_not_fit_the_spec_are_a_named_error(tmp_path, tiny_model
     (tmp_path / "model_spec.json").write_text(json.dumps({**document, "features": ["bills"]}))
     with pytest.raises(ModelFilesError, match="do not fit"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model_spec.json", "optimizer.safetensors"])
+@pytest.mark.parametrize("left", [0, 5, -9])
+def test_a_file_that_was_cut_short_is_named_with_what_to_do(tmp_path, tiny_model, tiny_spec, name, left):
+    save_model(tiny_model, tiny_spec, tmp_path, optimizer_state={"of/a": torch.zeros(99)})
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:left])
+    with pytest.raises(DamagedModelError) as error:
+        load_optimizer_state(tmp_path) if name.startswith("optimizer") else load_model(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / name} is damaged (")
+    assert "restore it from a copy" in str(error.value)
+    assert "run-day DAY --force" in str(error.value)
