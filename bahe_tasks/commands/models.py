@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, show, writable_config
+from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, remark, show, writable_config
 
 
 def score(
@@ -22,7 +22,13 @@ def score(
     """Write the champion's click probability for each (user_id, item_id) pair, from the published embeddings."""
     from bahe_tasks.stages.score_pairs import score_file
 
-    show(score_file(pairs, out, read_config(home)), as_json=as_json)
+    told = score_file(pairs, out, read_config(home))
+    show(told, as_json=as_json)
+    if told["model_version"] != told["champion_version"]:
+        remark(
+            f"scored with version {told['model_version']}: the embeddings of champion {told['champion_version']} are not "
+            "published yet; its day is running now, or was cut short and is to be run again"
+        )
 
 
 def rollback(

@@ -1,5 +1,6 @@
 """Batch scoring with the champion: click probabilities of (user_id, item_id) pairs from the published embeddings.
 
+While those of a new champion are not published yet, the version in force before it scores, whose embeddings still are.
 A user that is not published, for want of anything done in the last `publish_days`, has the history of the end of the champion's day, read now; one
 without any is an empty history. An item that is not published but has a title, in the file or in the table items,
 is encoded, and so is a title of the file that is not the published one; without a title an item gets the model's vector for unknown items. Where the user side depends on the item
@@ -40,20 +41,22 @@ from bahe_tasks.stages.pair_texts import index_of_texts, title_rows
 from bahe_tasks.stages.publish_embeddings import published_record
 from bahe_tasks.stages.score_with_histories import score_with_histories
 from bahe_tasks.stores.delta_tables import read_table
-from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, models_with_champion
+from bahe_tasks.stores.model_registry import Registry, connect, local_model_folder, models_with_champion, versions
 from bahe_tasks.stores.model_registry import champion as current_champion
-from bahe_tasks.stores.promotion_rules import ModelVersion
+from bahe_tasks.stores.partition_records import PartitionRecord
+from bahe_tasks.stores.promotion_rules import ModelVersion, eligible
 
 
 class NothingToScoreWithError(LookupError):
-    """There is no champion, or its embeddings are not published."""
+    """There is no champion, or neither its embeddings nor those of a version in force before it are published."""
 
 
 def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     """Write the pairs with a column `click_probability`; return counts, and columns that the model does not know.
 
     `users_without_history` are users of whom the model has no behavior to read, published or not; `items_not_published`
-    those without a published embedding, whether they have a title or not. Raises `ScoreFileError` and
+    those without a published embedding, whether they have a title or not. `model_version` is the version that scored,
+    another than `champion_version` while that one's day is between promotion and publishing. Raises `ScoreFileError` and
     `NothingToScoreWithError`.
     """
     check_out(out)
@@ -63,28 +66,46 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     champion = current_champion(registry)
     if champion is None:
         raise NothingToScoreWithError(_no_champion(registry))
-    if published_record(champion, config) is None:
-        raise NothingToScoreWithError(
-            f"embeddings of champion {champion.version} are not published; run its day: `bahe run-day {champion.day}`"
-        )
-    model, spec = load_model(local_model_folder(registry, champion.version))
+    version, record = _published_version(champion, registry, config)
+    model, spec = load_model(local_model_folder(registry, version.version))
     check_encoder(spec, encoder_version=encoder_version(config.encoder))  # what is not stored is encoded now
     not_read = unread_columns(frame, spec)
     score_all = _score_published if model.spec.model.user_is_cacheable else score_with_histories
     read = frame.drop(columns=not_read)
-    frame["click_probability"], new_users = score_all(read, model, champion, config)
+    frame["click_probability"], new_users = score_all(read, model, version, config)
     items = pd.Index(frame["item_id"].unique())
-    is_published = _published("item_embeddings", "item_id", items, champion, config, columns=["item_id"])
+    is_published = _published("item_embeddings", "item_id", items, version, config, columns=["item_id"])
+    if published_record(version, config) != record:
+        raise NothingToScoreWithError(f"embeddings of version {version.version} were replaced meanwhile: score again")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_pairs(frame, out)
     return {
         "pairs": len(frame),
-        "model_version": champion.version,
+        "model_version": version.version,
+        "champion_version": champion.version,
         "users_without_history": new_users,
         "items_not_published": len(items) - is_published.num_rows,
         "columns_not_read": not_read,
         "out": str(out),
     }
+
+
+def _published_version(
+    champion: ModelVersion, registry: Registry, config: Config
+) -> tuple[ModelVersion, PartitionRecord]:
+    """Return the champion, or while it is not published whole the newest version in force before it that is; and its record.
+
+    Never one of a later day: whoever moved the champion back wants none of them. Raises `NothingToScoreWithError`.
+    """
+    if (record := published_record(champion, config)) is not None:
+        return champion, record
+    for version in reversed(eligible(versions(registry))):
+        if version.day < champion.day and (record := published_record(version, config)) is not None:
+            return version, record
+    raise NothingToScoreWithError(
+        f"embeddings of champion {champion.version} are not published, nor are those of a version in force before it: "
+        f"its day is running now, or was cut short and is to be run again: `bahe run-day {champion.day}`"
+    )
 
 
 def _no_champion(registry: Registry) -> str:

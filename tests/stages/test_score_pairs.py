@@ -102,3 +102,12 @@ def test_users_without_a_behavior_that_the_model_reads_and_items_not_published_a
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
     counts = score_file(tmp_path / "pairs.csv", tmp_path / "out.csv", published)
     assert (counts["users_without_history"], counts["items_not_published"]) == (3, 2)
+
+
+def test_embeddings_that_are_replaced_while_pairs_are_scored_give_no_file(published, tmp_path, monkeypatch):
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\nreads,i\n")
+    records = ["before", "after"]
+    monkeypatch.setattr(score_pairs, "published_record", lambda *_: records.pop(0))
+    with pytest.raises(NothingToScoreWithError, match="version 1 were replaced meanwhile: score again"):
+        score_file(tmp_path / "pairs.csv", tmp_path / "out.csv", published)
+    assert not (tmp_path / "out.csv").exists()
