@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, remark, show, writable_config
+from bahe_tasks.commands.console import DEFAULT_HOME, AsJson, Home, read_config, remark, show, tell, writable_config
 
 
 def score(
@@ -48,4 +48,10 @@ def rollback(
     """
     from bahe_tasks.stages.roll_back import roll_back
 
-    show(roll_back(writable_config(home), to=to, reason=reason), as_json=as_json)
+    told = roll_back(writable_config(home), to=to, reason=reason)
+    before, now = told["champion_before"], told["champion_version"]
+    if not as_json:
+        tell(
+            f"champion back from version {before} to {now}" if before != now else f"champion was version {now} already"
+        )
+    show(told, as_json=as_json)
