@@ -16,6 +16,7 @@ from bahe_tasks.engines.inline import run_day
 from bahe_tasks.stages.errors import ParentChangedError
 from bahe_tasks.stages.read_status import read_status
 from bahe_tasks.stages.roll_back import roll_back
+from bahe_tasks.stages.score_pairs import score_file
 from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.file_lock import one_at_a_time
 from bahe_tasks.stores.model_registry import champion, connect, versions
@@ -152,6 +153,29 @@ def test_a_model_of_a_withdrawn_parent_is_trained_again_though_the_parent_was_fr
     assert done["fine_tune"]["parent_version"] == 4
     assert done["register_challenger"]["version"] == 5
     assert champion(connect(home)).parent_version == 4
+
+
+def test_before_a_new_champion_is_published_the_one_before_scores_and_what_is_withdrawn_never(
+    home, log, tmp_path, monkeypatch
+):
+    days = [FIRST, FIRST + timedelta(days=1)]
+    for day in days:
+        log.ordinary_day(day)
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\nu0,i00\nu1,i10\n", encoding="utf-8")
+
+    def scored() -> tuple[int, int, str]:
+        told = score_file(tmp_path / "pairs.csv", tmp_path / "out.csv", home)
+        return told["champion_version"], told["model_version"], (tmp_path / "out.csv").read_text(encoding="utf-8")
+
+    run_day(days[0], home)
+    by_the_first = scored()
+    assert by_the_first[:2] == (1, 1)
+    kill_in("publish_embeddings", days[1], home, monkeypatch)
+    assert scored() == (2, 1, by_the_first[2])
+    run_day(days[1], home)
+    assert scored()[:2] == (2, 2)
+    assert roll_back(home, to=None, reason="bad")["champion_before"] == 2
+    assert scored() == by_the_first
 
 
 def test_days_of_two_processes_take_turns(home, log, monkeypatch):
