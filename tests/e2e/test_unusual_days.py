@@ -55,7 +55,7 @@ def test_files_of_another_ending_are_named_when_nothing_else_landed_and_in_the_s
     with pytest.raises(NothingLandedError, match=rf"not read, .*: impressions/dt={FIRST}/part-0.jsonl.gz$"):
         run_day(FIRST, home)
     log.land("behavior_events", FIRST, [event(FIRST)])
-    run_day(FIRST, home)
+    assert run_day(FIRST, home).message.endswith(f": impressions/dt={FIRST}/part-0.jsonl.gz")
     assert read_status(home)["days"][0]["passed_over_files"] == [f"impressions/dt={FIRST}/part-0.jsonl.gz"]
 
 
@@ -68,9 +68,19 @@ def test_files_without_a_row_are_an_empty_day_every_time(home, log):
 
 def test_a_day_of_events_alone_fills_tables_and_embeddings_and_registers_nothing(home, log):
     log.land("behavior_events", FIRST, [event(FIRST)])
-    assert run_day(FIRST, home).state == "no_impressions"
+    outcome = run_day(FIRST, home)
+    assert (outcome.state, outcome.message) == ("no_impressions", "")
     assert read_table(home.tables_dir, "behavior_embeddings").num_rows == 1
     assert versions(connect(home)) == []
+
+
+def test_a_day_whose_impressions_are_a_file_without_a_row_says_so(home, log):
+    log.land("behavior_events", FIRST, [event(FIRST)])
+    log.land("impressions", FIRST, [])
+    for _ in range(2):
+        outcome = run_day(FIRST, home)
+        assert outcome.state == "no_impressions"
+        assert outcome.message == f"files without a row in impressions/dt={FIRST}: part-0.jsonl"
 
 
 def test_a_day_of_one_impression_trains_and_its_gate_says_not_enough_evidence(home, log):
