@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from bahe_tasks.fingerprint import file_sha256, fingerprint
 
@@ -76,13 +77,30 @@ def _day_of(partition: Path) -> date | None:
     return None
 
 
-def changed_ns(landing_dir: Path, source: str, day: date) -> int:
-    """Return when a file of one source and day, or their folder, last changed, in ns since 1970; 0 where there is none.
+class LandedTimes(NamedTuple):
+    """When landed files of one source and day, and their folder, last changed, in ns since 1970.
 
     No copy and no `touch` sets it back (`st_ctime`), and it is the clock of the file system.
     """
+
+    files: dict[str, int]
+    """By name; those that a run reads."""
+    folder: int
+    """0 where there is no file. A file that no run reads changes it too."""
+
+    @property
+    def newest(self) -> int:
+        """The newest of all, 0 where there is no file."""
+        return max([*self.files.values(), self.folder])
+
+
+def landed_times(landing_dir: Path, source: str, day: date) -> LandedTimes:
+    """Return when what stands there of one source and day last changed."""
     files = landed_files(landing_dir, source, day)
-    return max((path.stat().st_ctime_ns for path in (*files, *{path.parent for path in files})), default=0)
+    return LandedTimes(
+        {path.name: path.stat().st_ctime_ns for path in files},
+        files[0].parent.stat().st_ctime_ns if files else 0,
+    )
 
 
 def landing_fingerprint(landing_dir: Path, source: str, day: date) -> str:

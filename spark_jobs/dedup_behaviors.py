@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from bahe_tasks.landing import changed_ns
+from bahe_tasks.landing import landed_times
 from bahe_tasks.schemas import SOURCES
 from spark_jobs.count_rows import count_rows
 from spark_jobs.dedup_plan import DedupPlan as DedupPlan  # part of this job's interface
@@ -46,6 +46,14 @@ def dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     Counts of catch-up partitions stand in the commits of their tables. Raises `RowsLostError`, `TextMissingError`,
     `LandingChangedError`.
     """
+    try:
+        return _dedup_behaviors(spark, plan)
+    except Exception:
+        _check_unchanged(plan)  # a file may be broken, or gone, for being written just then
+        raise
+
+
+def _dedup_behaviors(spark: SparkSession, plan: DedupPlan) -> dict[str, Any]:
     with settled_landing(spark, plan) as sources:
         counts = count_rows(sources, days={source: plan.days_of(source) for source in SOURCES})
         if plan.is_small:
@@ -64,9 +72,9 @@ def _check_unchanged(plan: DedupPlan) -> None:
     """Raise `LandingChangedError` where a partition that is taken in is not as it was before it was read."""
     changed = [
         f"{source}/dt={dt}"
-        for source, partitions in plan.changed_ns.items()
+        for source, partitions in plan.landed_times.items()
         for dt, before in partitions.items()
-        if changed_ns(Path(plan.landing_dir), source, dt) != before
+        if landed_times(Path(plan.landing_dir), source, dt).files != before.files
     ]
     if changed:
         raise LandingChangedError(

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from bahe_tasks.config import LandingConfig, NumbersConfig, SequencesConfig
+from bahe_tasks.landing import LandedTimes
 from bahe_tasks.state_cover import days_to_merge
 
 
@@ -35,8 +36,8 @@ class DedupPlan:
     """What landed fits the driver: Spark settles it, and the driver does the rest."""
     input_fingerprint: str
     """Fingerprint of the stage; recorded with the day's partition of impressions."""
-    changed_ns: Mapping[str, Mapping[date, int]] = field(default_factory=dict)
-    """source → landed partition to take in → when it had last changed, as seen before it was read (`landing.changed_ns`)."""
+    landed_times: Mapping[str, Mapping[date, LandedTimes]] = field(default_factory=dict)
+    """source → landed partition to take in → when it had last changed, as seen before it was read."""
 
     @property
     def state_before(self) -> date | None:

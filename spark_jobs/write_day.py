@@ -64,7 +64,8 @@ def write_day(
     day = str(plan.day)
 
     def seen(source: str, dt: date) -> dict[str, int]:
-        return {"landing_ns": plan.changed_ns.get(source, {}).get(dt, 0)}
+        times = plan.landed_times.get(source, {}).get(dt)
+        return {"landing_ns": times.newest if times else 0}
 
     def record(counts: Mapping[str, Any]) -> dict[str, Any]:
         return {day: {"input_fingerprint": plan.input_fingerprint, "counts": dict(counts)}}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Callable
+
+from bahe_tasks.commands.console import EXIT_FAILED
 
 
 def started_by_torchrun() -> bool:
@@ -19,7 +23,11 @@ def run_by_rank(verb: Callable[[], None]) -> None:
     from bahe_tasks.core import launched
 
     if launched.join() > 0:
-        launched.follow()
+        try:
+            launched.follow()
+        except Exception:
+            traceback.print_exc()  # the answer on standard output is the first one's to give
+            sys.exit(EXIT_FAILED)
         return
     try:
         verb()

@@ -32,8 +32,9 @@ class ModelFilesError(ValueError):
 class DamagedModelError(ModelFilesError):
     """A file of a model version that was cut short or changed since it was written."""
 
-    def __init__(self, file: Path, error: Exception) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, file: Path, error: Exception) -> DamagedModelError:
+        return cls(
             f"{file} is damaged ({error}): restore it from a copy of the home, or train the day whose version it is again: "
             "`bahe run-day DAY --force`"
         )
@@ -64,7 +65,7 @@ def load_model(
     try:
         spec = ModelSpec.from_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedModelError(folder / SPEC_FILE, error) from error
+        raise DamagedModelError.of(folder / SPEC_FILE, error) from error
     check_numbers(spec)
     deep = empty_deep_layers(spec.llm_config, spec.num_shallow_layers, deep_attention=spec.model.deep_attention)
     with no_init_weights():  # all of them are read: millions of random numbers need not be drawn
@@ -89,4 +90,4 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise DamagedModelError(file, error) from error
+        raise DamagedModelError.of(file, error) from error

@@ -11,6 +11,6 @@ def interval_text(ends: Mapping[str, float] | None) -> str:
 
     Nothing of an interval that does not exist, nor of one whose lower end is infinite: no resample had a click.
     """
-    if not ends or math.isnan(ends["low"]) or math.isnan(ends["high"]) or math.isinf(ends["low"]):
+    if not ends or not math.isfinite(ends["low"]) or math.isnan(ends["high"]):
         return ""
     return f"{ends['low']:.3f} – {ends['high']:.3f}" if math.isfinite(ends["high"]) else f"{ends['low']:.3f} – ∞"

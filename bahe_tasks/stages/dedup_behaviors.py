@@ -20,7 +20,15 @@ import pyarrow.parquet as pq
 from bahe_tasks.checkpoint import encoder_version
 from bahe_tasks.config import Config
 from bahe_tasks.fingerprint import fingerprint
-from bahe_tasks.landing import changed_ns, landed_days, landed_files, landing_fingerprint, not_read, passed_over
+from bahe_tasks.landing import (
+    LandedTimes,
+    landed_days,
+    landed_files,
+    landed_times,
+    landing_fingerprint,
+    not_read,
+    passed_over,
+)
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stages.days_in_force import excluded_days, first_day_of_window, first_impression_day
 from bahe_tasks.stages.errors import NothingLandedError
@@ -88,9 +96,8 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
     # A run of other inputs may have been killed between its tables, and a table may have been lost.
     records = [partition_records(tables_dir, name).get(str(day)) for name in _OF_THE_DAY]
     is_whole = all(of is not None and of.input_fingerprint == stage_fingerprint for of in records)
-    record = records[-1]
-    if record is not None and is_whole and not force:
-        counts = record.counts
+    if is_whole and records[-1] is not None and not force:
+        counts = records[-1].counts
         remove_folder(settled_folder(tables_dir, day))  # of a run that was killed after its last commit
     else:
         landed_rows = _landed_rows(config, ingest)
@@ -109,7 +116,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
             is_small=_landed_bytes(config, ingest) <= _SMALL_BYTES
             and _fits_driver(day, config, state_days=state_days, excluded=excluded, landed_rows=landed_rows),
             input_fingerprint=stage_fingerprint,
-            changed_ns=seen,
+            landed_times=seen,
         )
         with jvm_must_last():
             counts = run_spark_job(spark_session(config.spark, app_name="bahe"), plan)
@@ -120,7 +127,7 @@ def _dedup_behaviors(day: date, config: Config, *, force: bool) -> dict[str, Any
 
 def _partitions_to_read(
     day: date, config: Config, *, state_days: Sequence[date], again: bool
-) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]], dict[str, dict[date, int]]]:
+) -> tuple[dict[str, dict[date, str]], dict[str, dict[str, str]], dict[str, dict[date, LandedTimes]]]:
     """Return the landed partitions to take in (source → dt → fingerprint), those of the whole history, and when the former had changed.
 
     The history counts a partition by the fingerprint it was taken in with, so that a second run of the same day, which
@@ -130,10 +137,10 @@ def _partitions_to_read(
     had_a_run = {date.fromisoformat(dt) for dt in partition_records(config.tables_dir, "impressions")}
     ingest: dict[str, dict[date, str]] = {}
     history: dict[str, dict[str, str]] = {}
-    seen: dict[str, dict[date, int]] = {source: {} for source in SOURCES}
+    seen: dict[str, dict[date, LandedTimes]] = {source: {} for source in SOURCES}
 
     def look(source: str, dt: date) -> str:
-        seen[source][dt] = changed_ns(config.landing_dir, source, dt)  # before anything is read
+        seen[source][dt] = landed_times(config.landing_dir, source, dt)  # before anything is read
         return landing_fingerprint(config.landing_dir, source, dt)
 
     oldest_event, _ = config.sequences.landed_days(day)

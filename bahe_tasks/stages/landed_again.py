@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from bahe_tasks.config import Config
-from bahe_tasks.landing import changed_ns, landing_fingerprint
+from bahe_tasks.landing import landed_times, landing_fingerprint
 from bahe_tasks.schemas import SOURCES
 from bahe_tasks.stores.partition_records import PartitionRecord, partition_records
 
@@ -28,7 +28,7 @@ def landed_again(config: Config) -> dict[str, list[str]]:
 def _differs(landing_dir: Path, source: str, day: date, record: PartitionRecord) -> bool:
     taken = record.landed if source == "impressions" else record.input_fingerprint
     try:
-        since = changed_ns(landing_dir, source, day) > record.landing_ns  # never where nothing stands there
+        since = landed_times(landing_dir, source, day).newest > record.landing_ns  # never where nothing stands there
     except OSError:
         return False
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -115,12 +116,18 @@ def write_pairs(frame: pd.DataFrame, out: Path) -> None:
         return
     half = target.with_name(f".{target.stem}-half-{os.getpid()}{out.suffix}")
     try:
-        write(frame, half)
+        half.touch()
         if target.exists():
-            shutil.copymode(target, half)
+            shutil.copymode(target, half)  # before there is anything to read
+        write(frame, half)
         with half.open("rb") as written:
             os.fsync(written.fileno())  # a name that survives a power cut must not stand for bytes that did not
-        os.replace(half, target)
+        try:
+            os.replace(half, target)
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # a file that something is mounted on keeps its place
+                raise
+            shutil.copyfile(half, target)
     finally:
         half.unlink(missing_ok=True)
 

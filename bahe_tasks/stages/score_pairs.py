@@ -4,7 +4,7 @@ While those of a new champion are not published yet, the version in force before
 A user that is not published, for want of anything done in the last `publish_days`, has the history of the end of the champion's day, read now; one
 without any is an empty history. An item that is not published but has a title, in the file or in the table items,
 is encoded, and so is a title of the file that is not the published one; without a title an item gets the model's vector for unknown items. Where the user side depends on the item
-(`head: din`, `item_reading: beside`) nothing is looked up: histories and titles pass through the model.
+(`head: din`, `item_reading: beside`) no published embedding is read: histories and titles pass through the model.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
     read = frame.drop(columns=not_read)
     frame["click_probability"], new_users = score_all(read, model, version, config)
     items = pd.Index(frame["item_id"].unique())
-    is_published = _published("item_embeddings", "item_id", items, version, config, columns=["item_id"])
+    published = _published("item_embeddings", "item_id", items, version, config, columns=["item_id"])
     if published_record(version, config) != record:
         raise NothingToScoreWithError(f"embeddings of version {version.version} were replaced meanwhile: score again")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def score_file(pairs: Path, out: Path, config: Config) -> dict[str, Any]:
         "model_version": version.version,
         "champion_version": champion.version,
         "users_without_history": new_users,
-        "items_not_published": len(items) - is_published.num_rows,
+        "items_not_published": len(items) - published.num_rows,
         "columns_not_read": not_read,
         "out": str(out),
     }

@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from bahe_tasks.config import LOCK_TIMEOUT_S
+
 _LOG = logging.getLogger(__name__)
 _ADDRESSES = (
     ("runs", "artifact_uri"),
@@ -45,7 +47,7 @@ def follow_home(database: Path, new: str) -> None:
     """Make addresses in a home's own MLflow database lie below `new`, its artifacts folder where it is now."""
     if not database.is_file():
         return
-    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+    with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection, connection:
         known = {row[0] for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")}
         for old in sorted(address for address in known if address and is_of_a_home(address) and address != new):
             for table, column in _ADDRESSES:

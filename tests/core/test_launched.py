@@ -125,4 +125,5 @@ def test_an_error_of_another_ends_all(tmp_path):
     ended = torchrun(waits_for_one_that_fails, tmp_path)
     assert ended.returncode == 1
     assert "NamedError: rank 1 says why" in ended.stderr
+    assert ended.stdout == ""  # the answer is the first one's to give
     assert not (tmp_path / "went on").exists()

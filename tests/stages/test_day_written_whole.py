@@ -12,6 +12,7 @@ from sums_home import Home
 from bahe_tasks.config import Config, SparkConfig
 from bahe_tasks.stores.delta_tables import table_version
 from spark_jobs import dedup_behaviors as job
+from spark_jobs.landing_files import UnreadableFileError
 from spark_jobs.session import FOR_MANY_DAYS, spark_session
 
 pytestmark = pytest.mark.spark
@@ -55,6 +56,36 @@ def test_a_landing_that_changes_while_it_is_read_fails_the_day_and_leaves_no_hal
     twin.run(FIRST + 1)
     for table in (*DERIVED, source):
         assert home.rows_of(table) == twin.rows_of(table), table
+
+
+def test_what_no_run_reads_may_land_meanwhile(home, monkeypatch):
+    folder = home.config.landing_dir / "impressions" / f"dt={day_of(FIRST)}"
+    count = job.count_rows
+
+    def shipped_meanwhile(*args, **named):
+        for name in ("more.jsonl.part", "_SUCCESS", ".hidden.jsonl"):
+            (folder / name).write_text("{")
+        return count(*args, **named)
+
+    monkeypatch.setattr(job, "count_rows", shipped_meanwhile)
+    home.run(FIRST)
+    assert table_version(home.config.tables_dir, "impressions") is not None
+
+
+def test_a_file_that_is_broken_for_being_written_just_then_may_be_run_again(home, monkeypatch):
+    folder = home.config.landing_dir / "impressions" / f"dt={day_of(FIRST)}"
+    (folder / "more.parquet").write_bytes(b"PAR1, and no end yet")
+    settle = job.settled_landing
+
+    def still_written(*args, **named):
+        (folder / "more.parquet").write_bytes(b"PAR1, and no end yet either")
+        return settle(*args, **named)
+
+    with pytest.raises(UnreadableFileError, match=r"more\.parquet"):
+        home.run(FIRST)
+    monkeypatch.setattr(job, "settled_landing", still_written)
+    with pytest.raises(job.LandingChangedError, match="impressions/dt="):
+        home.run(FIRST)
 
 
 @pytest.mark.parametrize("lost", DERIVED)
