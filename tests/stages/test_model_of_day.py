@@ -1,6 +1,7 @@
 """What the first model of a lineage is made of, and what is refused; tiny random LLMs, no tables."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_a_limit_of_a_feature_that_neither_rows_nor_parent_have_is_named(rows, c
     def told(rows, parent=None):
         caplog.clear()
         made(rows, config, parent)
-        return caplog.messages
+        return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
     limits = SequencesConfig(max_behaviors_by_feature={"bills": 4, "bils": 4})
     config = dataclasses.replace(config_of(), sequences=limits)
