@@ -14,8 +14,8 @@ Without LANDING a synthetic log is made. `--home` keeps the home, and goes on fr
 columns of an item that no row had described by the evening before; with `--untold` they do not. Of two impressions of one pair both are scored and
 judged, the second is counted in `repeated_pairs`. A day without anything to compare is left out (`kit/served_days.py` says when); one whose
 eve made no champion is judged with the older one, and has no *day old* score. Nor has any row of a log of which a day's inputs
-were refused, or much of which landed before `--first`. Two things stand in it that cannot be published: events that land late, on the day they do, and
-sums of categorical values that were not met for `publish.publish_days`.
+were refused, or much of which landed before `--first`. Sums of categorical values that were not met for `publish.publish_days` stand in it and are
+not published.
 
 Rows: `all`, each `day`, and `users` and `items` that were `active` on the eve, `idle_to_7` days before it, `idle_over_7`, `not_published` for having been
 idle for `publish.publish_days` or more (of the former, by default), or are a `stranger`, never seen. `published_minus_…` are differences of AUC with the

@@ -47,8 +47,7 @@ def day_old_scores(landing: Path, asked: pd.DataFrame, config: Config, *, last: 
         last=last,
         numbers_as_of="published" if config.numbers.as_of == "impression" else "day_start",
         landing_settings=config.landing,
-        # The evening before, histories reach back a day further than on the day.
-        sequences=replace(config.sequences, history_as_of="day_start", history_days=config.sequences.history_days + 1),
+        sequences=replace(config.sequences, history_as_of="day_start"),
     )
     place = pd.Index(log.rows.impression_ids).get_indexer(pd.Index(asked["impression_id"]))
     rows = replace(

@@ -32,12 +32,16 @@ EVE = DAY - timedelta(days=1)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A home that ran three of four small days, its judged third day, and what landed on all four; a third of the users are away on the third."""
-    scratch = tmp_path_factory.mktemp("as_published")
+    return new_home(tmp_path_factory.mktemp("as_published"))
+
+
+def new_home(scratch, **sequences):
     any_day = datetime(2024, 1, 1)
     days = judged_days(None, first=any_day, report_from=any_day, last=any_day, small=SMALL, scratch=scratch)
     leave_out(days.landing, days.last - timedelta(days=1), users=("1", "4", "7"))
     config = tiny(scratch, days.landing)
     config = replace(config, landing=replace(config.landing, folder=str(days.landing)))
+    config = replace(config, sequences=replace(config.sequences, **sequences))
     landed = LandedRows.read(days.landing, first=days.first, last=days.last, late_days=config.landing.late_days)
     run = days._replace(last=days.last - timedelta(days=1))
     served = list(serve_days(run, landed, config, scratch=scratch, told=True))
@@ -83,6 +87,14 @@ def test_what_is_published_is_a_day_old_and_nothing_else(home):
     assert figures["seconds_per_1000_pairs"] > 0
     of_users = [row["rows"] for row in document.rows if row["rows_of"] == "users" and row["value"] != "not_published"]
     assert sum(of_users) == figures["rows"]
+
+
+@pytest.mark.e2e
+@pytest.mark.spark
+def test_histories_that_lose_a_day_for_each_new_one_are_a_day_old_too(tmp_path):
+    short = new_home(tmp_path, history_days=1)
+    figures = judged(short, short[3]).figures
+    assert (figures["rows_day_old"], figures["rows_apart"]) == (figures["rows"], 0)
 
 
 @pytest.mark.e2e
