@@ -28,6 +28,7 @@ import typer
 
 from bahe_tasks.engines.day_outcome import TASK_ORDER
 from benchmarks.kit.document import Document
+from benchmarks.kit.settings import AsJson
 
 FIRST = date(2024, 1, 1)
 _USERS = 60
@@ -71,7 +72,7 @@ def summarise(inline: list[dict[str, Any]], airflow: list[dict[str, Any]]) -> Do
 
 def main(
     days: Annotated[int, typer.Option(min=1, help="Days of the log.")] = 4,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="One day.")] = False,
 ) -> None:
     """Run the same days inline and in the embedded Airflow."""

@@ -47,7 +47,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.judged_days import JudgedDays, Size, judged_days
 from benchmarks.kit.next_day import STRANGER, LandedRows
 from benchmarks.kit.served_days import ServedDay, serve_days
-from benchmarks.kit.settings import SECTIONS, Settings, config_with
+from benchmarks.kit.settings import SECTIONS, AsJson, Settings, config_with
 from benchmarks.quality import tiny
 
 SMALL, SYNTHETIC = Size(days=4, users=60), Size(days=9, users=300)
@@ -170,7 +170,7 @@ def main(
     ] = None,
     untold: Annotated[bool, typer.Option("--untold", help="Pairs tell nothing of items that are new.")] = False,
     settings: Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="A tiny random LLM, few days and users of the synthetic log.")] = False,
 ) -> None:
     """Run the days, score each one's pairs by what was published the evening before, and compare."""

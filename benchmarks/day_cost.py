@@ -42,6 +42,7 @@ from bahe_tasks.stores.model_promotion import promote, record_gate, register
 from bahe_tasks.stores.model_registry import champion, connect, local_model_folder, version_of, versions
 from benchmarks.kit.document import Document
 from benchmarks.kit.judged_days import SYNTHETIC_FIRST, synthetic
+from benchmarks.kit.settings import AsJson
 from benchmarks.kit.stopwatch import Stopwatch
 from benchmarks.quality import tiny
 from spark_jobs.session import spark_session
@@ -125,7 +126,7 @@ def main(
     landing: Annotated[Path | None, typer.Argument(help="Landing folder; a synthetic log without.")] = None,
     first: Annotated[datetime, typer.Option(help="First day, run but not in the means.")] = datetime(2013, 6, 1),
     days: Annotated[int, typer.Option(min=2, help="Days, the first with them; 2 with --small.")] = 13,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="A tiny random LLM and few users of the synthetic log.")] = False,
 ) -> None:
     """Replay a few days in this process and say where their seconds went."""

@@ -34,6 +34,7 @@ from benchmarks.kit.dedup_engines import DedupWork, Found, by_duckdb, by_polars,
 from benchmarks.kit.document import Document
 from benchmarks.kit.landed_day import DAY, ENCODER_VERSION, fill_store, land_day
 from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.settings import AsJson
 from spark_jobs.dedup_behaviors import dedup_behaviors
 from spark_jobs.dedup_plan import DedupPlan
 from spark_jobs.session import FOR_MANY_DAYS, spark_session, stop_spark_session
@@ -184,7 +185,7 @@ def main(
     repetitions: Annotated[int, typer.Option(min=1, help="Runs of each engine.")] = 3,
     whole_job: Annotated[bool, typer.Option(help="Also time all of the stage, once.")] = False,
     driver_memory: Annotated[str, typer.Option(help="Memory of Spark's JVM, and limit of DuckDB's.")] = "6g",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="A day of 2,000 events, a store of 10,000 keys, once.")] = False,
 ) -> None:
     """Time the dedup of a landed day by Spark, DuckDB and Polars."""

@@ -33,6 +33,7 @@ from bahe_tasks.core.device import pick_device
 from bahe_tasks.core.encode_chunks import chunks_of
 from bahe_tasks.core.text_encoder import TextEncoder
 from benchmarks.kit.document import Document
+from benchmarks.kit.settings import AsJson
 from benchmarks.kit.titles import item_titles
 
 Dtype = Literal["float32", "bfloat16"]
@@ -153,7 +154,7 @@ def run(*, small: bool) -> Document:
 
 
 def main(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="Fewer titles, the default budget and real lengths only.")] = False,
 ) -> None:
     """Encode item titles by ours and by sentence-transformers, in float32 and bfloat16."""

@@ -40,6 +40,7 @@ from benchmarks.dedup_cost import plan_of
 from benchmarks.kit.document import Document
 from benchmarks.kit.landed_day import DAY
 from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.settings import AsJson
 from spark_jobs.dedup_behaviors import dedup_behaviors
 from spark_jobs.session import spark_session, stop_spark_session
 
@@ -188,7 +189,7 @@ def main(
     files: Annotated[int, typer.Option(min=1, help="Files of one row each.")] = 10_000,
     impressions: Annotated[int, typer.Option(min=4, help="Impressions with histories.")] = 100_000,
     driver_memory: Annotated[str, typer.Option(help="Memory of Spark's JVM.")] = "2g",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="20 files, 400 impressions.")] = False,
 ) -> None:
     """Time days that are hard on the Spark job."""

@@ -35,6 +35,7 @@ from benchmarks.kit.judged_days import Size, judged_days, oracle_figures, read_j
 from benchmarks.kit.known_world import Shares, class_evidence, known_logits, log_evidence, shares_by_class, topics_of
 from benchmarks.kit.label_times import day_of
 from benchmarks.kit.landed_log import landed_frame
+from benchmarks.kit.settings import AsJson
 
 SMALL = Size(days=3, users=60)
 
@@ -157,7 +158,7 @@ def observe(past: Past, judged: np.ndarray, *, refits: int) -> np.ndarray:
 
 def main(
     refits: Annotated[int, typer.Option(min=1, help="How often a day the observer reads what happened.")] = 24,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="Few days and users, two refits a day.")] = False,
 ) -> None:
     """Judge what can be known of the synthetic log."""

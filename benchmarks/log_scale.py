@@ -52,6 +52,7 @@ from bahe_tasks.stores.delta_tables import read_table
 from bahe_tasks.stores.delta_writes import replace_partitions
 from benchmarks.kit.document import Document
 from benchmarks.kit.peak_memory import PeakMemory
+from benchmarks.kit.settings import AsJson
 from benchmarks.kit.state_of_others import write_state
 from spark_jobs.session import FOR_MANY_DAYS, spark_session, stop_spark_session
 
@@ -214,7 +215,7 @@ def main(
     ] = None,
     taken_over: Annotated[bool, typer.Option(help="With --state: the day takes it over.")] = False,
     buckets: Annotated[bool, typer.Option(help="With --state: derived by Spark.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="Days of 500 and 2,000 events.")] = False,
 ) -> None:
     """Run the data path over synthetic days of growing size."""

@@ -35,6 +35,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import read_log
 from benchmarks.kit.peak_memory import PeakMemory
 from benchmarks.kit.replay import Predictions, replay
+from benchmarks.kit.settings import AsJson
 from benchmarks.kit.tiny_llms import TINY_LLMS
 
 NAMED_FAMILIES = (
@@ -125,7 +126,7 @@ def run(chosen: list[tuple[str, str, str]]) -> Document:
 
 
 def main(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="Each family once.")] = False,
     all_families: Annotated[bool, typer.Option(help="Also the families beyond those the project names.")] = False,
 ) -> None:

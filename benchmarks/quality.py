@@ -45,7 +45,7 @@ from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog, read_log
 from benchmarks.kit.judged_days import JudgedDays, Size, judged_days, oracle_figures, read_judged
 from benchmarks.kit.label_times import day_of
-from benchmarks.kit.settings import Settings, config_with
+from benchmarks.kit.settings import AsJson, Settings, config_with
 from benchmarks.model_matrix import MODEL, TRAINING, save_checkpoint
 from benchmarks.peers.catalogue import PEERS, TREES, Material
 from benchmarks.peers.means import sums_before
@@ -214,7 +214,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Names of models; all without.")] = None,
     settings: Settings = None,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps progressive scores.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[
         bool, typer.Option(help="A tiny random LLM, few days and users of the synthetic log, one seed.")
     ] = False,

@@ -37,7 +37,7 @@ from bahe_tasks.running_sums import IMPRESSION_SUMS
 from benchmarks.kit.document import Document
 from benchmarks.kit.in_memory_log import InMemoryLog
 from benchmarks.kit.judged_days import Size, judged_days, read_judged
-from benchmarks.kit.settings import Settings, config_with
+from benchmarks.kit.settings import AsJson, Settings, config_with
 from benchmarks.peers.means import sums_before
 from benchmarks.peers.progressive import progressive_bahe
 from benchmarks.quality import COLD_BELOW, tiny
@@ -142,7 +142,7 @@ def main(
     last: Annotated[datetime, typer.Option(help="Last day judged.")] = datetime(2013, 8, 31),
     seeds: Annotated[int, typer.Option(min=1, help="Models of each variant.")] = 1,
     settings: Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     small: Annotated[bool, typer.Option(help="A tiny random LLM, few days and users of the synthetic log.")] = False,
 ) -> None:
     """Take text away, kind by kind, and say what is lost."""

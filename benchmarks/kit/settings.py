@@ -1,4 +1,4 @@
-"""Settings of a benchmark's configuration, given on its command line."""
+"""Options that benchmarks share: settings of the configuration, and how to print."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SECTIONS = (*MODEL_SECTIONS, "numbers", "landing", "sequences")
 """What a replay in memory can read: it has neither Spark nor a gate."""
 SET_HELP = "A setting in place of its default, as encoder.num_shallow_layers=6; may be repeated."
 Settings = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def config_with(
